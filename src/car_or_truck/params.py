@@ -1,0 +1,191 @@
+"""params.yaml as frozen, typed objects: read once, checked whole before any work."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, Field, StringConstraints, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from car_or_truck.errors import Failure
+from car_or_truck.recipe import POOL, Recipe, Strict
+
+FILE = Path("params.yaml")
+
+Source = Literal["kaggle", "archive", "directory", "rendered"]
+VariantName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]*$")]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+
+
+class Kaggle(Strict):
+    """A data set on Kaggle."""
+
+    dataset: Annotated[str, StringConstraints(pattern=r"^[\w.-]+/[\w.-]+(/versions/\d+)?$")]
+
+
+class Archive(Strict):
+    """A zip or tar that holds the images."""
+
+    url: str | None = None
+    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{64}$")] | None = None
+
+
+class Directory(Strict):
+    """A folder that holds the images."""
+
+    path: str | None = None
+
+
+class Rendered(Strict):
+    """The stand-in that the project draws; with 8 images or more, both classes are there."""
+
+    train: Annotated[int, Field(ge=8)]
+    valid: Annotated[int, Field(ge=8)]
+    seed: Seed
+
+
+def _distinct(items: tuple[Any, ...]) -> None:
+    for item in items:
+        if items.count(item) > 1:
+            raise ValueError(f"{item} stands there twice")
+
+
+class Data(Strict):
+    """Where the images come from and how large they are made."""
+
+    sources: Annotated[tuple[Source, ...], Field(min_length=1, strict=False)]
+    kaggle: Kaggle
+    archive: Archive
+    directory: Directory
+    rendered: Rendered
+    image_size: Annotated[int, Field(ge=8, le=1024)]
+
+    @model_validator(mode="after")
+    def _sources_are_described(self) -> Self:
+        _distinct(self.sources)
+        for source, key, value in (("archive", "url", self.archive.url), ("directory", "path", self.directory.path)):
+            if source in self.sources and not value:
+                raise ValueError(f"sources names {source}, so data.{source}.{key} must be given")
+        return self
+
+
+class Train(Strict):
+    """Which cells to train, and what they share."""
+
+    variants: Annotated[tuple[VariantName, ...], Field(min_length=1, strict=False)]
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1, strict=False)]
+    batch_size: Annotated[int, Field(ge=1, le=65536)]
+    precision: Literal["auto", "float32", "mixed_bfloat16"]
+
+    @model_validator(mode="after")
+    def _no_cell_twice(self) -> Self:
+        _distinct(self.variants)
+        _distinct(self.seeds)
+        return self
+
+
+class Params(Strict):
+    """The whole of params.yaml."""
+
+    data: Data
+    train: Train
+    variants: Annotated[dict[VariantName, Recipe], Field(min_length=1)]
+
+    @property
+    def cells(self) -> list[tuple[str, int]]:
+        """(variant, seed) of every cell, in the order of params.yaml."""
+        return [(variant, seed) for variant in self.train.variants for seed in self.train.seeds]
+
+
+def load(path: Path = FILE) -> Params:
+    """Read and check `path`.
+
+    Raises Failure that names each wrong key, its value and what is allowed.
+    """
+    try:
+        with path.open(encoding="utf-8") as file:
+            tree = YAML(typ="safe").load(file)  # the reader that DVC uses: 1e-4 is a number, a key twice an error
+    except FileNotFoundError:
+        raise Failure(f"There is no {path} here ({Path.cwd()}); run this from the project's root.") from None
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise Failure(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(tree, dict):
+        raise Failure(f"{path} must hold the keys data, train and variants.")
+    try:
+        params = Params.model_validate(tree)
+    except ValidationError as error:
+        # a tuple whose items are wrong is also reported as too short: once is enough
+        wrong = [_explain(detail) for detail in error.errors() if detail["type"] != "too_short" or not detail["input"]]
+        raise Failure(_listed(path, wrong)) from None
+    wrong = list(_contradictions(params))
+    if wrong:
+        raise Failure(_listed(path, wrong))
+    return params
+
+
+def _listed(path: Path, wrong: list[str], most: int = 3) -> str:
+    """The first few of what is wrong, a line each: YAML's merge keys repeat one slip in every heir."""
+    lines = [f"{path}: {line}" for line in wrong[:most]]
+    if len(wrong) > most:
+        lines.append(f"{path}: and {len(wrong) - most} more like these")
+    return "\n".join(lines)
+
+
+def _contradictions(params: Params) -> Iterator[str]:
+    """What is wrong between keys that are right each by itself."""
+    defined = ", ".join(params.variants)
+    for name in params.train.variants:
+        if name not in params.variants:
+            hint = _near(name, params.variants)
+            yield f"train.variants names {name!r}, which is not defined;{hint} defined: {defined}"
+    size = params.data.image_size
+    for name, recipe in params.variants.items():
+        most = size.bit_length() - 1  # the pools that leave a pixel: size // 2**most == 1
+        if size // POOL ** len(recipe.blocks) < 1:
+            yield (
+                f"variants.{name}.blocks has {len(recipe.blocks)} blocks, which pool {size} pixels (data.image_size) "
+                f"away to nothing; at most {most} fit"
+            )
+
+
+def _explain(detail: ErrorDetails) -> str:
+    """One line for one of pydantic's errors: the key's path, its value and what is allowed."""
+    where = _path(detail["loc"])
+    if detail["type"] == "extra_forbidden":
+        key, allowed = str(detail["loc"][-1]), _allowed_keys(detail["loc"][:-1])
+        return f"{where} is an unknown key;{_near(key, allowed)} allowed here: {', '.join(allowed)}"
+    if detail["type"] == "missing":
+        return f"{where} is missing"
+    message = re.sub(r"^(Value error, |Input |String )", "", detail["msg"])
+    message = re.sub(r"valid dictionary or instance of \w+", "mapping of keys to values", message).replace(
+        "valid tuple", "list"
+    )
+    if isinstance(detail["input"], dict):  # a rule over several keys: the message names them
+        return f"{where}: {message}"
+    return f"{where} is {detail['input']!r}: {message}"
+
+
+def _path(loc: tuple[int | str, ...]) -> str:
+    return ".".join(str(part) for part in loc if part != "[key]")
+
+
+def _near(word: str, known: Any) -> str:
+    match = difflib.get_close_matches(word, list(known), n=1)
+    return f" did you mean {match[0]!r}?" if match else ""
+
+
+def _allowed_keys(loc: tuple[int | str, ...]) -> list[str]:
+    """The keys that the mapping at `loc` may hold."""
+    model: Any = Params
+    for part in loc:
+        if isinstance(model, type) and issubclass(model, BaseModel):
+            model = model.model_fields[str(part)].annotation
+        else:  # the value type of a dict or a tuple
+            model = model.__args__[-1] if model.__args__[-1] is not ... else model.__args__[0]
+    return list(model.model_fields)

@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+from ruamel.yaml import YAML
+
+from car_or_truck import params
+from car_or_truck.errors import Failure
+from clones import ROOT
+
+SHIPPED = (ROOT / "params.yaml").read_text()
+
+
+def tree() -> Any:
+    return YAML(typ="safe").load(SHIPPED)
+
+
+def failure(text: str, folder: Path) -> str:
+    path = folder / "params.yaml"
+    path.write_text(text)
+    with pytest.raises(Failure) as caught:
+        params.load(path)
+    return str(caught.value).replace(str(path), "params.yaml")
+
+
+def test_the_shipped_file_is_read() -> None:
+    loaded = params.load(ROOT / "params.yaml")
+    assert loaded.cells == [("tutorial", 31415), ("exercise", 31415)]
+    assert set(loaded.variants) >= {"tutorial", "exercise", "exercise-prose", "four-blocks"}
+    assert loaded.variants["tutorial"].optimizer.arguments == {"learning_rate": 0.001, "epsilon": 0.01}
+
+
+def test_every_key_of_the_shipped_file_has_a_comment_or_stands_in_a_commented_variant() -> None:
+    before_variants = SHIPPED.split("\nvariants:")[0]
+    for line in before_variants.splitlines():
+        if line.strip() and not line.lstrip().startswith("#") and not line.rstrip().endswith(":"):
+            assert "#" in line, line
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("dropout: 0.2", "dropuot: 0.2", "variants.exercise.head.dropuot is an unknown key; did you mean 'dropout'?"),
+        ("dropout: 0.2", "dropout: 1.0", "variants.exercise.head.dropout is 1.0: should be less than 1"),
+        ("filters: 32, kernel_size: 5", "filters: 0", "variants.tutorial.blocks.0.filters is 0: should be greater"),
+        (
+            "name: adam, learning_rate: 0.001",
+            "name: adma, learning_rate: 1",
+            "optimizer.name is 'adma': should be 'adam',",
+        ),
+        (
+            "epsilon: 0.01",
+            "momentum: 0.9",
+            "variants.tutorial.optimizer: adam takes no momentum (0.9); it takes beta_1",
+        ),
+        ("[tutorial, exercise]", "[tutorail]", "train.variants names 'tutorail', which is not defined; did you mean"),
+        ("[tutorial, exercise]", "[tutorial, tutorial]", "train: tutorial stands there twice"),
+        ("[tutorial, exercise]", "[]", "train.variants is []"),
+        ("epochs: 40", "epochs: '40'", "variants.tutorial.epochs is '40': should be a valid integer"),
+        ("epochs: 40", "epochs: 40.5", "variants.tutorial.epochs is 40.5"),
+        ("epochs: 40", "epochs: 40\n    epochs: 41", 'found duplicate key "epochs"'),
+        ("image_size: 128", "image_size: 8", "variants.four-blocks.blocks has 4 blocks, which pool 8 pixels"),
+        ("sources: [kaggle, rendered]", "sources: [kagle]", "data.sources.0 is 'kagle': should be 'kaggle', 'archive'"),
+        (
+            "sources: [kaggle, rendered]",
+            "sources: [archive]",
+            "sources names archive, so data.archive.url must be given",
+        ),
+        ("precision: auto", "precision: fp8", "train.precision is 'fp8': should be 'auto', 'float32' or"),
+        ("seeds: [31415]", "seeds: [-1]", "train.seeds.0 is -1"),
+        ("seeds: [31415]", "seeds: 31415", "train.seeds is 31415: should be a list"),
+        ("learning_rate: 0.001,", "learning_rate: .nan,", "variants.tutorial.optimizer.learning_rate is nan"),
+        ("  four-blocks:", "  Four_Blocks:", "variants.Four_Blocks is 'Four_Blocks': should match pattern"),
+        ("data:\n", "daat:\n", "daat is an unknown key; did you mean 'data'?"),
+        ("train: 1024", "train: 7", "data.rendered.train is 7"),
+        ("sha256: null", "sha256: abc", "data.archive.sha256 is 'abc'"),
+    ],
+)
+def test_a_wrong_value_is_named_with_its_key_and_what_is_allowed(old: str, new: str, says: str, tmp_path: Path) -> None:
+    assert old in SHIPPED
+    message = failure(SHIPPED.replace(old, new, 1), tmp_path)
+    assert says in message
+    assert len(message.splitlines()) <= 4
+
+
+@pytest.mark.parametrize("text", ["", "- a list", "data: {a: b", "\x00"])
+def test_what_is_no_parameter_file_is_refused(text: str, tmp_path: Path) -> None:
+    assert failure(text, tmp_path).startswith("params.yaml")
+
+
+def test_a_missing_file_says_where_to_stand(tmp_path: Path) -> None:
+    with pytest.raises(Failure, match="run this from the project's root"):
+        params.load(tmp_path / "params.yaml")
+
+
+def test_a_number_with_an_exponent_and_no_point_is_a_number(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text(SHIPPED.replace("learning_rate: 0.0001", "learning_rate: 1e-4"))
+    assert params.load(tmp_path / "params.yaml") == params.load(ROOT / "params.yaml")
+
+
+def mappings(node: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The paths of all mappings with fixed keys in the parameters."""
+    if isinstance(node, list):
+        return [found for place, item in enumerate(node) for found in mappings(item, (*path, place))]
+    if not isinstance(node, dict):
+        return []
+    below = [found for key, item in node.items() for found in mappings(item, (*path, key))]
+    return below if path == ("variants",) else [path, *below]
+
+
+@given(path=st.sampled_from(mappings(tree())), key=st.from_regex(r"[a-z]{1,8}_x", fullmatch=True))
+def test_an_unknown_key_is_named_wherever_it_stands(path: tuple[Any, ...], key: str) -> None:
+    changed = tree()
+    node = changed
+    for part in path:
+        node = node[part]
+    node[key] = 1
+    with pytest.raises(ValidationError) as caught:
+        params.Params.model_validate(changed)
+    lines = [params._explain(detail) for detail in caught.value.errors()]
+    assert any(line.startswith(f"{'.'.join(map(str, (*path, key)))} is an unknown key") for line in lines)
