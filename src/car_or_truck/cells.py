@@ -1,0 +1,46 @@
+"""A cell is one variant trained with one seed. Its fingerprint names all that decides its numbers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from car_or_truck import files, layout
+from car_or_truck.history import COLUMNS
+from car_or_truck.recipe import Recipe
+
+# The source files that decide a model's numbers; dvc.yaml's `train` depends on the same ones.
+CODE = ("batches.py", "convnet.py", "engine.py", "recipe.py", "train.py")
+LIBRARIES = ("keras", "numpy", "tensorflow")
+
+
+def describe(
+    variant: str, seed: int, recipe: Recipe, batch_size: int, precision: str, dataset: dict[str, Any]
+) -> dict[str, Any]:
+    """What cell.json says of a cell before it is trained; "cell" is the fingerprint of the rest."""
+    here = Path(__file__).parent
+    facts = {
+        "variant": variant,
+        "seed": seed,
+        "recipe": recipe.model_dump(mode="json", exclude_none=True),
+        "batch_size": batch_size,
+        "precision": precision,
+        "data": {key: dataset[key] for key in ("source", "stand_in", "digest", "arrays", "image_size", "counts")},
+        "code": files.content_digest((name, files.sha256(here / name)) for name in CODE),
+        "versions": {name: version(name) for name in LIBRARIES},
+    }
+    fingerprint = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    return {"cell": fingerprint, **facts}
+
+
+def read(variant: str, seed: int) -> tuple[dict[str, Any], pd.DataFrame]:
+    """A trained cell's cell.json and history; a Failure when it has not been trained."""
+    folder = layout.model_folder(variant, seed)
+    remedy = f"Run `dvc repro train@{variant}-{seed}`."
+    cell = files.read_json(folder / "cell.json", remedy)
+    return cell, pd.read_csv(folder / "history.csv")[COLUMNS]
