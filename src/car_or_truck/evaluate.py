@@ -1,0 +1,83 @@
+"""Stage `evaluate`: a trained cell's model, judged on valid.
+
+Every figure describes the kept weights unless its name begins with `final_` or `best_`, which the
+history gives. The cell's MLflow run gets them too, and its model becomes a registered version.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
+
+from car_or_truck import batches, cells, engine, figures, files, layout
+from car_or_truck.history import derive
+from car_or_truck.params import Params
+
+
+def evaluate(params: Params, variant: str, seed: int) -> Path:
+    """Write metrics.json, predictions.csv and figures/ of one cell; returns their folder."""
+    cell, history = cells.read(variant, seed)
+    valid = batches.load(layout.PREPARED, "valid")
+    engine.start(seed, cell["precision"])
+    import keras
+
+    from car_or_truck import tracking
+
+    net = keras.saving.load_model(layout.model_folder(variant, seed) / "model.keras")
+    ordered = batches.in_order(valid, params.train.batch_size)
+    val_loss, val_binary_accuracy = net.evaluate(ordered, verbose=0)
+    probability = net.predict(ordered, verbose=0)[:, 0]
+    train_rows = history.loc[history["epoch"] == cell["kept_epoch"]].iloc[0]
+    metrics = {
+        "loss": float(train_rows["loss"]),
+        "binary_accuracy": float(train_rows["binary_accuracy"]),
+        "val_loss": float(val_loss),
+        "val_binary_accuracy": float(val_binary_accuracy),
+        "val_roc_auc": float(roc_auc_score(valid.labels, probability)),
+        "kept_epoch": int(cell["kept_epoch"]),
+        **derive(history),
+        "parameters": int(cell["parameters"]),
+        "collapsed": collapsed(probability),
+    }
+
+    folder = layout.report_folder(variant, seed)
+    names = pd.read_csv(layout.PREPARED / "valid" / "index.csv")["name"]
+    table = pd.DataFrame({"name": names, "label": valid.labels, "probability": probability.astype(np.float64)})
+    files.write_text(folder / "predictions.csv", table.to_csv(index=False, lineterminator="\n"))
+    with files.whole_folder(folder / "figures") as part:
+        draw(f"{variant}-{seed}", history, metrics, valid, probability, part)
+    files.write_json(folder / "metrics.json", metrics)
+
+    run_id = tracking.find_run(cell) or tracking.rebuild(cell, history, net, valid.images[:1])
+    tracking.log_evaluation(run_id, metrics, folder / "figures")
+    tracking.register(run_id, cell, metrics)
+    return folder
+
+
+def collapsed(probability: NDArray[np.floating[Any]]) -> bool:
+    """Whether the net gives the same answer to every picture."""
+    return len(np.unique(probability > 0.5)) == 1
+
+
+def draw(
+    title: str,
+    history: pd.DataFrame,
+    metrics: dict[str, Any],
+    valid: batches.Split,
+    probability: NDArray[np.float32],
+    folder: Path,
+) -> None:
+    """The cell's figures, into `folder`."""
+    figures.learning_curves(history, title, folder / "learning_curves.png")
+    figures.confusion(valid.labels, probability, title, folder / "confusion.png")
+    figures.roc(valid.labels, probability, metrics["val_roc_auc"], title, folder / "roc.png")
+    figures.calibration(valid.labels, probability, title, folder / "calibration.png")
+    wrongness = np.abs(valid.labels - probability)
+    worst = np.argsort(-wrongness, kind="stable")[:24]
+    worst = worst[wrongness[worst] > 0.5]
+    figures.mistakes(valid.images[worst], valid.labels[worst], probability[worst], title, folder / "mistakes.png")

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from clones import ROOT, Project
+
+VERBS = ("fetch", "prepare", "train", "evaluate", "compare", "leaderboard")
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help_with_an_example(verb: str) -> None:
+    project = Project(ROOT)
+    assert f"Example: car-or-truck {verb}" in project.run("car-or-truck", verb, "--help")
+
+
+def test_help_is_quick_because_it_imports_nothing_heavy() -> None:
+    script = "import sys; from car_or_truck import cli; print([m for m in sys.modules if m in sys.argv[1].split()])"
+    heavy = "tensorflow keras mlflow matplotlib pandas sklearn scipy numpy"
+    done = subprocess.run([sys.executable, "-c", script, heavy], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["train", "tutorial"], 2, "Missing argument 'SEED'"),
+        (["train", "tutorial", "x"], 2, "should be a valid integer"),
+        (["fly"], 2, "No such command 'fly'"),
+        (["train", "nope", "1"], 1, "params.yaml defines no variant 'nope'; it defines tutorial,"),
+        (["train", "tutorial", "1"], 1, "dataset.json cannot be read"),
+        (["leaderboard"], 1, "There is no reports/comparison.csv yet. Run `dvc repro`."),
+    ],
+)
+def test_a_failure_is_explained_in_a_line_or_two(arguments: list[str], code: int, says: str, tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    said = Project(tmp_path).run("car-or-truck", *arguments, code=code)
+    assert says in said
+    assert "Traceback" not in said
+    if code == 1:
+        assert len(said.splitlines()) <= 2
+        assert "Traceback" in Project(tmp_path).run("car-or-truck", "--debug", *arguments, code=1)
+
+
+def test_outside_a_project_it_says_where_to_stand(tmp_path: Path) -> None:
+    assert "run this from the project's root" in Project(tmp_path).run("car-or-truck", "fetch", code=1)
+
+
+def test_the_installer_says_plainly_when_no_python_fits(tmp_path: Path) -> None:
+    said = Project(tmp_path).run("sh", str(ROOT / "scripts/install"), code=1, PYTHON="/bin/false no-such-python")
+    assert "needs Python 3.11, 3.12 or 3.13 with its venv module" in said
+    assert not list(tmp_path.iterdir())

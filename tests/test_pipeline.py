@@ -1,0 +1,282 @@
+"""The whole pipeline on small drawn images: a real git and DVC repository, a real MLflow store."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from ruamel.yaml import YAML
+
+from car_or_truck import cells
+from car_or_truck.history import METRICS
+from clones import ROOT, Project
+
+CELLS = ("tutorial", "exercise")
+
+
+@pytest.fixture
+def client(finished: Project) -> mlflow.MlflowClient:
+    return mlflow.MlflowClient(f"sqlite:///{finished.root / 'mlflow.db'}")
+
+
+def runs(client: mlflow.MlflowClient) -> list[Any]:
+    experiment = client.get_experiment_by_name("car-or-truck-rendered")
+    return list(client.search_runs([experiment.experiment_id], order_by=["attributes.start_time"]))
+
+
+def test_a_first_run_says_what_it_does_and_ends_with_the_leaderboard(finished: Project) -> None:
+    console = (finished.root / "console.txt").read_text()
+    assert "kaggle: out of reach (Connection refused)" in console
+    assert "not the real data" in console
+    assert re.search(r"tutorial-31415  epoch 2/2  loss \d\.\d{4}  .* images/s  0 s left", console)
+    assert "Accuracy on valid, best first" in console
+    assert "Warning" not in console
+    assert not re.search(r"^[IWE]\d{4} ", console, re.MULTILINE)  # TensorFlow's own log lines
+
+
+def test_a_second_run_is_up_to_date(finished: Project) -> None:
+    assert "Data and pipelines are up to date." in finished.run("dvc", "repro")
+
+
+def test_git_sees_the_lock_and_the_metrics_and_nothing_else(finished: Project) -> None:
+    seen = finished.run("git", "status", "--porcelain", "--untracked-files=all").splitlines()
+    metrics = [f"?? reports/cells/{variant}/31415/metrics.json" for variant in sorted(CELLS)]
+    assert sorted(seen) == ["?? console.txt", "?? dvc.lock", *metrics]
+
+
+def test_metrics_history_and_predictions_tell_the_same_story(finished: Project) -> None:
+    for variant in CELLS:
+        history = pd.read_csv(finished.root / f"models/{variant}/31415/history.csv")
+        report = finished.root / f"reports/cells/{variant}/31415"
+        metrics = json.loads((report / "metrics.json").read_text())
+        predictions = pd.read_csv(report / "predictions.csv")
+        assert list(history.columns) == ["epoch", *METRICS]
+        assert list(history["epoch"]) == list(range(1, metrics["epochs"] + 1))
+        right = (predictions["probability"] > 0.5) == (predictions["label"] == 1)
+        assert metrics["val_binary_accuracy"] == pytest.approx(right.mean())
+        assert metrics["final_val_binary_accuracy"] == pytest.approx(right.mean())  # keep: last
+        probability = predictions["probability"].clip(1e-7, 1 - 1e-7)
+        likelihood = np.where(predictions["label"] == 1, probability, 1 - probability)
+        assert metrics["val_loss"] == pytest.approx(-np.log(likelihood).mean(), rel=1e-3)
+        assert metrics["val_loss"] == pytest.approx(history["val_loss"].iloc[-1], rel=1e-5)
+        assert metrics["collapsed"] == (len(set(predictions["probability"] > 0.5)) == 1)
+
+
+def test_the_comparison_shows_every_cell_and_says_that_this_is_the_stand_in(finished: Project) -> None:
+    table = pd.read_csv(finished.root / "reports/comparison.csv")
+    assert set(table["variant"]) == set(CELLS)
+    assert table["val_binary_accuracy"].is_monotonic_decreasing
+    assert (table["interval_low"] <= table["val_binary_accuracy"]).all()
+    assert (table["val_binary_accuracy"] <= table["interval_high"]).all()
+    curves = pd.read_csv(finished.root / "reports/curves.csv")
+    assert curves.groupby("cell").size().to_dict() == {"tutorial-31415": 2, "exercise-31415": 3}
+    page = (finished.root / "reports/report.html").read_text()
+    assert "Not the real data." in page
+    assert not re.findall(r"(?:src|href)=\"(?!data:)", page)  # self-contained
+    for picture in re.findall(r"data:image/png;base64,([^\"]+)", page):
+        assert base64.b64decode(picture).startswith(b"\x89PNG")
+    printed = finished.run("car-or-truck", "leaderboard")
+    assert all(variant in printed for variant in CELLS)
+    assert "STAND-IN" in printed
+
+
+def test_a_net_that_gives_one_answer_is_flagged_wherever_it_is_shown(project: Project) -> None:
+    path = project.root / "reports/cells/tutorial/31415/metrics.json"
+    metrics = json.loads(path.read_text()) | {"collapsed": True}
+    path.write_text(json.dumps(metrics))
+    printed = project.run("car-or-truck", "compare")
+    assert "tutorial*" in printed
+    assert "collapsed: it gives the same answer to every image" in printed
+    assert "tutorial*" in (project.root / "reports/report.html").read_text()
+
+
+def test_the_runs_show_what_the_files_say(finished: Project, client: mlflow.MlflowClient) -> None:
+    found = {run.info.run_name: run for run in runs(client)}
+    assert set(found) == {f"{variant}-31415" for variant in CELLS}
+    for variant in CELLS:
+        run = found[f"{variant}-31415"]
+        cell = json.loads((finished.root / f"models/{variant}/31415/cell.json").read_text())
+        history = pd.read_csv(finished.root / f"models/{variant}/31415/history.csv")
+        metrics = json.loads((finished.root / f"reports/cells/{variant}/31415/metrics.json").read_text())
+        assert run.info.status == "FINISHED"
+        for name in METRICS:
+            points = client.get_metric_history(run.info.run_id, name)
+            assert {point.step: point.value for point in points} == dict(
+                zip(history["epoch"], history[name], strict=True)
+            )
+            assert len(points) == len(history)
+        assert not [name for name in run.data.metrics if name.startswith("validation_")]
+        assert run.data.metrics["generalization_gap"] == metrics["generalization_gap"]
+        assert run.data.metrics["kept_val_loss"] == metrics["val_loss"]
+        assert run.data.params["batch_size"] == run.data.params["train.batch_size"] == "16"
+        assert run.data.params["optimizer_name"] == "adam"  # autologged
+        assert run.data.params["recipe.head.units"] == "6"
+        tags = run.data.tags
+        assert (tags["cell"], tags["variant"], tags["seed"]) == (cell["cell"], variant, "31415")
+        assert tags["data.source"] == "rendered"
+        assert tags["dvc.stage"] == f"train@{variant}-31415"
+        assert tags["git.commit"] == finished.run("git", "rev-parse", "HEAD").strip()
+        assert {item.dataset.name for item in run.inputs.dataset_inputs} == {"rendered-train", "rendered-valid"}
+        artifacts = {item.path for item in client.list_artifacts(run.info.run_id)}
+        assert {"figures", "model_summary.txt"} <= artifacts
+        figures = {item.path for item in client.list_artifacts(run.info.run_id, "figures")}
+        assert {f"figures/{name}.png" for name in ("learning_curves", "confusion", "roc", "calibration")} <= figures
+
+
+@pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType")  # MLflow's own, on import
+def test_each_cell_is_one_registered_version_with_a_model_that_loads(
+    finished: Project, client: mlflow.MlflowClient
+) -> None:
+    versions = client.search_model_versions("name = 'car-or-truck-rendered'")
+    assert {version.tags["variant"] for version in versions} == set(CELLS)
+    assert {version.run_id for version in versions} == {run.info.run_id for run in runs(client)}
+    mlflow.set_tracking_uri(f"sqlite:///{finished.root / 'mlflow.db'}")
+    version = versions[0]
+    loaded = mlflow.pyfunc.load_model(f"models:/{version.name}/{version.version}")
+    assert loaded.metadata.signature.inputs.to_dict()[0]["tensor-spec"]["shape"] == (-1, 32, 32, 3)
+    images = np.load(finished.root / "data/prepared/valid/images.npy")
+    predicted = loaded.predict(images.astype(np.float32) / 255)
+    report = finished.root / f"reports/cells/{version.tags['variant']}/31415/predictions.csv"
+    np.testing.assert_allclose(predicted[:, 0], pd.read_csv(report)["probability"], atol=1e-5)
+    requirements = mlflow.pyfunc.get_model_dependencies(f"models:/{version.name}/{version.version}")
+    assert "tensorflow==" in Path(requirements).read_text()
+
+
+def test_editing_one_variant_makes_only_its_cells_stale(project: Project) -> None:
+    def more_dropout(tree: Any) -> None:
+        tree["variants"]["exercise"]["head"]["dropout"] = 0.3
+
+    project.edit(more_dropout)
+    assert project.stale() == {"train@exercise-31415"}
+
+
+@pytest.mark.parametrize(
+    ("file", "stale"),
+    [
+        ("figures.py", {"prepare", "evaluate@tutorial-31415", "evaluate@exercise-31415", "compare"}),
+        ("compare.py", {"compare"}),
+        ("tracking.py", set()),
+        ("cli.py", set()),
+        ("progress.py", set()),
+        ("convnet.py", {"train@tutorial-31415", "train@exercise-31415"}),
+        ("sources.py", {"fetch"}),
+    ],
+)
+def test_editing_code_makes_stale_only_what_it_can_change(file: str, stale: set[str], project: Project) -> None:
+    with (project.root / "src/car_or_truck" / file).open("a") as source:
+        source.write("# edited\n")
+    assert project.stale() == stale - {"prepare"}
+
+
+def test_an_experiment_changes_one_variant_and_shows_in_the_projects_own_store(project: Project) -> None:
+    project.run("git", "add", ".")
+    project.run("git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-q", "-m", "results")
+    said = project.run("dvc", "exp", "run", "-n", "more-dropout", "-S", "variants.exercise.head.dropout=0.5")
+    assert set(re.findall(r"Running stage '([^']+)'", said)) == {
+        "train@exercise-31415",
+        "evaluate@exercise-31415",
+        "compare",
+    }
+    client = mlflow.MlflowClient(f"sqlite:///{project.root / 'mlflow.db'}")
+    newest = runs(client)[-1]
+    assert newest.data.params["recipe.head.dropout"] == "0.5"
+    assert newest.data.tags["dvc.exp"] == "more-dropout"
+    assert "more-dropout" in project.run("dvc", "exp", "list")
+
+
+def test_adding_a_variant_trains_that_variant_and_dropping_one_leaves_no_trace(project: Project) -> None:
+    def another(tree: Any) -> None:
+        tree["variants"]["mine"] = {
+            "blocks": [{"filters": 4}],
+            "head": {"units": 2},
+            "optimizer": {"name": "sgd", "learning_rate": 0.1},
+            "epochs": 1,
+        }
+        tree["train"]["variants"] = ["exercise", "mine"]
+
+    project.edit(another)
+    said = project.run("dvc", "repro")
+    assert set(re.findall(r"Running stage '([^']+)'", said)) == {"train@mine-31415", "evaluate@mine-31415", "compare"}
+    assert set(pd.read_csv(project.root / "reports/comparison.csv")["variant"]) == {"exercise", "mine"}
+
+
+def test_running_a_cell_again_leaves_the_lock_and_names_the_newest_run(project: Project) -> None:
+    before = (project.root / "dvc.lock").read_text()
+    project.run("dvc", "repro", "--force", "--single-item", "train@tutorial-31415")
+    project.run("dvc", "repro", "--force", "--single-item", "evaluate@tutorial-31415")
+    assert (project.root / "dvc.lock").read_text() == before
+
+
+def test_a_store_that_was_deleted_is_filled_again_from_the_outputs(project: Project) -> None:
+    (project.root / "mlflow.db").unlink()
+    project.run("dvc", "repro", "--force", "--single-item", "evaluate@exercise-31415")
+    client = mlflow.MlflowClient(f"sqlite:///{project.root / 'mlflow.db'}")
+    (run,) = runs(client)
+    history = pd.read_csv(project.root / "models/exercise/31415/history.csv")
+    points = client.get_metric_history(run.info.run_id, "val_loss")
+    assert [point.value for point in points] == list(history["val_loss"])
+    assert run.data.tags["rebuilt"] == "true"
+    assert len(client.search_model_versions("name = 'car-or-truck-rendered'")) == 1
+
+
+def test_a_slip_in_the_parameters_stops_before_any_work(project: Project) -> None:
+    def slip(tree: Any) -> None:
+        tree["variants"]["exercise"]["head"]["dropuot"] = 0.3
+
+    project.edit(slip)
+    said = project.run("dvc", "repro", code=None)
+    assert "variants.exercise.head.dropuot is an unknown key; did you mean 'dropout'?" in said
+    assert "epoch" not in said
+    assert "Traceback" not in said
+
+
+def test_a_variant_that_is_not_defined_stops_before_any_work(project: Project) -> None:
+    project.edit(lambda tree: tree["train"].update(variants=["tutorial", "excercise"]))
+    said = project.run("dvc", "repro", code=255)  # DVC itself notices, before it runs the stage
+    assert "Parameters 'variants.excercise' are missing from 'params.yaml'" in said
+    assert "epoch" not in said
+    said = project.run("dvc", "repro", "--force", "fetch", code=None)
+    assert "train.variants names 'excercise', which is not defined; did you mean 'exercise'?" in said
+
+
+def test_a_dead_tracking_server_is_named_before_any_training(project: Project) -> None:
+    project.run("car-or-truck", "--help")
+    said = project.run(
+        "car-or-truck",
+        "train",
+        "tutorial",
+        "31415",
+        code=1,
+        MLFLOW_TRACKING_URI="http://127.0.0.1:9",
+        MLFLOW_HTTP_REQUEST_MAX_RETRIES="0",
+    )
+    assert "The MLflow store http://127.0.0.1:9 cannot be used" in said
+    assert "epoch" not in said
+
+
+def test_a_loss_that_is_no_number_marks_the_run_failed_and_registers_nothing(project: Project) -> None:
+    def wild(tree: Any) -> None:
+        tree["variants"]["tutorial"]["optimizer"] = {"name": "adam", "learning_rate": 3e38}
+
+    project.edit(wild)
+    said = project.run("car-or-truck", "train", "tutorial", "31415", code=1)
+    assert "Training went wrong in epoch" in said
+    client = mlflow.MlflowClient(f"sqlite:///{project.root / 'mlflow.db'}")
+    assert sorted(run.info.status for run in runs(client)) == ["FAILED", "FINISHED", "FINISHED"]
+    assert len(client.search_model_versions("name = 'car-or-truck-rendered'")) == 2
+
+
+def test_the_stages_depend_on_the_code_that_the_fingerprint_holds() -> None:
+    stages = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
+    train = {dep.rsplit("/", 1)[-1] for dep in stages["train"]["deps"] if dep.endswith(".py")}
+    assert train == set(cells.CODE)
+    for stage in stages.values():
+        for dep in stage["deps"]:
+            assert not dep.startswith("src/") or (ROOT / dep).exists(), dep
