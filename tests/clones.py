@@ -12,6 +12,8 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+from car_or_truck.renderer import draw
+
 ROOT = Path(__file__).parent.parent
 # What a clone of the project holds, as far as the pipeline needs it.
 CLONED = (".dvc/config", ".dvc/.gitignore", ".dvc/plots", ".dvcignore", ".gitignore", "dvc.yaml", "params.yaml", "src")
@@ -63,7 +65,8 @@ def clone(into: Path) -> Project:
     project = Project(into)
 
     def smaller(tree: Any) -> None:
-        tree["data"]["rendered"] |= {"train": 40, "valid": 24}
+        tree["data"]["rendered"] |= {"train": 40, "valid": 40}
+        tree["data"]["test_fraction"] = 0.3
         tree["data"]["image_size"] = 32
         tree["train"]["batch_size"] = 16
         tree["variants"]["tutorial"]["epochs"] = 2
@@ -73,3 +76,15 @@ def clone(into: Path) -> Project:
     for command in ("init -q -b main", "add .", "-c user.name=t -c user.email=t@example.org commit -q -m start"):
         project.run("git", *command.split())
     return project
+
+
+def photos(root: Path, *empty: str, classes: tuple[str, str] = ("Car", "Truck"), each: int = 1) -> Path:
+    """A folder as a user would have it: {train,valid}/CLASS/*.JPEG; `empty` classes are left without."""
+    for place, split in enumerate(("train", "valid")):
+        for label, name in enumerate(classes):
+            folder = root / split / name
+            folder.mkdir(parents=True, exist_ok=True)
+            for number in range(each if f"{split}/{name}" not in empty else 0):
+                picture = draw(1 + label, split, place * 1000 + number)
+                picture.save(folder / f"{'a' * (number + 1)}.JPEG", "jpeg")
+    return root

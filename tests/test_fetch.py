@@ -3,6 +3,8 @@ from __future__ import annotations
 import http.server
 import shutil
 import socket
+import subprocess
+import sys
 import tarfile
 import threading
 import zipfile
@@ -14,20 +16,25 @@ from typing import Any
 
 import pytest
 
-from car_or_truck import files, images, params, sources
+from car_or_truck import files, folders, params
 from car_or_truck.errors import Failure
 from car_or_truck.fetch import fetch
-from clones import ROOT
-from test_images import layout
+from clones import ROOT, photos
 
 SHIPPED = params.load(ROOT / "params.yaml").data
+SMALL = {"train": 8, "valid": 8, "seed": 1}
 
 
 def data(*order: str, **settings: Any) -> params.Data:
     return params.Data.model_validate(
         SHIPPED.model_dump()
-        | {"sources": order, "rendered": {"train": 8, "valid": 8, "seed": 1}}
-        | {name: SHIPPED.model_dump()[name] | value for name, value in settings.items()}
+        | {"sources": order, "rendered": SMALL}
+        | {
+            name: (SMALL if name == "rendered" else SHIPPED.model_dump()[name]) | value
+            if isinstance(value, dict)
+            else value
+            for name, value in settings.items()
+        }
     )
 
 
@@ -51,22 +58,22 @@ def test_rendered_images_come_with_a_record_of_what_they_are(raw: Path) -> None:
     record = fetch(data("rendered"), raw)
     assert record == files.read_json(raw / "SOURCE.json", "")
     assert (record["source"], record["stand_in"], record["images"]) == ("rendered", True, 16)
-    assert record["counts"] == images.check_layout(raw, "raw")
+    assert record["counts"] == folders.check(raw, ("Car", "Truck"), "raw")
     listed = list(raw.rglob("*.jpeg"))
     digest = files.content_digest((str(path.relative_to(raw)), files.sha256(path)) for path in listed)
     assert record["digest"] == digest
 
 
 def test_a_folder_is_copied_and_left_alone(raw: Path, tmp_path: Path) -> None:
-    photos = layout(tmp_path / "photos")
-    record = fetch(data("directory", directory={"path": str(photos)}), raw)
+    folder = photos(tmp_path / "photos")
+    record = fetch(data("directory", directory={"path": str(folder)}), raw)
     assert not record["stand_in"]
-    assert (raw / "train/Car/a.JPEG").read_bytes() == (photos / "train/Car/a.JPEG").read_bytes()
+    assert (raw / "train/Car/a.JPEG").read_bytes() == (folder / "train/Car/a.JPEG").read_bytes()
 
 
 @pytest.mark.parametrize("prefix", ["", "car-or-truck/", "a/b/"])
 def test_an_archive_is_unpacked_wherever_its_folders_are_nested(prefix: str, raw: Path, tmp_path: Path) -> None:
-    path = zipped(layout(tmp_path / "photos"), tmp_path / "a.zip", prefix)
+    path = zipped(photos(tmp_path / "photos"), tmp_path / "a.zip", prefix)
     settings = {"url": str(path), "sha256": files.sha256(path).upper()}
     assert fetch(data("archive", archive=settings), raw)["images"] == 4
     assert sorted(item.name for item in raw.iterdir()) == ["SOURCE.json", "train", "valid"]
@@ -75,12 +82,12 @@ def test_an_archive_is_unpacked_wherever_its_folders_are_nested(prefix: str, raw
 @pytest.mark.parametrize("mode", ["w", "w:gz", "w:xz"])
 def test_a_tar_is_unpacked_whatever_its_compression(mode: Any, raw: Path, tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "a.tar", mode) as archive:
-        archive.add(layout(tmp_path / "photos"), "photos")
+        archive.add(photos(tmp_path / "photos"), "photos")
     assert fetch(data("archive", archive={"url": str(tmp_path / "a.tar")}), raw)["images"] == 4
 
 
 def test_a_wrong_checksum_is_an_error_and_no_reason_to_fall_back(raw: Path, tmp_path: Path) -> None:
-    path = zipped(layout(tmp_path / "photos"), tmp_path / "a.zip")
+    path = zipped(photos(tmp_path / "photos"), tmp_path / "a.zip")
     with pytest.raises(Failure, match=f"data.archive.sha256 is {'0' * 64}, but .* has {files.sha256(path)}"):
         fetch(data("archive", "rendered", archive={"url": str(path), "sha256": "0" * 64}), raw)
     assert nothing_was_written(raw)
@@ -88,7 +95,7 @@ def test_a_wrong_checksum_is_an_error_and_no_reason_to_fall_back(raw: Path, tmp_
 
 @pytest.mark.parametrize("keep", [0, 10, 0.5, 0.999])
 def test_a_truncated_archive_is_an_error(keep: float, raw: Path, tmp_path: Path) -> None:
-    path = zipped(layout(tmp_path / "photos"), tmp_path / "a.zip")
+    path = zipped(photos(tmp_path / "photos"), tmp_path / "a.zip")
     content = path.read_bytes()
     path.write_bytes(content[: int(keep if keep >= 1 else keep * len(content))])
     with pytest.raises(Failure, match=r"a\.zip is no whole zip or tar archive"):
@@ -100,7 +107,7 @@ def test_a_truncated_archive_is_an_error(keep: float, raw: Path, tmp_path: Path)
     "name", ["../evil.jpg", "/tmp/evil.jpg", "train/../../evil.jpg", "C:/evil.jpg", "..\\evil.jpg"]
 )
 def test_an_entry_that_points_outside_is_refused(name: str, raw: Path, tmp_path: Path) -> None:
-    path = zipped(layout(tmp_path / "photos"), tmp_path / "a.zip")
+    path = zipped(photos(tmp_path / "photos"), tmp_path / "a.zip")
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr(zipfile.ZipInfo(name), b"evil")
     with pytest.raises(Failure, match="points outside"):
@@ -109,20 +116,20 @@ def test_an_entry_that_points_outside_is_refused(name: str, raw: Path, tmp_path:
 
 
 def test_a_link_in_a_tar_is_refused(raw: Path, tmp_path: Path) -> None:
-    photos = layout(tmp_path / "photos")
-    (photos / "train/Car/b.jpg").symlink_to("/etc/passwd")
+    folder = photos(tmp_path / "photos")
+    (folder / "train/Car/b.jpg").symlink_to("/etc/passwd")
     with tarfile.open(tmp_path / "a.tar", "w") as archive:
-        archive.add(photos, "photos")
+        archive.add(folder, "photos")
     with pytest.raises(Failure, match="neither a file nor a folder"):
         fetch(data("archive", archive={"url": str(tmp_path / "a.tar")}), raw)
 
 
 def test_a_missing_split_or_class_is_an_error(raw: Path, tmp_path: Path) -> None:
-    photos = layout(tmp_path / "photos")
-    shutil.rmtree(photos / "valid")
+    folder = photos(tmp_path / "photos")
+    shutil.rmtree(folder / "valid")
     with pytest.raises(Failure, match="has no folder valid/"):
-        fetch(data("directory", "rendered", directory={"path": str(photos)}), raw)
-    layout(tmp_path / "emptied", "train/Truck")
+        fetch(data("directory", "rendered", directory={"path": str(folder)}), raw)
+    photos(tmp_path / "emptied", "train/Truck")
     with pytest.raises(Failure, match="has no image in train/Truck/"):
         fetch(data("directory", "rendered", directory={"path": str(tmp_path / "emptied")}), raw)
     assert nothing_was_written(raw)
@@ -146,14 +153,14 @@ def test_when_nothing_can_be_reached_the_way_out_is_named(raw: Path) -> None:
 
 
 def test_real_images_survive_an_hour_without_their_source(raw: Path, tmp_path: Path) -> None:
-    photos = layout(tmp_path / "photos")
-    settings = data("directory", "rendered", directory={"path": str(photos)})
+    folder = photos(tmp_path / "photos")
+    settings = data("directory", "rendered", directory={"path": str(folder)})
     first = fetch(settings, raw)
-    photos.rename(tmp_path / "unplugged")
+    folder.rename(tmp_path / "unplugged")
     assert fetch(settings, raw) == first
     (raw / "train/Car/a.JPEG").write_bytes(b"changed by hand")
     assert fetch(settings, raw)["source"] == "rendered"
-    (tmp_path / "unplugged").rename(photos)
+    (tmp_path / "unplugged").rename(folder)
     assert fetch(settings, raw) == first
 
 
@@ -191,7 +198,7 @@ def served(folder: Path, status: int = 200, port: int = 0) -> Iterator[str]:
 
 
 def test_an_archive_is_downloaded(raw: Path, tmp_path: Path) -> None:
-    path = zipped(layout(tmp_path / "photos"), tmp_path / "a.zip")
+    path = zipped(photos(tmp_path / "photos"), tmp_path / "a.zip")
     with served(tmp_path) as url:
         record = fetch(data("archive", archive={"url": f"{url}/a.zip", "sha256": files.sha256(path)}), raw)
         assert record["images"] == 4
@@ -217,23 +224,93 @@ def test_a_dead_server_is_out_of_reach(raw: Path) -> None:
         assert fetch(data("archive", "rendered", archive={"url": url}), raw)["source"] == "rendered"
 
 
-@pytest.mark.parametrize(("status", "says"), [(404, "Kaggle refuses"), (403, "Kaggle refuses"), (503, None)])
-def test_kaggle_refusing_is_an_error_and_kaggle_in_trouble_is_not(
-    status: int, says: str | None, raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("KAGGLE_API_ENVIRONMENT", "TEST")  # kagglehub then asks this machine's port 7777
-    monkeypatch.setenv("KAGGLEHUB_CACHE", str(tmp_path / "cache"))
-    with served(tmp_path, status, port=7777):
-        if says:
-            with pytest.raises(Failure, match=says):
-                fetch(data("kaggle", "rendered"), raw)
-            assert nothing_was_written(raw)
-        else:
-            assert fetch(data("kaggle", "rendered"), raw)["source"] == "rendered"
+def test_a_users_own_classes_and_nested_names_are_kept(raw: Path, tmp_path: Path) -> None:
+    folder = photos(tmp_path / "pets", classes=("Cat", "Dog"))
+    (folder / "train/Cat/kitten é").mkdir()
+    (folder / "train/Cat/a.JPEG").rename(folder / "train/Cat/kitten é/a b.JPEG")
+    record = fetch(data("directory", directory={"path": str(folder)}, classes=["Cat", "Dog"]), raw)
+    assert record["counts"]["train"] == {"Cat": 1, "Dog": 1}
+    assert (raw / "train/Cat/kitten é/a b.JPEG").is_file()
 
 
-def test_kaggle_unplugged_is_out_of_reach(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("KAGGLE_API_ENVIRONMENT", "TEST")
-    monkeypatch.setenv("KAGGLEHUB_CACHE", str(tmp_path / "cache"))
-    with pytest.raises(sources.Unreachable, match="Connection refused"):
-        sources.kaggle(SHIPPED.kaggle, tmp_path)
+@pytest.mark.parametrize("link", [True, False])
+def test_a_folders_files_are_linked_or_copied_as_asked(link: bool, raw: Path, tmp_path: Path) -> None:
+    folder = photos(tmp_path / "photos")
+    for path in [folder, *folder.rglob("*")]:
+        path.chmod(path.stat().st_mode & 0o555)  # a source that cannot be written
+    fetch(data("directory", directory={"path": str(folder), "link": link}), raw)
+    assert (raw / "train/Car/a.JPEG").samefile(folder / "train/Car/a.JPEG") is link
+
+
+def test_a_split_by_content_stays_when_images_are_added(raw: Path, tmp_path: Path) -> None:
+    folder = photos(tmp_path / "photos", each=30)
+    only = tmp_path / "only"
+    only.mkdir()
+    (folder / "train").rename(only / "train")
+    settings = data("directory", directory={"path": str(only)}, valid_fraction=0.4)
+    with pytest.raises(Failure, match="has no folder valid/"):
+        fetch(data("directory", directory={"path": str(only)}), raw)
+    record = fetch(settings, raw)
+    assert 10 < sum(record["counts"]["valid"].values()) < 40
+    before = {path.name: path.parts[-3] for path in (raw).rglob("Car/*.JPEG")}
+    (only / "train/Car/new.JPEG").write_bytes((folder / "valid/Car/a.JPEG").read_bytes())
+    (only / "train/Car/twin.JPEG").write_bytes((only / "train/Car/a.JPEG").read_bytes())
+    fetch(settings, raw)
+    after = {path.name: path.parts[-3] for path in (raw).rglob("Car/*.JPEG")}
+    assert {name: after[name] for name in before} == before
+    assert after["twin.JPEG"] == after["a.JPEG"]  # the same content never stands on both sides
+
+
+def test_classes_without_any_split_are_divided(raw: Path, tmp_path: Path) -> None:
+    folder = photos(tmp_path / "photos", each=12) / "train"
+    record = fetch(data("directory", directory={"path": str(folder)}, valid_fraction=0.5), raw)
+    assert record["images"] == 24
+
+
+@pytest.mark.parametrize(
+    ("limit", "says"),
+    [({"max_files": 3}, r"holds more than 3 files"), ({"max_gigabytes": 1e-6}, r"unpacks to more than 1e-06 GB")],
+)
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_an_archive_past_its_limits_is_refused(limit: Any, says: str, kind: str, raw: Path, tmp_path: Path) -> None:
+    folder, path = photos(tmp_path / "photos"), tmp_path / f"a.{kind}"
+    if kind == "zip":
+        zipped(folder, path)
+    else:
+        with tarfile.open(path, "w") as archive:
+            archive.add(folder, "photos")
+    with pytest.raises(Failure, match=says):
+        fetch(data("archive", archive={"url": str(path), **limit}), raw)
+    assert nothing_was_written(raw)
+
+
+ON_A_FULL_DISK = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from test_fetch import data
+from car_or_truck.errors import Failure
+from car_or_truck.fetch import fetch
+
+fetch(data("rendered"), Path("disk/raw"))
+try:
+    fetch(data("rendered", rendered={"train": 500}), Path("disk/raw"))
+except Failure as error:
+    print(error)
+print(*sorted(path.name for path in Path("disk").rglob("*") if path.suffix != ".jpeg"))
+"""
+IN_A_NAMESPACE = ["unshare", "--user", "--map-root-user", "--mount"]  # where anyone may mount a small disk
+
+
+@pytest.mark.skipif(
+    not shutil.which("unshare") or subprocess.run([*IN_A_NAMESPACE, "true"], capture_output=True).returncode != 0,
+    reason="this machine lets nobody mount a small disk",
+)
+def test_a_full_disk_is_said_plainly_and_what_was_there_stays(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "script.py").write_text(ON_A_FULL_DISK)
+    script = f'mount -t tmpfs -o size=300k none disk && "{sys.executable}" script.py "{ROOT / "tests"}"'
+    done = subprocess.run([*IN_A_NAMESPACE, "sh", "-c", script], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "Cannot write disk/raw: No space left on device" in done.stdout
+    assert done.stdout.splitlines()[-1] == "Car Car SOURCE.json Truck Truck raw train valid"

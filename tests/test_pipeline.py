@@ -66,6 +66,11 @@ def test_metrics_history_and_predictions_tell_the_same_story(finished: Project) 
         likelihood = np.where(predictions["label"] == 1, probability, 1 - probability)
         assert metrics["val_loss"] == pytest.approx(-np.log(likelihood).mean(), rel=1e-3)
         assert metrics["val_loss"] == pytest.approx(history["val_loss"].iloc[-1], rel=1e-5)
+        held_out = pd.read_csv(report / "test_predictions.csv")
+        assert len(held_out) + len(predictions) == 40
+        assert not set(held_out["name"]) & set(predictions["name"])
+        right = (held_out["probability"] > 0.5) == (held_out["label"] == 1)
+        assert metrics["test_binary_accuracy"] == pytest.approx(right.mean())
         assert metrics["collapsed"] == (len(set(predictions["probability"] > 0.5)) == 1)
 
 
@@ -161,6 +166,7 @@ def test_editing_one_variant_makes_only_its_cells_stale(project: Project) -> Non
     ("file", "stale"),
     [
         ("figures.py", {"prepare", "evaluate@tutorial-31415", "evaluate@exercise-31415", "compare"}),
+        ("images.py", {"prepare"}),
         ("compare.py", {"compare"}),
         ("tracking.py", set()),
         ("cli.py", set()),
@@ -172,9 +178,10 @@ def test_editing_one_variant_makes_only_its_cells_stale(project: Project) -> Non
 def test_editing_code_makes_stale_only_what_it_can_change(file: str, stale: set[str], project: Project) -> None:
     with (project.root / "src/car_or_truck" / file).open("a") as source:
         source.write("# edited\n")
-    assert project.stale() == stale - {"prepare"}
+    assert project.stale() == stale
 
 
+@pytest.mark.slow
 def test_an_experiment_changes_one_variant_and_shows_in_the_projects_own_store(project: Project) -> None:
     project.run("git", "add", ".")
     project.run("git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-q", "-m", "results")
@@ -206,6 +213,17 @@ def test_adding_a_variant_trains_that_variant_and_dropping_one_leaves_no_trace(p
     assert set(re.findall(r"Running stage '([^']+)'", said)) == {"train@mine-31415", "evaluate@mine-31415", "compare"}
     assert set(pd.read_csv(project.root / "reports/comparison.csv")["variant"]) == {"exercise", "mine"}
 
+    def no_test_split(tree: Any) -> None:
+        tree["data"]["test_fraction"] = 0.0
+        tree["train"]["variants"] = ["mine"]
+
+    project.edit(no_test_split)
+    project.run("dvc", "repro")
+    report = project.root / "reports/cells/mine/31415"
+    assert len(pd.read_csv(report / "predictions.csv")) == 40
+    assert len(pd.read_csv(report / "test_predictions.csv")) == 0
+    assert "test_loss" not in json.loads((report / "metrics.json").read_text())
+
 
 def test_running_a_cell_again_leaves_the_lock_and_names_the_newest_run(project: Project) -> None:
     before = (project.root / "dvc.lock").read_text()
@@ -224,6 +242,18 @@ def test_a_store_that_was_deleted_is_filled_again_from_the_outputs(project: Proj
     assert [point.value for point in points] == list(history["val_loss"])
     assert run.data.tags["rebuilt"] == "true"
     assert len(client.search_model_versions("name = 'car-or-truck-rendered'")) == 1
+
+
+def test_what_was_pushed_is_pulled_and_nothing_runs_again(project: Project, tmp_path: Path) -> None:
+    project.run("dvc", "remote", "add", "-d", "shared", str(tmp_path / "remote"))
+    project.run("git", "add", ".")
+    project.run("git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-q", "-m", "results")
+    project.run("dvc", "push")
+    project.run("git", "clone", "-q", ".", str(tmp_path / "elsewhere"))
+    elsewhere = Project(tmp_path / "elsewhere")
+    elsewhere.run("dvc", "pull")
+    assert "Data and pipelines are up to date." in elsewhere.run("dvc", "repro")
+    assert (elsewhere.root / "reports/report.html").is_file()
 
 
 def test_a_slip_in_the_parameters_stops_before_any_work(project: Project) -> None:

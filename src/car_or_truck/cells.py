@@ -30,7 +30,9 @@ def describe(
         "recipe": recipe.model_dump(mode="json", exclude_none=True),
         "batch_size": batch_size,
         "precision": precision,
-        "data": {key: dataset[key] for key in ("source", "stand_in", "digest", "arrays", "image_size", "counts")},
+        "data": {
+            key: dataset[key] for key in ("source", "stand_in", "digest", "arrays", "image_size", "classes", "counts")
+        },
         "code": files.content_digest((name, files.sha256(here / name)) for name in CODE),
         "versions": {name: version(name) for name in LIBRARIES},
     }

@@ -49,7 +49,7 @@ def prepare() -> None:
     """
     from car_or_truck import prepare as stage
 
-    stage.prepare(params.load().data.image_size)
+    stage.prepare(params.load().data)
 
 
 def _cell(variant: str) -> params.Params:

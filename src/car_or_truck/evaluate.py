@@ -6,6 +6,7 @@ history gives. The cell's MLflow run gets them too, and its model becomes a regi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,34 +30,50 @@ def evaluate(params: Params, variant: str, seed: int) -> Path:
     from car_or_truck import tracking
 
     net = keras.saving.load_model(layout.model_folder(variant, seed) / "model.keras")
-    ordered = batches.in_order(valid, params.train.batch_size)
-    val_loss, val_binary_accuracy = net.evaluate(ordered, verbose=0)
-    probability = net.predict(ordered, verbose=0)[:, 0]
-    train_rows = history.loc[history["epoch"] == cell["kept_epoch"]].iloc[0]
+    val_loss, val_binary_accuracy, probability = judge(net, valid, params.train.batch_size)
+    kept = history.loc[history["epoch"] == cell["kept_epoch"]].iloc[0]
     metrics = {
-        "loss": float(train_rows["loss"]),
-        "binary_accuracy": float(train_rows["binary_accuracy"]),
-        "val_loss": float(val_loss),
-        "val_binary_accuracy": float(val_binary_accuracy),
+        "loss": float(kept["loss"]),
+        "binary_accuracy": float(kept["binary_accuracy"]),
+        "val_loss": val_loss,
+        "val_binary_accuracy": val_binary_accuracy,
         "val_roc_auc": float(roc_auc_score(valid.labels, probability)),
         "kept_epoch": int(cell["kept_epoch"]),
         **derive(history),
         "parameters": int(cell["parameters"]),
         "collapsed": collapsed(probability),
     }
+    held_out = "name,label,probability\n"
+    if "test" in cell["data"]["counts"]:
+        test = batches.load(layout.PREPARED, "test")
+        metrics["test_loss"], metrics["test_binary_accuracy"], answers = judge(net, test, params.train.batch_size)
+        held_out = predictions("test", test, answers)
 
     folder = layout.report_folder(variant, seed)
-    names = pd.read_csv(layout.PREPARED / "valid" / "index.csv")["name"]
-    table = pd.DataFrame({"name": names, "label": valid.labels, "probability": probability.astype(np.float64)})
-    files.write_text(folder / "predictions.csv", table.to_csv(index=False, lineterminator="\n"))
+    files.write_text(folder / "predictions.csv", predictions("valid", valid, probability))
+    files.write_text(folder / "test_predictions.csv", held_out)
     with files.whole_folder(folder / "figures") as part:
-        draw(f"{variant}-{seed}", history, metrics, valid, probability, part)
+        draw(f"{variant}-{seed}", history, metrics, valid, cell["data"]["classes"], probability, part)
     files.write_json(folder / "metrics.json", metrics)
 
     run_id = tracking.find_run(cell) or tracking.rebuild(cell, history, net, valid.images[:1])
     tracking.log_evaluation(run_id, metrics, folder / "figures")
     tracking.register(run_id, cell, metrics)
     return folder
+
+
+def judge(net: Any, split: batches.Split, batch_size: int) -> tuple[float, float, NDArray[np.float32]]:
+    """The net's loss and accuracy on a split, and its probability for each image."""
+    ordered = batches.in_order(split, batch_size)
+    loss, accuracy = net.evaluate(ordered, verbose=0)
+    return float(loss), float(accuracy), net.predict(ordered, verbose=0)[:, 0]
+
+
+def predictions(name: str, split: batches.Split, probability: NDArray[np.float32]) -> str:
+    """A split's answers as CSV: name, label, probability (of the second class)."""
+    names = pd.read_csv(layout.PREPARED / name / "index.csv")["name"]
+    table = pd.DataFrame({"name": names, "label": split.labels, "probability": probability.astype(np.float64)})
+    return str(table.to_csv(index=False, lineterminator="\n"))
 
 
 def collapsed(probability: NDArray[np.floating[Any]]) -> bool:
@@ -69,15 +86,18 @@ def draw(
     history: pd.DataFrame,
     metrics: dict[str, Any],
     valid: batches.Split,
+    classes: Sequence[str],
     probability: NDArray[np.float32],
     folder: Path,
 ) -> None:
     """The cell's figures, into `folder`."""
     figures.learning_curves(history, title, folder / "learning_curves.png")
-    figures.confusion(valid.labels, probability, title, folder / "confusion.png")
-    figures.roc(valid.labels, probability, metrics["val_roc_auc"], title, folder / "roc.png")
-    figures.calibration(valid.labels, probability, title, folder / "calibration.png")
+    figures.confusion(valid.labels, probability, classes, title, folder / "confusion.png")
+    figures.roc(valid.labels, probability, metrics["val_roc_auc"], classes, title, folder / "roc.png")
+    figures.calibration(valid.labels, probability, classes, title, folder / "calibration.png")
     wrongness = np.abs(valid.labels - probability)
     worst = np.argsort(-wrongness, kind="stable")[:24]
     worst = worst[wrongness[worst] > 0.5]
-    figures.mistakes(valid.images[worst], valid.labels[worst], probability[worst], title, folder / "mistakes.png")
+    figures.mistakes(
+        valid.images[worst], valid.labels[worst], probability[worst], classes, title, folder / "mistakes.png"
+    )

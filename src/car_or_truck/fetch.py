@@ -12,7 +12,8 @@ from typing import Any
 from rich.console import Console
 from rich.panel import Panel
 
-from car_or_truck import files, images, sources
+from car_or_truck import files, folders, sources
+from car_or_truck.download import Unreachable
 from car_or_truck.errors import Failure
 from car_or_truck.layout import RAW, SOURCE
 from car_or_truck.params import Data
@@ -24,13 +25,17 @@ def fetch(data: Data, raw: Path = RAW) -> dict[str, Any]:
     """Fetch into `raw`; returns what is written into its SOURCE.json."""
     unreached: list[str] = []
     for source in data.sources:
-        request = getattr(data, source).model_dump()
+        request = {
+            **getattr(data, source).model_dump(mode="json"),
+            "classes": list(data.classes),
+            "valid_fraction": data.valid_fraction,
+        }
         try:
             with files.whole_folder(raw) as folder:
                 origin = sources.get(source, data, folder)
                 record = _describe(folder, source, request, origin, unreached)
                 files.write_json(folder / SOURCE.name, record)
-        except sources.Unreachable as error:
+        except Unreachable as error:
             console.print(f"{source}: out of reach ({error}).", highlight=False)
             kept = _kept(raw, source, request)
             if kept:
@@ -38,7 +43,7 @@ def fetch(data: Data, raw: Path = RAW) -> dict[str, Any]:
                 return kept
             unreached.append(source)
             continue
-        _announce(record, unreached)
+        _announce(record)
         return record
     raise Failure(
         f"None of data.sources ({', '.join(data.sources)}) can be reached. "
@@ -49,19 +54,15 @@ def fetch(data: Data, raw: Path = RAW) -> dict[str, Any]:
 def _describe(
     folder: Path, source: str, request: dict[str, Any], origin: dict[str, Any], unreached: list[str]
 ) -> dict[str, Any]:
-    counts = images.check_layout(folder, source)
-    names = [
-        f"{split}/{name}/{path.name}"
-        for split in images.SPLITS
-        for label, name in enumerate(images.CLASSES)
-        for path in images.files_of(folder, split, label)
-    ]
+    counts = folders.check(folder, request["classes"], source)
+    names = [f"{split}/{name}" for split, _, name in folders.images_of(folder, request["classes"])]
     return {
         "source": source,
         "stand_in": source == "rendered",
         "unreached": unreached,
         "request": request,
         "origin": origin,
+        "classes": request["classes"],
         "counts": counts,
         "images": len(names),
         "digest": files.content_digest((name, files.sha256(folder / name)) for name in names),
@@ -80,16 +81,16 @@ def _kept(raw: Path, source: str, request: dict[str, Any]) -> dict[str, Any] | N
     return record if now["digest"] == record["digest"] else None
 
 
-def _announce(record: dict[str, Any], unreached: list[str]) -> None:
+def _announce(record: dict[str, Any]) -> None:
     counts = "; ".join(
         f"{split}: " + ", ".join(f"{count} {name}" for name, count in classes.items())
         for split, classes in record["counts"].items()
     )
     console.print(f"{record['images']} images from {record['source']} ({counts}).", highlight=False)
-    if record["stand_in"] and unreached:
+    if record["stand_in"] and record["unreached"]:
         console.print(
             Panel(
-                f"Out of reach: {', '.join(unreached)}. These are the STAND-IN images that the\n"
+                f"Out of reach: {', '.join(record['unreached'])}. These are the STAND-IN images that the\n"
                 "project draws, not photographs. What is trained on them goes to the\n"
                 "MLflow experiment car-or-truck-rendered. `make data` fetches again;\n"
                 "README.md tells how to name another source in params.yaml.",

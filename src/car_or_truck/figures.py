@@ -5,7 +5,7 @@ A figure's title states its message, its axes have labels and units. Nothing her
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,6 @@ from sklearn.calibration import calibration_curve
 from sklearn.metrics import confusion_matrix, roc_curve
 
 from car_or_truck.history import derive
-from car_or_truck.images import CLASSES
 
 TRAIN, VALID = "#0072b2", "#d55e00"  # Okabe and Ito's palette: told apart by colour-blind people too
 STYLE: dict[str, Any] = {
@@ -79,7 +78,7 @@ def learning_curves(history: pd.DataFrame, title: str, path: Path) -> None:
         figure.suptitle(title, x=0.01, ha="left", weight="bold")
 
 
-def confusion(labels: Bools, probability: Floats, title: str, path: Path) -> None:
+def confusion(labels: Bools, probability: Floats, classes: Sequence[str], title: str, path: Path) -> None:
     """Counts of (true, predicted) classes at the threshold 0.5."""
     counts = confusion_matrix(labels, probability > 0.5, labels=[0, 1])
     shares = counts / counts.sum(axis=1, keepdims=True).clip(1)
@@ -93,27 +92,27 @@ def confusion(labels: Bools, probability: Floats, title: str, path: Path) -> Non
                 colour = "white" if shares[row, column] > 0.5 else "black"
                 text = f"{counts[row, column]}\n{shares[row, column]:.1%}"
                 axes.text(column, row, text, ha="center", va="center", color=colour)
-        axes.set_xticks([0, 1], CLASSES)
-        axes.set_yticks([0, 1], CLASSES)
+        axes.set_xticks([0, 1], classes)
+        axes.set_yticks([0, 1], classes)
         axes.set_xlabel("predicted (at 0.5)")
         axes.set_ylabel("true")
         axes.set_title(f"{title}\n{np.trace(counts) / counts.sum():.1%} of {counts.sum()} valid images are right")
 
 
-def roc(labels: Bools, probability: Floats, area: float, title: str, path: Path) -> None:
-    """The receiver operating characteristic, Truck positive."""
+def roc(labels: Bools, probability: Floats, area: float, classes: Sequence[str], title: str, path: Path) -> None:
+    """The receiver operating characteristic, the second class positive."""
     false_positive, true_positive, _ = roc_curve(labels, probability)
     with _figure(path, 4.6, 4.2) as (_, (axes,)):
         axes.plot([0, 1], [0, 1], color="#999999", linestyle=":", linewidth=1)
         axes.plot(false_positive, true_positive, color=VALID)
-        axes.set_xlabel("cars taken for trucks (share)")
-        axes.set_ylabel("trucks recognised (share)")
+        axes.set_xlabel(f"{classes[0]} taken for {classes[1]} (share)")
+        axes.set_ylabel(f"{classes[1]} recognised (share)")
         axes.set_aspect("equal")
-        axes.set_title(f"{title}\nranks a truck above a car in {area:.1%} of pairs")
+        axes.set_title(f"{title}\nranks a {classes[1]} above a {classes[0]} in {area:.1%} of pairs")
 
 
-def calibration(labels: Bools, probability: Floats, title: str, path: Path) -> None:
-    """Share of trucks among the images of each tenth of predicted probability; dots as large as their count."""
+def calibration(labels: Bools, probability: Floats, classes: Sequence[str], title: str, path: Path) -> None:
+    """Share of the second class in each tenth of predicted probability; dots as large as their count."""
     edges = np.linspace(0, 1, 11)
     observed, predicted = calibration_curve(labels, probability.clip(0, 1), n_bins=10)
     counts = np.histogram(probability, edges)[0]
@@ -124,12 +123,12 @@ def calibration(labels: Bools, probability: Floats, title: str, path: Path) -> N
         if len(sizes) == len(predicted):
             axes.scatter(predicted, observed, s=sizes, color=VALID, alpha=0.6)
         axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), aspect="equal")
-        axes.set_xlabel("predicted P(Truck)")
-        axes.set_ylabel("share of trucks")
-        axes.set_title(f"{title}\nsays {probability.mean():.0%} trucks on average; {labels.mean():.0%} are")
+        axes.set_xlabel(f"predicted P({classes[1]})")
+        axes.set_ylabel(f"share of {classes[1]}")
+        axes.set_title(f"{title}\nsays {probability.mean():.0%} {classes[1]}; {labels.mean():.0%} are")
 
 
-def mistakes(images: Bools, labels: Bools, probability: Floats, title: str, path: Path) -> None:
+def mistakes(images: Bools, labels: Bools, probability: Floats, classes: Sequence[str], title: str, path: Path) -> None:
     """The images that the net was most wrongly sure of, with its answer."""
     columns = 8
     rows = max(1, -(-len(images) // columns))
@@ -141,7 +140,7 @@ def mistakes(images: Bools, labels: Bools, probability: Floats, title: str, path
             axes = figure.add_subplot(rows, columns, place + 1)
             axes.imshow(image)
             axes.set_axis_off()
-            axes.set_title(f"a {CLASSES[label]}\nP(Truck) {value:.2f}", fontsize=8, loc="center")
+            axes.set_title(f"{classes[label]}\nP({classes[1]}) {value:.2f}", fontsize=8, loc="center")
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, metadata={"Software": None})
 
@@ -191,3 +190,51 @@ def overlay(curves: pd.DataFrame, path: Path) -> None:
         accuracy.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         accuracy.set_title("Accuracy: the room between the two is overfitting")
         figure.legend(*loss.get_legend_handles_labels(), loc="outside lower center", ncols=4)
+
+
+def pair_sheet(pairs: list[tuple[Bools, str, str, str]], title: str, path: Path) -> None:
+    """Pairs of pictures: each is (images [2, h, w, 3], what they share, a caption for either)."""
+    columns = 4
+    rows = max(1, -(-len(pairs) // columns))
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(10, rows * 1.65 + 0.4), layout="constrained")
+        figure.suptitle(title, x=0.01, ha="left", weight="bold", fontsize=11)
+        for place, (images, share, *captions) in enumerate(pairs):
+            for side in range(2):
+                axes = figure.add_subplot(rows, columns * 2, place * 2 + side + 1)
+                axes.imshow(images[side])
+                axes.set_axis_off()
+                axes.set_title(captions[side], fontsize=7, loc="center")
+                if side == 0:
+                    axes.text(1.0, -0.04, share, transform=axes.transAxes, ha="center", va="top", fontsize=7)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, metadata={"Software": None})
+
+
+def split_differences(table: pd.DataFrame, differences: dict[str, dict[str, float]], path: Path) -> None:
+    """Histograms of brightness and contrast in train and valid, and every measure's standardized difference."""
+    largest = max(differences, key=lambda name: abs(differences[name]["standardized"]))
+    with _figure(path, 10, 3.6, 3) as (figure, (brightness, contrast, bars)):
+        for axes, name in ((brightness, "brightness"), (contrast, "contrast")):
+            bins = np.linspace(0, max(1.0, float(table[name].max())), 40)
+            for split, colour in (("train", TRAIN), ("valid", VALID)):
+                values = table.loc[table["split"] == split, name]
+                axes.hist(values, bins, density=True, histtype="step", color=colour, label=split)
+            axes.set_xlabel(f"{name} of a picture (0 to 255)")
+            axes.set_yticks([])
+        brightness.legend()
+        names = list(differences)
+        values = [differences[name]["standardized"] for name in names]
+        bars.barh([name.replace("_", " ") for name in names], values, color=VALID)
+        bars.axvline(0, color="#333333", linewidth=1)
+        reach = max(0.2, *(abs(value) for value in values)) * 1.1
+        bars.set_xlim(-reach, reach)
+        bars.set_xlabel("valid minus train, in standard deviations")
+        figure.suptitle(
+            f"Train and valid differ most in {largest.replace('_', ' ')}: "
+            f"{differences[largest]['standardized']:+.2f} standard deviations (0.2 would be small)",
+            x=0.01,
+            ha="left",
+            weight="bold",
+            fontsize=11,
+        )

@@ -67,6 +67,11 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def share(checksum: str, purpose: str) -> float:
+    """A number in [0, 1) that depends on a content alone, for splits that stay as they are when files are added."""
+    return int(hashlib.sha256(f"{purpose} {checksum}".encode()).hexdigest()[:13], 16) / 16**13
+
+
 def content_digest(entries: Iterable[tuple[str, str]]) -> str:
     """SHA-256 over (name, sha256) pairs, sorted by name; in hexadecimal.
 

@@ -20,6 +20,8 @@ FILE = Path("params.yaml")
 
 Source = Literal["kaggle", "archive", "directory", "rendered"]
 VariantName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]*$")]
+# One folder's name: it becomes a path, and a column of a figure
+ClassName = Annotated[str, StringConstraints(pattern=r"^[^/\\.\x00-\x1f][^/\\\x00-\x1f]*$", max_length=100)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
@@ -34,12 +36,15 @@ class Archive(Strict):
 
     url: str | None = None
     sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{64}$")] | None = None
+    max_files: Annotated[int, Field(ge=1)]
+    max_gigabytes: Annotated[float, Field(gt=0)]
 
 
 class Directory(Strict):
     """A folder that holds the images."""
 
     path: str | None = None
+    link: bool
 
 
 class Rendered(Strict):
@@ -60,15 +65,20 @@ class Data(Strict):
     """Where the images come from and how large they are made."""
 
     sources: Annotated[tuple[Source, ...], Field(min_length=1, strict=False)]
+    classes: Annotated[tuple[ClassName, ...], Field(min_length=2, max_length=2, strict=False)]
     kaggle: Kaggle
     archive: Archive
     directory: Directory
     rendered: Rendered
+    valid_fraction: Annotated[float, Field(gt=0, lt=1)] | None
+    test_fraction: Annotated[float, Field(ge=0, lt=1)]
+    leaks: Literal["drop", "keep", "fail"]
     image_size: Annotated[int, Field(ge=8, le=1024)]
 
     @model_validator(mode="after")
     def _sources_are_described(self) -> Self:
         _distinct(self.sources)
+        _distinct(self.classes)
         for source, key, value in (("archive", "url", self.archive.url), ("directory", "path", self.directory.path)):
             if source in self.sources and not value:
                 raise ValueError(f"sources names {source}, so data.{source}.{key} must be given")

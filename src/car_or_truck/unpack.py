@@ -1,0 +1,83 @@
+"""Archives, unpacked without trusting them."""
+
+from __future__ import annotations
+
+import re
+import tarfile
+import zipfile
+import zlib
+from lzma import LZMAError
+from pathlib import Path, PurePosixPath
+
+from rich.progress import track
+
+from car_or_truck.errors import Failure
+
+
+def unpack(path: Path, into: Path, where: str, max_files: int, max_gigabytes: float) -> None:
+    """Unpack the regular files of a zip or tar (of any compression) into a new folder.
+
+    Raises Failure when it is no whole archive, when an entry points outside of it or is a link or a
+    device, and when there are more files or gigabytes (1e9 bytes) than allowed.
+    """
+    try:
+        if zipfile.is_zipfile(path):
+            _unzip(path, into, max_files, max_gigabytes)
+        else:
+            _untar(path, into, max_files, max_gigabytes)
+    except (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, LZMAError, NotImplementedError) as error:
+        raise Failure(f"{where} is no whole zip or tar archive: {' '.join(str(error).split())[:200]}") from None
+    except RuntimeError as error:  # what zipfile raises for a password
+        raise Failure(f"{where} cannot be unpacked: {error}") from None
+    except _Refused as error:
+        raise Failure(f"{where} is refused: {error}.") from None
+
+
+class _Refused(Exception):
+    """The archive is whole, but not to be unpacked."""
+
+
+class _Allowance:
+    """Counts what has been unpacked, by the sizes that the archive states: its readers hold it to them."""
+
+    def __init__(self, max_files: int, max_gigabytes: float) -> None:
+        self.max_files, self.max_bytes = max_files, max_gigabytes * 1e9
+        self.files, self.bytes = 0, 0
+
+    def take(self, size: int) -> None:
+        self.files, self.bytes = self.files + 1, self.bytes + size
+        if self.files > self.max_files:
+            raise _Refused(f"it holds more than {self.max_files} files (data.archive.max_files)")
+        if self.bytes > self.max_bytes:
+            raise _Refused(f"it unpacks to more than {self.max_bytes / 1e9:g} GB (data.archive.max_gigabytes)")
+
+
+def _unzip(path: Path, into: Path, max_files: int, max_gigabytes: float) -> None:
+    allowance = _Allowance(max_files, max_gigabytes)
+    with zipfile.ZipFile(path) as opened:
+        entries = [entry for entry in opened.infolist() if not entry.is_dir()]
+        for entry in entries:
+            _refuse_escape(entry.filename)
+            if (entry.external_attr >> 16) & 0o170000 == 0o120000:
+                raise _Refused(f"its entry {entry.filename!r} is a link")
+            allowance.take(entry.file_size)
+        for entry in track(entries, f"Unpacking {len(entries)} files"):
+            opened.extract(entry, into)  # also checks its CRC
+
+
+def _untar(path: Path, into: Path, max_files: int, max_gigabytes: float) -> None:
+    allowance = _Allowance(max_files, max_gigabytes)
+    with tarfile.open(path) as opened:
+        for member in opened:
+            _refuse_escape(member.name)
+            if member.isfile():
+                allowance.take(member.size)
+                opened.extract(member, into, filter="data")
+            elif not member.isdir():
+                raise _Refused(f"its entry {member.name!r} is neither a file nor a folder")
+
+
+def _refuse_escape(name: str) -> None:
+    path = PurePosixPath(name.replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts or re.match(r"^[A-Za-z]:", name):
+        raise _Refused(f"its entry {name!r} points outside of it")
