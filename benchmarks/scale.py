@@ -1,0 +1,77 @@
+"""How fetch, prepare and one epoch of training grow with the number of images.
+
+`python benchmarks/scale.py 1000 10000 100000` draws so many train images (and a tenth of that for
+valid) in a temporary folder and runs each stage in a process of its own. It prints, for each, the
+seconds by the clock and of the processor, the images a second by the clock, and the peak of the
+process's own memory (RssAnon: what no file backs; the page cache that holds mapped arrays is the
+kernel's, and given back when needed).
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).parent.parent
+STAGES = [["fetch"], ["prepare"], ["train", "tutorial", "0"]]
+
+
+def watch(process: subprocess.Popen[bytes]) -> tuple[float, float]:
+    """Wait for the process; returns its CPU seconds and the peak of its RssAnon in GiB, sampled 20 times a second."""
+    before, peak = resource.getrusage(resource.RUSAGE_CHILDREN), 0
+    status = Path(f"/proc/{process.pid}/status")
+    while process.poll() is None:
+        try:
+            lines = [line for line in status.read_text().splitlines() if line.startswith("RssAnon")]
+        except OSError:
+            break
+        if lines:
+            peak = max(peak, int(lines[0].split()[1]))
+        time.sleep(0.05)
+    process.wait()
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, peak / 2**20
+
+
+def run(count: int, folder: Path) -> None:
+    tree = YAML(typ="safe").load(ROOT / "params.yaml")
+    tree["data"] |= {"sources": ["rendered"], "rendered": {"train": count, "valid": count // 10, "seed": 31415}}
+    tree["variants"]["tutorial"]["epochs"] = 1
+    YAML(typ="safe").dump(tree, folder / "params.yaml")
+    (folder / "dvc.yaml").touch()  # where MLflow's store is put
+    total = count + count // 10
+    for stage in STAGES:
+        start = time.monotonic()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "car_or_truck", *stage],
+            cwd=folder,
+            env={**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}"},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        cpu, peak = watch(process)
+        seconds = time.monotonic() - start
+        if process.returncode != 0:
+            raise SystemExit(f"{stage} failed at {count} images")
+        print(
+            f"{count:>8,}  {stage[0]:<8}{seconds:>8.0f} s{cpu:>8.0f} s{total / seconds:>10,.0f}/s{peak:>9.2f} GiB",
+            flush=True,
+        )
+
+
+def main() -> None:
+    print(f"{'images':>8}  {'stage':<8}{'time':>10}{'CPU':>10}{'images':>12}{'own memory':>13}")
+    for argument in sys.argv[1:] or ["1000", "10000"]:
+        with tempfile.TemporaryDirectory() as folder:
+            run(int(argument), Path(folder))
+
+
+if __name__ == "__main__":
+    main()

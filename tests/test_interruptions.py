@@ -1,0 +1,64 @@
+"""Fetching and preparing, broken off for real: what a plain `dvc repro` makes of it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from car_or_truck import files
+from clones import Project, clone
+
+IMAGES = 400
+
+
+@pytest.fixture(scope="module")
+def untroubled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    project = fresh(tmp_path_factory.mktemp("untroubled") / "project")
+    project.run("dvc", "repro", "prepare")
+    return contents(project)
+
+
+def fresh(into: Path) -> Project:
+    project = clone(into)
+    project.edit(lambda tree: tree["data"]["rendered"].update(train=IMAGES, valid=IMAGES))
+    return project
+
+
+def contents(project: Project) -> dict[str, str]:
+    paths = [path for path in (project.root / "data").rglob("*") if path.is_file()]
+    return {str(path.relative_to(project.root)): files.sha256(path) for path in paths}
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("part", ["data/raw.part/train", "data/prepared.part/train/images.npy"])
+def test_a_stage_that_was_broken_off_is_done_again(
+    how: signal.Signals, part: str, untroubled: dict[str, str], tmp_path: Path
+) -> None:
+    project = fresh(tmp_path / "project")
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    environment["KAGGLE_API_ENVIRONMENT"] = "TEST"
+    running = subprocess.Popen(
+        ["dvc", "repro", "prepare"],
+        cwd=project.root,
+        env=environment,
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    waited_since = time.monotonic()
+    while not (project.root / part).exists():
+        assert running.poll() is None, "it ended before it could be broken off"
+        assert time.monotonic() - waited_since < 60
+        time.sleep(0.005)
+    os.killpg(running.pid, how)
+    running.wait(timeout=30)
+    finished_folder = project.root / part.split("/")[0] / part.split("/")[1].removesuffix(".part")
+    assert not finished_folder.exists()
+    project.run("dvc", "repro", "prepare")
+    assert contents(project) == untroubled
