@@ -53,7 +53,7 @@ def test_the_optimizer_gets_its_arguments_and_keras_defaults() -> None:
     from car_or_truck import convnet
 
     net = convnet.build(VARIANTS["tutorial"], 32)
-    convnet.compile_net(net, VARIANTS["tutorial"])
+    convnet.compile_net(net, VARIANTS["tutorial"], 10)
     config = net.optimizer.get_config()
     assert (config["name"], config["epsilon"], config["beta_1"]) == ("adam", 0.01, 0.9)
     assert config["learning_rate"] == pytest.approx(0.001)
@@ -64,10 +64,10 @@ def test_every_optimizer_takes_all_that_the_vocabulary_allows(name: str) -> None
     from car_or_truck import convnet
     from car_or_truck.recipe import OPTIMIZERS
 
-    arguments = dict.fromkeys(OPTIMIZERS[name], 0.5)
+    arguments = {argument: argument == "nesterov" or 0.5 for argument in OPTIMIZERS[name]}
     chosen = recipe(optimizer={"name": name, **arguments})
     net = convnet.build(chosen, 32)
-    convnet.compile_net(net, chosen)
+    convnet.compile_net(net, chosen, 10)
     config = net.optimizer.get_config()
     assert type(net.optimizer).__name__.lower() == name
     assert {argument: config[argument] for argument in arguments} == pytest.approx(arguments)
@@ -103,7 +103,6 @@ def fitted(chosen: Recipe, part: batches.Split, seed: int = 1) -> tuple[Any, Any
 
     engine.start(seed, "float32")
     net = convnet.build(chosen, part.images.shape[1])
-    convnet.compile_net(net, chosen)
     history, kept = fit(net, chosen, part, split(8, part.images.shape[1], "valid"), 8, seed, [])
     return net, history, kept
 
@@ -131,6 +130,7 @@ def test_the_best_epochs_weights_are_kept_when_asked_for() -> None:
         net, history, kept = fitted(recipe(keep=keep, **settings), part)
         accuracy = history["val_binary_accuracy"]
         assert kept == (6 if keep == "last" else 1 + accuracy.argmax())
+        net.compile(loss="binary_crossentropy", metrics=["binary_accuracy"])
         judged = net.evaluate(batches.in_order(valid, 8), return_dict=True)
         assert judged["binary_accuracy"] == pytest.approx(accuracy[kept - 1])
         assert judged["loss"] == pytest.approx(history["val_loss"][kept - 1])
@@ -139,10 +139,11 @@ def test_the_best_epochs_weights_are_kept_when_asked_for() -> None:
 def test_a_saved_net_predicts_the_same(tmp_path: Any) -> None:
     import keras
 
+    from car_or_truck import convnet
     from car_or_truck.train import save
 
     part = split(16, 32)
-    net, _, _ = fitted(recipe(epochs=1), part)
+    net = convnet.for_use(fitted(recipe(epochs=1), part)[0])
     save(net, tmp_path / "model.keras")
     again = keras.saving.load_model(tmp_path / "model.keras")
     dataset = batches.in_order(part, 8)

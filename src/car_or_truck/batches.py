@@ -5,6 +5,7 @@ What is here decides a model's numbers, so `train` depends on it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,21 +14,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from car_or_truck.errors import Failure
+from car_or_truck.recipe import Recipe
 
 
 @dataclass(frozen=True)
 class Split:
-    """One split of data/prepared. `images`: uint8 [n, size, size, 3], memory-mapped; `labels`: uint8 [n]."""
+    """One split of data/prepared.
 
-    images: NDArray[np.uint8]
+    `images`: uint8 [n, side, side, 3], memory-mapped where it is as prepared; or the float32
+    features of a frozen base, [n, h, w, channels]. `labels`: uint8 [n].
+    """
+
+    images: NDArray[Any]
     labels: NDArray[np.uint8]
 
     def __len__(self) -> int:
         return len(self.labels)
 
 
-def load(prepared: Path, split: str) -> Split:
-    """Map a split into memory; a Failure when its arrays are missing or do not fit together."""
+def load(prepared: Path, split: str, side: int | None = None) -> Split:
+    """Map a split into memory, at `side` pixels; a Failure when its arrays are missing or do not fit together."""
     folder = prepared / split
     try:
         images = np.load(folder / "images.npy", mmap_mode="r")
@@ -36,7 +42,21 @@ def load(prepared: Path, split: str) -> Split:
         raise Failure(f"{folder} cannot be read ({error}). Run `dvc repro prepare`.") from None
     if len(images) != len(labels) or not len(labels):
         raise Failure(f"{folder} holds {len(images)} images and {len(labels)} labels. Run `dvc repro --force prepare`.")
+    if side is not None and side != images.shape[1]:
+        images = _resized(images, side)
     return Split(images, labels)
+
+
+def _resized(images: NDArray[np.uint8], side: int, chunk: int = 512) -> NDArray[np.uint8]:
+    """Every image at `side` pixels: the mean of what a pixel covers when smaller, bilinear when larger."""
+    import tensorflow as tf
+
+    method = "area" if side < images.shape[1] else "bilinear"
+    resized = np.empty((len(images), side, side, 3), np.uint8)
+    for start in range(0, len(images), chunk):
+        part = tf.image.resize(images[start : start + chunk], [side, side], method)
+        resized[start : start + chunk] = tf.round(part).numpy().clip(0, 255)
+    return resized
 
 
 def training_order(count: int, epochs: int, shuffle: str, seed: int) -> NDArray[np.int32]:
@@ -50,18 +70,21 @@ def training_order(count: int, epochs: int, shuffle: str, seed: int) -> NDArray[
     return np.stack([rows[draw] for draw in draws]).astype(np.int32)
 
 
-def stream(split: Split, order: NDArray[np.int32], batch_size: int) -> Any:
-    """A tf.data.Dataset of (images float32 [b, h, w, 3] in 0..1, labels float32 [b, 1]).
+def stream(split: Split, order: NDArray[np.int32], batch_size: int, change: Callable[..., Any] | None = None) -> Any:
+    """A tf.data.Dataset of (images float32 [b, h, w, c], labels float32 [b, 1]); pixels in 0..1.
 
     `order` is [epochs, n]: the epochs follow one another, each ending with its own short batch.
+    `change(step, images, labels)` may replace each batch; `step` counts from 0 over all epochs.
     """
     import tensorflow as tf
 
-    def gather(indices: NDArray[np.int32]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    kind = tf.as_dtype(split.images.dtype)
+
+    def gather(indices: NDArray[np.int32]) -> tuple[NDArray[Any], NDArray[np.float32]]:
         return split.images[indices], split.labels[indices].astype(np.float32)[:, None]
 
     def batch(indices: Any) -> tuple[Any, Any]:
-        images, labels = tf.numpy_function(gather, [indices], [tf.uint8, tf.float32], stateful=False)
+        images, labels = tf.numpy_function(gather, [indices], [kind, tf.float32], stateful=False)
         images.set_shape([None, *split.images.shape[1:]])
         labels.set_shape([None, 1])
         return tf.image.convert_image_dtype(images, tf.float32), labels
@@ -69,11 +92,37 @@ def stream(split: Split, order: NDArray[np.int32], batch_size: int) -> Any:
     epochs = tf.data.Dataset.from_tensor_slices(order)
     indices = epochs.flat_map(lambda row: tf.data.Dataset.from_tensor_slices(row).batch(batch_size))
     # One thread gathers ahead of the training; more would change nothing but the order's certainty.
-    ahead = indices.map(batch).prefetch(2)
+    filled = indices.map(batch)
+    if change is not None:
+        filled = filled.enumerate().map(lambda step, both: change(step, *both))
     count = len(order) * steps(order.shape[1], batch_size)
-    dataset = ahead.apply(tf.data.experimental.assert_cardinality(count))
+    dataset = filled.prefetch(2).apply(tf.data.experimental.assert_cardinality(count))
     dataset.batch_size = batch_size  # where MLflow's autologging looks for it
     return dataset
+
+
+def training_change(recipe: Recipe, labels: NDArray[np.uint8], seed: int) -> Callable[..., Any] | None:
+    """What happens to training batches alone: augmentation, smoothed labels, balanced weights; None: nothing."""
+    import tensorflow as tf
+
+    from car_or_truck.augment import augment
+
+    smoothing, augmented = recipe.loss.label_smoothing, recipe.augment != type(recipe.augment)()
+    if not (smoothing or augmented or recipe.class_weight):
+        return None
+    share = float(labels.mean())
+
+    def change(step: Any, images: Any, answers: Any) -> tuple[Any, ...]:
+        # Each class weighs as much as the other in all, and an image 1 on average.
+        weights = answers * (0.5 / share) + (1 - answers) * (0.5 / (1 - share))
+        if augmented:
+            images, answers = augment(
+                images, answers, recipe.augment, tf.stack([seed % 2**31, tf.cast(step, tf.int32)])
+            )
+        answers = answers * (1 - smoothing) + smoothing / 2
+        return (images, answers, weights) if recipe.class_weight else (images, answers)
+
+    return change
 
 
 def in_order(split: Split, batch_size: int) -> Any:

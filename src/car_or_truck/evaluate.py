@@ -23,13 +23,15 @@ from car_or_truck.params import Params
 def evaluate(params: Params, variant: str, seed: int) -> Path:
     """Write metrics.json, predictions.csv and figures/ of one cell; returns their folder."""
     cell, history = cells.read(variant, seed)
-    valid = batches.load(layout.PREPARED, "valid")
     engine.start(seed, cell["precision"])
+    side = cell["recipe"].get("image_size")
+    valid = batches.load(layout.PREPARED, "valid", side)
     import keras
 
     from car_or_truck import tracking
 
     net = keras.saving.load_model(layout.model_folder(variant, seed) / "model.keras")
+    net.compile(loss="binary_crossentropy", metrics=["binary_accuracy"])
     val_loss, val_binary_accuracy, probability = judge(net, valid, params.train.batch_size)
     kept = history.loc[history["epoch"] == cell["kept_epoch"]].iloc[0]
     metrics = {
@@ -45,7 +47,7 @@ def evaluate(params: Params, variant: str, seed: int) -> Path:
     }
     held_out = "name,label,probability\n"
     if "test" in cell["data"]["counts"]:
-        test = batches.load(layout.PREPARED, "test")
+        test = batches.load(layout.PREPARED, "test", side)
         metrics["test_loss"], metrics["test_binary_accuracy"], answers = judge(net, test, params.train.batch_size)
         held_out = predictions("test", test, answers)
 

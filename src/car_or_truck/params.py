@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from car_or_truck.errors import Failure
-from car_or_truck.recipe import POOL, Recipe, Strict
+from car_or_truck.recipe import Recipe, Strict
 
 FILE = Path("params.yaml")
 
@@ -156,11 +156,12 @@ def _contradictions(params: Params) -> Iterator[str]:
             yield f"train.variants names {name!r}, which is not defined;{hint} defined: {defined}"
     size = params.data.image_size
     for name, recipe in params.variants.items():
-        most = size.bit_length() - 1  # the pools that leave a pixel: size // 2**most == 1
-        if size // POOL ** len(recipe.blocks) < 1:
+        sides = recipe.map_sides(size) if recipe.base is None else []
+        if 0 in sides:
+            key = "image_size" if recipe.image_size else "data.image_size"
             yield (
-                f"variants.{name}.blocks has {len(recipe.blocks)} blocks, which pool {size} pixels (data.image_size) "
-                f"away to nothing; at most {most} fit"
+                f"variants.{name}.blocks has {len(recipe.blocks)} blocks, which pool {recipe.side(size)} pixels "
+                f"({key}) away to nothing; at most {sides.index(0)} fit"
             )
 
 

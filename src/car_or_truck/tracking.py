@@ -26,6 +26,7 @@ from car_or_truck import engine, layout
 from car_or_truck.errors import Failure
 from car_or_truck.history import METRICS
 from car_or_truck.progress import Progress
+from car_or_truck.recipe import Block, Recipe, Strict
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
@@ -183,20 +184,33 @@ def _describe_run(cell: dict[str, Any]) -> None:
 
 
 def _flat(recipe: dict[str, Any]) -> dict[str, Any]:
-    """A recipe as one level of names; the blocks as one line, such as "32 of 5x5, 2x 128 of 3x3"."""
+    """A recipe as one level of names, without what is left at its default."""
     flat: dict[str, Any] = {}
+    fields = ((key, field.default) for key, field in Recipe.model_fields.items() if not field.is_required())
+    defaults = {key: default.model_dump() if isinstance(default, Strict) else default for key, default in fields}
     for key, value in recipe.items():
         if key == "blocks":
-            flat[key] = ", ".join(
-                f"{block['convs']}x " * (block["convs"] > 1)
-                + f"{block['filters']} of {block['kernel_size']}x{block['kernel_size']}"
-                for block in value
-            )
+            flat[key] = "; ".join(_line(Block.model_validate(block)) for block in value)
+        elif value == defaults.get(key) and key not in ("shuffle", "keep"):
+            continue
         elif isinstance(value, dict):
-            flat |= {f"{key}.{inner}": setting for inner, setting in value.items()}
+            flat |= {f"{key}.{inner}": _plain(setting) for inner, setting in value.items()}
         else:
             flat[key] = value
     return flat
+
+
+def _line(block: Block) -> str:
+    """A block in a few words: "2x 128 of 3x3, batch_norm"."""
+    said = {"filters", "kernel_size", "convs"}
+    rest = block.model_dump(exclude=said, exclude_defaults=True).items()
+    words = [key if value is True else f"{key} {value}" for key, value in rest]
+    size = f"{block.filters} of {block.kernel_size}x{block.kernel_size}"
+    return ", ".join([f"{block.convs}x {size}" if block.convs > 1 else size, *words])
+
+
+def _plain(setting: Any) -> Any:
+    return ", ".join(map(str, setting)) if isinstance(setting, list) else setting
 
 
 def log_net(net: Any, image: NDArray[np.uint8]) -> None:

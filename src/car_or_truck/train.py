@@ -24,23 +24,24 @@ from car_or_truck.recipe import Recipe
 def train(params: Params, variant: str, seed: int) -> Path:
     """Train the cell and write model.keras, history.csv and cell.json; returns their folder."""
     dataset = files.read_json(layout.PREPARED / "dataset.json", "Run `dvc repro prepare`.")
-    splits = {split: batches.load(layout.PREPARED, split) for split in ("train", "valid")}
     recipe, batch_size = params.variants[variant], params.train.batch_size
     precision = engine.start(seed, params.train.precision)
+    side = recipe.side(dataset["image_size"])
+    splits = {split: batches.load(layout.PREPARED, split, side) for split in ("train", "valid")}
     cell = cells.describe(variant, seed, recipe, batch_size, precision, dataset)
 
     from car_or_truck import convnet, tracking  # after the engine has started TensorFlow quietly
 
     net = convnet.build(recipe, dataset["image_size"])
-    convnet.compile_net(net, recipe)
     with tracking.training(cell) as callbacks:
         history, kept_epoch = fit(net, recipe, splits["train"], splits["valid"], batch_size, seed, callbacks)
         folder = layout.model_folder(variant, seed)
         with files.whole_folder(folder) as part:
-            save(net, part / "model.keras")
+            kept = convnet.for_use(net)
+            save(kept, part / "model.keras")
             history.to_csv(part / "history.csv", index=False, lineterminator="\n")
             files.write_json(part / "cell.json", {**cell, "kept_epoch": kept_epoch, "parameters": net.count_params()})
-        tracking.log_net(net, splits["valid"].images[:1])
+        tracking.log_net(kept, splits["valid"].images[:1])
     return folder
 
 
@@ -59,10 +60,23 @@ def fit(
     """
     import keras
 
+    from car_or_truck import convnet
+
+    features, trained = convnet.parts(net, recipe)
+    if features is not None:
+        print("computing the features of the frozen base, once", flush=True)
+        train, valid = (
+            batches.Split(features.predict(batches.in_order(split, batch_size), verbose=0), split.labels)
+            for split in (train, valid)
+        )
+    steps = batches.steps(len(train), batch_size)
+    convnet.compile_net(trained, recipe, steps)
     order = batches.training_order(len(train), recipe.epochs, recipe.shuffle, seed)
-    best: dict[str, Any] = {"accuracy": -1.0, "epoch": recipe.epochs}
+    best: dict[str, Any] = {"accuracy": -1.0}
 
     def after_epoch(epoch: int, logs: dict[str, float]) -> None:
+        if recipe.l2:  # Keras adds the penalty to val_loss too, which would no longer compare between variants
+            logs["val_loss"] -= float(sum(trained.losses))
         if not all(math.isfinite(value) for value in logs.values()):
             raise Failure(
                 f"Training went wrong in epoch {epoch + 1}: its loss is {logs['loss']}, val_loss {logs['val_loss']}. "
@@ -70,22 +84,25 @@ def fit(
                 f"optimizer.epsilon is too small."
             )
         if recipe.keep == "best" and logs["val_binary_accuracy"] > best["accuracy"]:
-            best.update(accuracy=logs["val_binary_accuracy"], epoch=epoch + 1, weights=net.get_weights())
+            best.update(accuracy=logs["val_binary_accuracy"], epoch=epoch + 1, weights=trained.get_weights())
 
-    history = net.fit(
-        batches.stream(train, order, batch_size),
+    watchers: list[Any] = [keras.callbacks.LambdaCallback(on_epoch_end=after_epoch)]
+    if recipe.early_stopping is not None:
+        watchers.append(keras.callbacks.EarlyStopping(**recipe.early_stopping.model_dump()))
+    history = trained.fit(
+        batches.stream(train, order, batch_size, batches.training_change(recipe, train.labels, seed)),
         validation_data=batches.in_order(valid, batch_size),
         epochs=recipe.epochs,
-        steps_per_epoch=batches.steps(len(train), batch_size),
+        steps_per_epoch=steps,
         shuffle=False,  # by Keras; `order` has shuffled them
         verbose=0,
-        callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=after_epoch), *callbacks],
+        callbacks=[*watchers, *callbacks],
     )
     if "weights" in best:
-        net.set_weights(best["weights"])
+        trained.set_weights(best["weights"])
     table = pd.DataFrame(history.history)
     table.insert(0, "epoch", range(1, len(table) + 1))
-    return table[COLUMNS], best["epoch"]
+    return table[COLUMNS], best.get("epoch", len(table))
 
 
 def save(net: Any, path: Path) -> None:
