@@ -132,7 +132,18 @@ def test_the_runs_show_what_the_files_say(finished: Project, client: mlflow.Mlfl
         artifacts = {item.path for item in client.list_artifacts(run.info.run_id)}
         assert {"figures", "model_summary.txt"} <= artifacts
         figures = {item.path for item in client.list_artifacts(run.info.run_id, "figures")}
-        assert {f"figures/{name}.png" for name in ("learning_curves", "confusion", "roc", "calibration")} <= figures
+        wanted = [
+            "learning_curves",
+            "confusion",
+            "roc",
+            "calibration",
+            "mistakes",
+            "architecture",
+            "kernels",
+            "feature_maps",
+            "grad_cam",
+        ]
+        assert {f"figures/{name}.png" for name in wanted} | {"figures/summary.txt"} == figures
 
 
 @pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType")  # MLflow's own, on import
@@ -160,6 +171,18 @@ def test_editing_one_variant_makes_only_its_cells_stale(project: Project) -> Non
 
     project.edit(more_dropout)
     assert project.stale() == {"train@exercise-31415"}
+
+
+def test_editing_a_base_makes_its_heirs_stale(project: Project) -> None:
+    path = project.root / "params.yaml"
+    text = path.read_text()
+    text = text.replace("  tutorial:\n", "  tutorial: &base\n")
+    text = text.replace("  exercise:\n", "  exercise:\n    <<: *base\n")
+    before, after = text.split("    <<: *base\n")
+    path.write_text(before + "    <<: *base\n" + after.replace("    shuffle: once\n    keep: last\n", "", 1))
+    assert project.stale() == set()  # the same recipes, written shorter
+    path.write_text(path.read_text().replace("    keep: last\n", "    keep: best\n", 1))
+    assert project.stale() == {"train@tutorial-31415", "train@exercise-31415"}
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,10 @@ from scipy.stats import binomtest
 from car_or_truck import cells, figures, files, layout, leaderboard
 from car_or_truck.params import Params
 
+# A cell's figures in the report; the wide ones get a line of their own.
+FIGURES = ("learning_curves", "architecture", "confusion", "roc", "calibration", "mistakes", "grad_cam", "feature_maps")
+WIDE = ("learning_curves", "architecture", "mistakes", "grad_cam", "feature_maps")
+
 
 def compare(params: Params) -> pd.DataFrame:
     """Write reports/comparison.csv, comparison.json, curves.csv and report.html; returns the table."""
@@ -64,8 +68,12 @@ def _report(table: pd.DataFrame, curves: pd.DataFrame, dataset: dict[str, Any]) 
         {
             "name": f"{row.variant}-{row.seed}",
             "figures": [
-                _embedded(layout.report_folder(row.variant, row.seed) / "figures" / f"{name}.png")
-                for name in ("learning_curves", "confusion", "roc", "calibration", "mistakes")
+                {
+                    "picture": _embedded(layout.report_folder(row.variant, row.seed) / "figures" / f"{name}.png"),
+                    "wide": name in WIDE,
+                }
+                for name in FIGURES
+                if (layout.report_folder(row.variant, row.seed) / "figures" / f"{name}.png").is_file()
             ],
         }
         for row in table.itertuples()

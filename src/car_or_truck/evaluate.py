@@ -29,6 +29,7 @@ def evaluate(params: Params, variant: str, seed: int) -> Path:
     import keras
 
     from car_or_truck import tracking
+    from car_or_truck.inside import multiply_adds
 
     net = keras.saving.load_model(layout.model_folder(variant, seed) / "model.keras")
     net.compile(loss="binary_crossentropy", metrics=["binary_accuracy"])
@@ -43,6 +44,7 @@ def evaluate(params: Params, variant: str, seed: int) -> Path:
         "kept_epoch": int(cell["kept_epoch"]),
         **derive(history),
         "parameters": int(cell["parameters"]),
+        "multiply_adds": multiply_adds(net),
         "collapsed": collapsed(probability),
     }
     held_out = "name,label,probability\n"
@@ -55,6 +57,7 @@ def evaluate(params: Params, variant: str, seed: int) -> Path:
     files.write_text(folder / "predictions.csv", predictions("valid", valid, probability))
     files.write_text(folder / "test_predictions.csv", held_out)
     with files.whole_folder(folder / "figures") as part:
+        look_inside(f"{variant}-{seed}", net, valid, cell["data"]["classes"], probability, part)
         draw(f"{variant}-{seed}", history, metrics, valid, cell["data"]["classes"], probability, part)
     files.write_json(folder / "metrics.json", metrics)
 
@@ -81,6 +84,44 @@ def predictions(name: str, split: batches.Split, probability: NDArray[np.float32
 def collapsed(probability: NDArray[np.floating[Any]]) -> bool:
     """Whether the net gives the same answer to every picture."""
     return len(np.unique(probability > 0.5)) == 1
+
+
+def look_inside(
+    title: str,
+    net: Any,
+    valid: batches.Split,
+    classes: Sequence[str],
+    probability: NDArray[np.float32],
+    folder: Path,
+) -> None:
+    """The net's summary, architecture, first kernels, feature maps and Grad-CAM, into `folder`."""
+    from car_or_truck import inside, inside_figures
+
+    lines: list[str] = []
+    net.summary(print_fn=lambda line, **_: lines.append(line))
+    files.write_text(folder / "summary.txt", "\n".join(lines) + "\n")
+    cost = inside.multiply_adds(net)
+    inside_figures.architecture(inside.steps(net), cost, title, folder / "architecture.png")
+    kernels = inside.first_kernels(net)
+    if kernels is not None:
+        inside_figures.kernels(kernels, title, folder / "kernels.png")
+
+    sure = np.where(valid.labels == 1, probability, 1 - probability)  # of the true class
+    order = np.argsort(sure, kind="stable")
+    image = valid.images[order[-1]].astype(np.float32) / 255
+    blocks = inside.feature_maps(net, image)
+    if blocks:
+        inside_figures.feature_maps(image, blocks, title, folder / "feature_maps.png")
+
+    rows = {}
+    for caption, ranked in (("right", order[::-1]), ("wrong", order)):
+        fitting = ranked[(sure[ranked] > 0.5) == (caption == "right")]
+        chosen = np.concatenate([fitting[valid.labels[fitting] == label][:4] for label in (0, 1)])
+        if len(chosen):
+            images = valid.images[chosen].astype(np.float32) / 255
+            said = [f"{classes[valid.labels[place]]}: P({classes[1]}) {probability[place]:.2f}" for place in chosen]
+            rows[f"{caption}:"] = (images, inside.grad_cam(net, images), said)
+    inside_figures.grad_cam(rows, title, folder / "grad_cam.png")
 
 
 def draw(

@@ -35,7 +35,7 @@ def feature_net(base: Base, side: int) -> Any:
     except Exception as error:  # Keras raises plain Exception for a download that fails
         raise Failure(_explained(base, error)) from None
     _freeze(net, base)
-    image = layers.Input((side, side, 3), name="image")
+    image = layers.Input((side, side, 3), name="picture")
     pixels = layers.Rescaling(255.0)(image)  # the families' own functions want 0..255
     return keras.Model(image, net(family.preprocess_input(pixels), training=False), name="features")
 

@@ -40,7 +40,7 @@ def train(params: Params, variant: str, seed: int) -> Path:
             kept = convnet.for_use(net)
             save(kept, part / "model.keras")
             history.to_csv(part / "history.csv", index=False, lineterminator="\n")
-            files.write_json(part / "cell.json", {**cell, "kept_epoch": kept_epoch, "parameters": net.count_params()})
+            files.write_json(part / "cell.json", {**cell, "kept_epoch": kept_epoch, "parameters": kept.count_params()})
         tracking.log_net(kept, splits["valid"].images[:1])
     return folder
 
