@@ -66,7 +66,6 @@ def clone(into: Path) -> Project:
 
     def smaller(tree: Any) -> None:
         tree["data"]["rendered"] |= {"train": 40, "valid": 40}
-        tree["data"]["test_fraction"] = 0.3
         tree["data"]["image_size"] = 32
         tree["train"]["batch_size"] = 16
         tree["variants"]["tutorial"]["epochs"] = 2

@@ -66,11 +66,8 @@ def test_metrics_history_and_predictions_tell_the_same_story(finished: Project) 
         likelihood = np.where(predictions["label"] == 1, probability, 1 - probability)
         assert metrics["val_loss"] == pytest.approx(-np.log(likelihood).mean(), rel=1e-3)
         assert metrics["val_loss"] == pytest.approx(history["val_loss"].iloc[-1], rel=1e-5)
-        held_out = pd.read_csv(report / "test_predictions.csv")
-        assert len(held_out) + len(predictions) == 40
-        assert not set(held_out["name"]) & set(predictions["name"])
-        right = (held_out["probability"] > 0.5) == (held_out["label"] == 1)
-        assert metrics["test_binary_accuracy"] == pytest.approx(right.mean())
+        assert len(pd.read_csv(report / "test_predictions.csv")) == 0
+        assert len(predictions) == 40
         assert metrics["collapsed"] == (len(set(predictions["probability"] > 0.5)) == 1)
 
 
@@ -236,28 +233,31 @@ def test_adding_a_variant_trains_that_variant_and_dropping_one_leaves_no_trace(p
     assert set(re.findall(r"Running stage '([^']+)'", said)) == {"train@mine-31415", "evaluate@mine-31415", "compare"}
     assert set(pd.read_csv(project.root / "reports/comparison.csv")["variant"]) == {"exercise", "mine"}
 
-    def no_test_split(tree: Any) -> None:
-        tree["data"]["test_fraction"] = 0.0
-        tree["train"]["variants"] = ["mine"]
 
-    project.edit(no_test_split)
+@pytest.mark.slow
+def test_a_test_split_is_set_apart_and_judged_by_evaluate_alone(project: Project) -> None:
+    def set_apart(tree: Any) -> None:
+        tree["data"]["test_fraction"] = 0.3
+        tree["train"]["variants"] = ["tutorial"]
+
+    project.edit(set_apart)
     project.run("dvc", "repro")
-    report = project.root / "reports/cells/mine/31415"
-    assert len(pd.read_csv(report / "predictions.csv")) == 40
-    assert len(pd.read_csv(report / "test_predictions.csv")) == 0
-    assert "test_loss" not in json.loads((report / "metrics.json").read_text())
+    report = project.root / "reports/cells/tutorial/31415"
+    predictions, held_out = (pd.read_csv(report / name) for name in ("predictions.csv", "test_predictions.csv"))
+    assert 0 < len(held_out) < len(predictions)
+    assert len(held_out) + len(predictions) == 40
+    assert not set(held_out["name"]) & set(predictions["name"])
+    metrics = json.loads((report / "metrics.json").read_text())
+    for name, table in (("val", predictions), ("test", held_out)):
+        right = (table["probability"] > 0.5) == (table["label"] == 1)
+        assert metrics[f"{name}_binary_accuracy"] == pytest.approx(right.mean())
 
 
-def test_running_a_cell_again_leaves_the_lock_and_names_the_newest_run(project: Project) -> None:
+def test_running_a_cell_again_leaves_the_lock_and_fills_a_store_that_was_deleted(project: Project) -> None:
     before = (project.root / "dvc.lock").read_text()
-    project.run("dvc", "repro", "--force", "--single-item", "train@tutorial-31415")
-    project.run("dvc", "repro", "--force", "--single-item", "evaluate@tutorial-31415")
-    assert (project.root / "dvc.lock").read_text() == before
-
-
-def test_a_store_that_was_deleted_is_filled_again_from_the_outputs(project: Project) -> None:
     (project.root / "mlflow.db").unlink()
     project.run("dvc", "repro", "--force", "--single-item", "evaluate@exercise-31415")
+    assert (project.root / "dvc.lock").read_text() == before
     client = mlflow.MlflowClient(f"sqlite:///{project.root / 'mlflow.db'}")
     (run,) = runs(client)
     history = pd.read_csv(project.root / "models/exercise/31415/history.csv")
@@ -265,6 +265,8 @@ def test_a_store_that_was_deleted_is_filled_again_from_the_outputs(project: Proj
     assert [point.value for point in points] == list(history["val_loss"])
     assert run.data.tags["rebuilt"] == "true"
     assert len(client.search_model_versions("name = 'car-or-truck-rendered'")) == 1
+    project.run("dvc", "repro", "--force", "--single-item", "train@exercise-31415")
+    assert (project.root / "dvc.lock").read_text() == before
 
 
 def test_what_was_pushed_is_pulled_and_nothing_runs_again(project: Project, tmp_path: Path) -> None:

@@ -339,7 +339,7 @@ def test_a_base_sees_its_own_preprocessing() -> None:
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("pooling", ["flatten", "global_average"])
+@pytest.mark.parametrize("pooling", [pytest.param("flatten", marks=pytest.mark.slow), "global_average"])
 def test_a_frozen_base_is_computed_once_and_gives_the_same_net(pooling: str, tmp_path: Any) -> None:
     import keras
 
