@@ -15,8 +15,9 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, select_autoescape
 from scipy.stats import binomtest
 
-from car_or_truck import cells, figures, files, layout, leaderboard
+from car_or_truck import ablations, cells, figures, files, layout, leaderboard
 from car_or_truck.params import Params
+from car_or_truck.recipe import Recipe
 
 # A cell's figures in the report; the wide ones get a line of their own.
 FIGURES = ("learning_curves", "architecture", "confusion", "roc", "calibration", "mistakes", "grad_cam", "feature_maps")
@@ -27,8 +28,10 @@ def compare(params: Params) -> pd.DataFrame:
     """Write reports/comparison.csv, comparison.json, curves.csv and report.html; returns the table."""
     dataset = files.read_json(layout.PREPARED / "dataset.json", "Run `dvc repro prepare`.")
     rows, histories = [], []
+    recipes: dict[str, Recipe] = {}
     for variant, seed in params.cells:
-        _, history = cells.read(variant, seed)
+        cell, history = cells.read(variant, seed)
+        recipes[variant] = Recipe.model_validate(cell["recipe"])
         remedy = f"Run `dvc repro evaluate@{variant}-{seed}`."
         metrics = files.read_json(layout.report_folder(variant, seed) / "metrics.json", remedy)
         predictions = pd.read_csv(layout.report_folder(variant, seed) / "predictions.csv")
@@ -42,8 +45,10 @@ def compare(params: Params) -> pd.DataFrame:
     curves = pd.concat(histories, ignore_index=True)
 
     files.write_text(layout.REPORTS / "comparison.csv", table.to_csv(index=False, lineterminator="\n"))
+    changes = ablations.sentences(table, recipes)
     summary = {
         "data": {key: dataset[key] for key in ("source", "stand_in", "digest", "counts")},
+        "changes": changes,
         "cells": json.loads(table.to_json(orient="records", double_precision=15)),
     }
     files.write_json(layout.REPORTS / "comparison.json", summary)
@@ -55,11 +60,11 @@ def compare(params: Params) -> pd.DataFrame:
         *[name for name in curves if name not in ("cell", "variant", "seed", "epoch")],
     ]
     files.write_text(layout.REPORTS / "curves.csv", curves[ordered].to_csv(index=False, lineterminator="\n"))
-    files.write_text(layout.REPORTS / "report.html", _report(table, curves, dataset))
+    files.write_text(layout.REPORTS / "report.html", _report(table, curves, dataset, changes))
     return table
 
 
-def _report(table: pd.DataFrame, curves: pd.DataFrame, dataset: dict[str, Any]) -> str:
+def _report(table: pd.DataFrame, curves: pd.DataFrame, dataset: dict[str, Any], changes: list[str]) -> str:
     """The whole report as one self-contained page."""
     with TemporaryDirectory() as folder:
         figures.overlay(curves, Path(folder) / "curves.png")
@@ -83,6 +88,7 @@ def _report(table: pd.DataFrame, curves: pd.DataFrame, dataset: dict[str, Any]) 
         columns=leaderboard.COLUMNS,
         rows=[leaderboard.shown(row) for row in table.itertuples()],
         legend=leaderboard.legend(table, dataset),
+        changes=changes,
         overlay=overlay,
         cards=cards,
         data=dataset,

@@ -27,7 +27,8 @@ def show(console: Console) -> None:
     path = layout.REPORTS / "comparison.csv"
     if not path.is_file():
         raise Failure(f"There is no {path} yet. Run `dvc repro`.")
-    data = files.read_json(layout.REPORTS / "comparison.json", "Run `dvc repro compare`.")["data"]
+    comparison = files.read_json(layout.REPORTS / "comparison.json", "Run `dvc repro compare`.")
+    data = comparison["data"]
     table = pd.read_csv(path)
     grid = Table(
         title="Accuracy on valid, best first", title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False
@@ -37,7 +38,7 @@ def show(console: Console) -> None:
     for row in table.itertuples():
         grid.add_row(*shown(row), style="dim" if row.collapsed else None)
     console.print(grid)
-    for line in legend(table, data):
+    for line in [*comparison["changes"], *legend(table, data)]:
         console.print(line, highlight=False, soft_wrap=False)
     if data["stand_in"]:
         console.print(

@@ -180,7 +180,7 @@ def _describe_run(cell: dict[str, Any]) -> None:
     source = CodeDatasetSource(tags={"source": cell["data"]["source"], "digest": cell["data"]["digest"]})
     for split, context in (("train", "training"), ("valid", "validation")):
         name = f"{cell['data']['source']}-{split}"
-        mlflow.log_input(MetaDataset(source, name=name, digest=cell["data"]["arrays"][split][:36]), context)
+        mlflow.log_input(MetaDataset(source, name=name, digest=cell["data"]["digest"][:36]), context)
 
 
 def _flat(recipe: dict[str, Any]) -> dict[str, Any]:
