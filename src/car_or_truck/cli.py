@@ -104,7 +104,7 @@ def leaderboard() -> None:
     """
     from car_or_truck import leaderboard as room
 
-    room.show(Console())
+    room.show(Console(width=None if sys.stdout.isatty() else 110))
 
 
 def main() -> None:

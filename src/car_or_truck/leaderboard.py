@@ -34,7 +34,7 @@ def show(console: Console) -> None:
         title="Accuracy on valid, best first", title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False
     )
     for name in COLUMNS:
-        grid.add_column(name, justify="left" if name == "variant" else "right")
+        grid.add_column(name, justify="left" if name == "variant" else "right", no_wrap=True)
     for row in table.itertuples():
         grid.add_row(*shown(row), style="dim" if row.collapsed else None)
     console.print(grid)
