@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import subprocess
 import time
 import warnings
 from collections.abc import Iterator
@@ -22,11 +21,10 @@ import pandas as pd
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from car_or_truck import engine, layout
+from car_or_truck import engine, labels, layout
 from car_or_truck.errors import Failure
 from car_or_truck.history import METRICS
 from car_or_truck.progress import Progress
-from car_or_truck.recipe import Block, Recipe, Strict
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
@@ -44,7 +42,7 @@ from mlflow.types import Schema, TensorSpec
 for noisy in ("mlflow", "alembic"):
     logging.getLogger(noisy).setLevel(logging.WARNING)
 
-NAME = "car-or-truck"  # of the experiment and of the registered model
+MOST_METRICS = 1000  # that a store takes in one batch
 ABOUT = (
     "One run for each cell: a variant of params.yaml trained with one seed. To compare overfitting, select runs, "
     "press Compare, and plot val_loss and loss over the step (the epoch, from 1). generalization_gap is final "
@@ -53,18 +51,13 @@ ABOUT = (
 )
 
 
-def experiment_name(cell: dict[str, Any]) -> str:
-    """Experiment and registered model of a cell; the stand-in's stand apart from real results."""
-    return f"{NAME}-rendered" if cell["data"]["stand_in"] else NAME
-
-
 def connect(cell: dict[str, Any]) -> str:
     """Choose the store, make the cell's experiment if need be; returns the experiment's id.
 
     The store is MLFLOW_TRACKING_URI where set, else mlflow.db and mlruns/ at the project's root.
     Raises Failure when it cannot be reached.
     """
-    root, name = layout.root(), experiment_name(cell)
+    root, name = layout.root(), labels.experiment_name(cell)
     chosen = os.environ.get("MLFLOW_TRACKING_URI")
     mlflow.set_tracking_uri(chosen or f"sqlite:///{root / 'mlflow.db'}")
     # Absolute, because an experiment that DVC runs in a temporary folder shares the store.
@@ -124,11 +117,11 @@ def training(cell: dict[str, Any]) -> Iterator[list[Any]]:
     mlflow.keras.autologging.MlflowCallback = _EpochsFromOne
     # Datasets: MLflow would read them whole to hash them. Models: it would log the last weights, not those kept.
     mlflow.keras.autolog(log_datasets=False, log_models=False)
-    run = mlflow.start_run(experiment_id=experiment, run_name=_run_name(cell), tags=_tags(cell))
+    run = mlflow.start_run(experiment_id=experiment, run_name=labels.run_name(cell), tags=labels.tags(cell))
     status = "FAILED"
     try:
         _describe_run(cell)
-        yield [Progress(_run_name(cell), sum(cell["data"]["counts"]["train"].values()))]
+        yield [Progress(labels.run_name(cell), sum(cell["data"]["counts"]["train"].values()))]
         status = "FINISHED"
     except KeyboardInterrupt:
         status = "KILLED"
@@ -137,84 +130,26 @@ def training(cell: dict[str, Any]) -> Iterator[list[Any]]:
         mlflow.flush_async_logging()
         mlflow.end_run(status)
         mlflow.keras.autolog(disable=True)
-        print(f"MLflow run {run.info.run_name} in experiment {experiment_name(cell)}: {status}", flush=True)
-
-
-def _run_name(cell: dict[str, Any]) -> str:
-    return f"{cell['variant']}-{cell['seed']}"
-
-
-def _tags(cell: dict[str, Any]) -> dict[str, str]:
-    commit, dirty = _git("rev-parse", "HEAD"), _git("status", "--porcelain", "--untracked-files=no")
-    tags = {
-        "cell": cell["cell"],
-        "variant": cell["variant"],
-        "seed": str(cell["seed"]),
-        "precision": cell["precision"],
-        "data.source": cell["data"]["source"],
-        "data.digest": cell["data"]["digest"],
-        "dvc.stage": os.environ.get("DVC_STAGE", ""),
-        "dvc.exp": os.environ.get("DVC_EXP_NAME", ""),
-        "git.commit": commit or "",
-        "git.dirty": str(bool(dirty)).lower() if commit else "",
-    }
-    if commit:
-        tags["mlflow.source.git.commit"] = commit
-    return {key: value for key, value in tags.items() if value}
-
-
-def _git(*arguments: str) -> str | None:
-    try:
-        done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True, timeout=30)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip()
+        print(f"MLflow run {run.info.run_name} in experiment {labels.experiment_name(cell)}: {status}", flush=True)
 
 
 def _describe_run(cell: dict[str, Any]) -> None:
     """Into the active run: the recipe as parameters, the data as inputs."""
-    parameters = {f"recipe.{key}": value for key, value in _flat(cell["recipe"]).items()}
-    mlflow.log_params(
-        parameters | {"train.batch_size": cell["batch_size"], "data.image_size": cell["data"]["image_size"]}
-    )
+    mlflow.log_params(labels.parameters(cell))
     source = CodeDatasetSource(tags={"source": cell["data"]["source"], "digest": cell["data"]["digest"]})
     for split, context in (("train", "training"), ("valid", "validation")):
         name = f"{cell['data']['source']}-{split}"
         mlflow.log_input(MetaDataset(source, name=name, digest=cell["data"]["digest"][:36]), context)
 
 
-def _flat(recipe: dict[str, Any]) -> dict[str, Any]:
-    """A recipe as one level of names, without what is left at its default."""
-    flat: dict[str, Any] = {}
-    fields = ((key, field.default) for key, field in Recipe.model_fields.items() if not field.is_required())
-    defaults = {key: default.model_dump() if isinstance(default, Strict) else default for key, default in fields}
-    for key, value in recipe.items():
-        if key == "blocks":
-            flat[key] = "; ".join(_line(Block.model_validate(block)) for block in value)
-        elif value == defaults.get(key) and key not in ("shuffle", "keep"):
-            continue
-        elif isinstance(value, dict):
-            flat |= {f"{key}.{inner}": _plain(setting) for inner, setting in value.items()}
-        else:
-            flat[key] = value
-    return flat
-
-
-def _line(block: Block) -> str:
-    """A block in a few words: "2x 128 of 3x3, batch_norm"."""
-    said = {"filters", "kernel_size", "convs"}
-    rest = block.model_dump(exclude=said, exclude_defaults=True).items()
-    words = [key if value is True else f"{key} {value}" for key, value in rest]
-    size = f"{block.filters} of {block.kernel_size}x{block.kernel_size}"
-    return ", ".join([f"{block.convs}x {size}" if block.convs > 1 else size, *words])
-
-
-def _plain(setting: Any) -> Any:
-    return ", ".join(map(str, setting)) if isinstance(setting, list) else setting
-
-
 def log_net(net: Any, image: NDArray[np.uint8]) -> None:
-    """Log the kept model to the active run: signature, one image [1, h, w, 3] as example, pinned requirements."""
+    """Log the kept model to the active run: signature, one image [1, h, w, 3] as example, pinned requirements.
+
+    Its summary takes the place of the one that autologging wrote, which lacks a frozen base.
+    """
+    summary: list[str] = []
+    net.summary(print_fn=lambda line, **_: summary.append(line))
+    mlflow.log_text("\n".join(summary), "model_summary.txt")
     example = np.round(image.astype(np.float32) / 255, 3)
     shape = [-1, *example.shape[1:]]
     # Unnamed: MLflow would pass a named tensor as a dict, and Keras would warn of it at each prediction.
@@ -249,15 +184,13 @@ def rebuild(cell: dict[str, Any], history: pd.DataFrame, net: Any, image: NDArra
     """A run made from the cell's outputs, for a store that has none: a restored cell, a store that was deleted."""
     experiment = connect(cell)
     with mlflow.start_run(
-        experiment_id=experiment, run_name=_run_name(cell), tags={**_tags(cell), "rebuilt": "true"}
+        experiment_id=experiment, run_name=labels.run_name(cell), tags={**labels.tags(cell), "rebuilt": "true"}
     ) as run:
         _describe_run(cell)
         client, now = mlflow.MlflowClient(), run.info.start_time
         points = [Metric(name, row[name], now, int(row["epoch"])) for _, row in history.iterrows() for name in METRICS]
-        client.log_batch(run.info.run_id, metrics=points)
-        summary: list[str] = []
-        net.summary(print_fn=lambda line, **_: summary.append(line))
-        mlflow.log_text("\n".join(summary), "model_summary.txt")
+        for start in range(0, len(points), MOST_METRICS):
+            client.log_batch(run.info.run_id, metrics=points[start : start + MOST_METRICS])
         log_net(net, image)
     return str(run.info.run_id)
 
@@ -280,7 +213,7 @@ def log_evaluation(run_id: str, metrics: dict[str, Any], figures: Path) -> None:
 
 def register(run_id: str, cell: dict[str, Any], metrics: dict[str, Any]) -> str | None:
     """The registered version of the run's model, made if there is none; None when the run holds no model."""
-    client, name = mlflow.MlflowClient(), experiment_name(cell)
+    client, name = mlflow.MlflowClient(), labels.experiment_name(cell)
     outputs = client.get_run(run_id).outputs
     if not outputs or not outputs.model_outputs:
         return None
@@ -293,7 +226,7 @@ def register(run_id: str, cell: dict[str, Any], metrics: dict[str, Any]) -> str 
                 raise
         existing = client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'")
         tags = {
-            **{key: value for key, value in _tags(cell).items() if not key.startswith("mlflow.")},
+            **{key: value for key, value in labels.tags(cell).items() if not key.startswith("mlflow.")},
             "val_binary_accuracy": f"{metrics['val_binary_accuracy']:.4f}",
             "generalization_gap": f"{metrics['generalization_gap']:+.4f}",
         }
@@ -306,7 +239,7 @@ def register(run_id: str, cell: dict[str, Any], metrics: dict[str, Any]) -> str 
             run_id,
             tags=tags,
             model_id=model_id,
-            description=f"{_run_name(cell)}: accuracy {metrics['val_binary_accuracy']:.4f} on valid "
+            description=f"{labels.run_name(cell)}: accuracy {metrics['val_binary_accuracy']:.4f} on valid "
             f"({cell['data']['source']} images), {100 * metrics['generalization_gap']:+.1f} points more on train.",
         )
     return str(made.version)
