@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import platform
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from car_or_truck import batches, engine, params, renderer
+from car_or_truck.checkpoint import Checkpoint
 from car_or_truck.errors import Failure
 from car_or_truck.recipe import Recipe
 from clones import ROOT
@@ -103,7 +106,9 @@ def fitted(chosen: Recipe, part: batches.Split, seed: int = 1) -> tuple[Any, Any
 
     engine.start(seed, "float32")
     net = convnet.build(chosen, part.images.shape[1])
-    history, kept = fit(net, chosen, part, split(8, part.images.shape[1], "valid"), 8, seed, [])
+    with tempfile.TemporaryDirectory() as folder:
+        saved = Checkpoint(Path(folder) / "cell.npz")
+        history, kept = fit(net, chosen, part, split(8, part.images.shape[1], "valid"), 8, seed, [], saved)
     return net, history, kept
 
 

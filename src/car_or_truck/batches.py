@@ -101,8 +101,13 @@ def stream(split: Split, order: NDArray[np.int32], batch_size: int, change: Call
     return dataset
 
 
-def training_change(recipe: Recipe, labels: NDArray[np.uint8], seed: int) -> Callable[..., Any] | None:
-    """What happens to training batches alone: augmentation, smoothed labels, balanced weights; None: nothing."""
+def training_change(
+    recipe: Recipe, labels: NDArray[np.uint8], seed: int, first_step: int = 0
+) -> Callable[..., Any] | None:
+    """What happens to training batches alone: augmentation, smoothed labels, balanced weights; None: nothing.
+
+    `first_step`: how many steps were trained before, in a training that is taken up again.
+    """
     import tensorflow as tf
 
     from car_or_truck.augment import augment
@@ -117,7 +122,7 @@ def training_change(recipe: Recipe, labels: NDArray[np.uint8], seed: int) -> Cal
         weights = answers * (0.5 / share) + (1 - answers) * (0.5 / (1 - share))
         if augmented:
             images, answers = augment(
-                images, answers, recipe.augment, tf.stack([seed % 2**31, tf.cast(step, tf.int32)])
+                images, answers, recipe.augment, tf.stack([seed % 2**31, tf.cast(step, tf.int32) + first_step])
             )
         answers = answers * (1 - smoothing) + smoothing / 2
         return (images, answers, weights) if recipe.class_weight else (images, answers)

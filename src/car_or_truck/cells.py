@@ -40,6 +40,15 @@ def describe(
     return {"cell": fingerprint, **facts}
 
 
+def is_trained(folder: Path, cell: dict[str, Any]) -> bool:
+    """Whether `folder` holds what training this very cell gives."""
+    try:
+        found = json.loads((folder / "cell.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return bool(found.get("cell") == cell["cell"])
+
+
 def read(variant: str, seed: int) -> tuple[dict[str, Any], pd.DataFrame]:
     """A trained cell's cell.json and history; a Failure when it has not been trained."""
     folder = layout.model_folder(variant, seed)

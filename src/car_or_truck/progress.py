@@ -20,6 +20,7 @@ class Progress(keras.callbacks.Callback):  # type: ignore[misc]
     def on_train_begin(self, logs: Any = None) -> None:
         """Start the clock."""
         self.started = self.epoch_started = time.monotonic()
+        self.done = 0  # epochs of this process: a training may go on where another one stopped
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Start the epoch's clock."""
@@ -29,7 +30,8 @@ class Progress(keras.callbacks.Callback):  # type: ignore[misc]
         """Print the epoch's line."""
         now = time.monotonic()
         total = self.params["epochs"]
-        left = (now - self.started) / (epoch + 1) * (total - epoch - 1)
+        self.done += 1
+        left = (now - self.started) / self.done * (total - epoch - 1)
         metrics = "  ".join(f"{name} {(logs or {})[name]:.4f}" for name in METRICS)
         print(
             f"{self.name}  epoch {epoch + 1:>{len(str(total))}}/{total}  {metrics}  "

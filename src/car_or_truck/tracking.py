@@ -22,6 +22,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from car_or_truck import engine, labels, layout
+from car_or_truck.checkpoint import State
 from car_or_truck.errors import Failure
 from car_or_truck.history import METRICS
 from car_or_truck.progress import Progress
@@ -106,22 +107,34 @@ class _EpochsFromOne(MlflowCallback):  # type: ignore[misc]
 
 
 @contextmanager
-def training(cell: dict[str, Any]) -> Iterator[list[Any]]:
+def training(cell: dict[str, Any], state: State) -> Iterator[list[Any]]:
     """A run for the cell, with Keras autologging; yields the callbacks that `fit` needs.
 
-    The run ends as FAILED when the block raises, KILLED when the person interrupts it.
+    A training that is taken up again goes on in its own run, where the store still has it. The run
+    ends as FAILED when the block raises, KILLED when the person interrupts it.
     """
     import mlflow.keras.autologging
 
-    experiment = connect(cell)
-    mlflow.keras.autologging.MlflowCallback = _EpochsFromOne
-    # Datasets: MLflow would read them whole to hash them. Models: it would log the last weights, not those kept.
-    mlflow.keras.autolog(log_datasets=False, log_models=False)
-    run = mlflow.start_run(experiment_id=experiment, run_name=labels.run_name(cell), tags=labels.tags(cell))
+    experiment, name = connect(cell), labels.run_name(cell)
+    callbacks: list[Any] = [Progress(name, sum(cell["data"]["counts"]["train"].values()))]
+    resumed = _known(state.run_id)
+    if resumed:
+        # Autologging would refuse: `initial_epoch` differs from the parameter that it logged before.
+        run = mlflow.start_run(run_id=state.run_id)
+        callbacks.append(_EpochsFromOne())
+        print(f"{name} goes on after epoch {state.epoch}.", flush=True)
+    else:
+        mlflow.keras.autologging.MlflowCallback = _EpochsFromOne
+        # Datasets: MLflow would read them whole to hash them. Models: it would log the last weights, not those kept.
+        mlflow.keras.autolog(log_datasets=False, log_models=False)
+        run = mlflow.start_run(experiment_id=experiment, run_name=name, tags=labels.tags(cell))
+        state.run_id = run.info.run_id
     status = "FAILED"
     try:
-        _describe_run(cell)
-        yield [Progress(labels.run_name(cell), sum(cell["data"]["counts"]["train"].values()))]
+        if not resumed:
+            _describe_run(cell)
+        _log_epochs(run.info.run_id, state.rows)
+        yield callbacks
         status = "FINISHED"
     except KeyboardInterrupt:
         status = "KILLED"
@@ -130,7 +143,27 @@ def training(cell: dict[str, Any]) -> Iterator[list[Any]]:
         mlflow.flush_async_logging()
         mlflow.end_run(status)
         mlflow.keras.autolog(disable=True)
-        print(f"MLflow run {run.info.run_name} in experiment {labels.experiment_name(cell)}: {status}", flush=True)
+        print(f"MLflow run {name} in experiment {labels.experiment_name(cell)}: {status}", flush=True)
+
+
+def _known(run_id: str | None) -> bool:
+    if run_id is None:
+        return False
+    try:
+        return bool(mlflow.get_run(run_id).info.lifecycle_stage == "active")
+    except MlflowException:
+        return False
+
+
+def _log_epochs(run_id: str, rows: list[dict[str, float]]) -> None:
+    """Log those epochs of a history that the run lacks: what was on its way when a process was killed."""
+    client, now = mlflow.MlflowClient(), round(1000 * time.time())
+    points = []
+    for name in METRICS:
+        known = {point.step for point in client.get_metric_history(run_id, name)} if rows else set()
+        points += [Metric(name, row[name], now, int(row["epoch"])) for row in rows if int(row["epoch"]) not in known]
+    for start in range(0, len(points), MOST_METRICS):
+        client.log_batch(run_id, metrics=points[start : start + MOST_METRICS])
 
 
 def _describe_run(cell: dict[str, Any]) -> None:
@@ -187,10 +220,7 @@ def rebuild(cell: dict[str, Any], history: pd.DataFrame, net: Any, image: NDArra
         experiment_id=experiment, run_name=labels.run_name(cell), tags={**labels.tags(cell), "rebuilt": "true"}
     ) as run:
         _describe_run(cell)
-        client, now = mlflow.MlflowClient(), run.info.start_time
-        points = [Metric(name, row[name], now, int(row["epoch"])) for _, row in history.iterrows() for name in METRICS]
-        for start in range(0, len(points), MOST_METRICS):
-            client.log_batch(run.info.run_id, metrics=points[start : start + MOST_METRICS])
+        _log_epochs(run.info.run_id, history.to_dict("records"))
         log_net(net, image)
     return str(run.info.run_id)
 

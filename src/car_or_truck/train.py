@@ -12,11 +12,12 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from car_or_truck import batches, cells, engine, files, layout
+from car_or_truck import batches, cells, checkpoint, engine, files, layout
 from car_or_truck.errors import Failure
-from car_or_truck.history import COLUMNS
+from car_or_truck.history import COLUMNS, METRICS, derive
 from car_or_truck.params import Params
 from car_or_truck.recipe import Recipe
 
@@ -32,16 +33,30 @@ def train(params: Params, variant: str, seed: int) -> Path:
 
     from car_or_truck import convnet, tracking  # after the engine has started TensorFlow quietly
 
-    net = convnet.build(recipe, dataset["image_size"])
-    with tracking.training(cell) as callbacks:
-        history, kept_epoch = fit(net, recipe, splits["train"], splits["valid"], batch_size, seed, callbacks)
-        folder = layout.model_folder(variant, seed)
-        with files.whole_folder(folder) as part:
-            kept = convnet.for_use(net)
-            save(kept, part / "model.keras")
-            history.to_csv(part / "history.csv", index=False, lineterminator="\n")
-            files.write_json(part / "cell.json", {**cell, "kept_epoch": kept_epoch, "parameters": kept.count_params()})
-        tracking.log_net(kept, splits["valid"].images[:1])
+    folder, name = layout.model_folder(variant, seed), f"{variant}-{seed}"
+    with checkpoint.held(cell["cell"], name) as saved:
+        if saved.waited and cells.is_trained(folder, cell):
+            print(f"{name} was trained by that other process.", flush=True)
+            return folder
+        net = convnet.build(recipe, dataset["image_size"])
+        try:
+            with tracking.training(cell, saved.state) as callbacks:
+                history, kept_epoch = fit(
+                    net, recipe, splits["train"], splits["valid"], batch_size, seed, callbacks, saved
+                )
+                kept = convnet.for_use(net)
+                about = {**cell, "kept_epoch": kept_epoch, "parameters": kept.count_params()}
+                with files.whole_folder(folder) as part:
+                    save(kept, part / "model.keras")
+                    history.to_csv(part / "history.csv", index=False, lineterminator="\n")
+                    files.write_json(part / "cell.json", about)
+                tracking.log_net(kept, splits["valid"].images[:1])
+        except KeyboardInterrupt:
+            print(
+                f"\n{name} stopped after epoch {saved.state.epoch} of {recipe.epochs}; `dvc repro` goes on from there."
+            )
+            raise
+        saved.remove()
     return folder
 
 
@@ -53,10 +68,12 @@ def fit(
     batch_size: int,
     seed: int,
     callbacks: list[Any],
+    saved: checkpoint.Checkpoint,
 ) -> tuple[pd.DataFrame, int]:
-    """Train `net` in place; returns its history and the epoch (from 1) whose weights it has at the end.
+    """Train `net` in place, from where `saved` stands; the state is saved after each epoch.
 
-    Raises Failure when the loss is no longer a number.
+    Returns the history and the epoch (from 1) whose weights the net has at the end. Raises Failure
+    when the loss is no longer a number.
     """
     import keras
 
@@ -71,8 +88,10 @@ def fit(
         )
     steps = batches.steps(len(train), batch_size)
     convnet.compile_net(trained, recipe, steps)
-    order = batches.training_order(len(train), recipe.epochs, recipe.shuffle, seed)
-    best: dict[str, Any] = {"accuracy": -1.0}
+    trained.optimizer.build(trained.trainable_variables)
+    variables, state = [*trained.variables, *trained.optimizer.variables], saved.state
+    for variable, value in zip(variables, state.variables, strict=bool(state.epoch)):
+        variable.assign(value)
 
     def after_epoch(epoch: int, logs: dict[str, float]) -> None:
         if recipe.l2:  # Keras adds the penalty to val_loss too, which would no longer compare between variants
@@ -83,26 +102,39 @@ def fit(
                 f"Likely causes: optimizer.learning_rate ({recipe.optimizer.learning_rate}) is too high, or "
                 f"optimizer.epsilon is too small."
             )
-        if recipe.keep == "best" and logs["val_binary_accuracy"] > best["accuracy"]:
-            best.update(accuracy=logs["val_binary_accuracy"], epoch=epoch + 1, weights=trained.get_weights())
+        state.rows.append({"epoch": epoch + 1, **{name: float(logs[name]) for name in METRICS}})
+        if recipe.keep == "best" and derive(pd.DataFrame(state.rows))["best_epoch"] == epoch + 1:
+            state.best_epoch, state.best_weights = epoch + 1, trained.get_weights()
+        state.epoch, state.variables = epoch + 1, [np.array(variable) for variable in variables]
+        saved.write()
+        trained.stop_training = _has_stopped(recipe, state.rows)
 
-    watchers: list[Any] = [keras.callbacks.LambdaCallback(on_epoch_end=after_epoch)]
-    if recipe.early_stopping is not None:
-        watchers.append(keras.callbacks.EarlyStopping(**recipe.early_stopping.model_dump()))
-    history = trained.fit(
-        batches.stream(train, order, batch_size, batches.training_change(recipe, train.labels, seed)),
-        validation_data=batches.in_order(valid, batch_size),
-        epochs=recipe.epochs,
-        steps_per_epoch=steps,
-        shuffle=False,  # by Keras; `order` has shuffled them
-        verbose=0,
-        callbacks=[*watchers, *callbacks],
-    )
-    if "weights" in best:
-        trained.set_weights(best["weights"])
-    table = pd.DataFrame(history.history)
-    table.insert(0, "epoch", range(1, len(table) + 1))
-    return table[COLUMNS], best.get("epoch", len(table))
+    first = state.epoch
+    if first < recipe.epochs and not _has_stopped(recipe, state.rows):
+        order = batches.training_order(len(train), recipe.epochs, recipe.shuffle, seed)[first:]
+        change = batches.training_change(recipe, train.labels, seed, first * steps)
+        trained.fit(
+            batches.stream(train, order, batch_size, change),
+            validation_data=batches.in_order(valid, batch_size),
+            initial_epoch=first,
+            epochs=recipe.epochs,
+            steps_per_epoch=steps,
+            shuffle=False,  # by Keras; `order` has shuffled them
+            verbose=0,
+            callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=after_epoch), *callbacks],
+        )
+    if state.best_epoch:
+        trained.set_weights(state.best_weights)
+    return pd.DataFrame(state.rows)[COLUMNS], state.best_epoch or state.epoch
+
+
+def _has_stopped(recipe: Recipe, rows: list[dict[str, float]]) -> bool:
+    """Whether early stopping ends the training here; from the history alone, so that it is the same when resumed."""
+    if recipe.early_stopping is None or not rows:
+        return False
+    monitor = recipe.early_stopping.monitor
+    values = [row[monitor] if monitor == "val_loss" else -row[monitor] for row in rows]
+    return len(values) - 1 - values.index(min(values)) >= recipe.early_stopping.patience
 
 
 def save(net: Any, path: Path) -> None:

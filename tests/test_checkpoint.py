@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+
+from car_or_truck import batches, engine
+from car_or_truck.checkpoint import Checkpoint
+from car_or_truck.history import METRICS
+from clones import Project
+from test_convnet import split
+from test_vocabulary import recipe
+
+EVERYTHING: dict[str, Any] = {
+    "blocks": [{"filters": 4, "batch_norm": True, "dropout": 0.2}, {"filters": 6, "residual": True}],
+    "head": {"pooling": "global_average", "units": [5], "dropout": 0.3},
+    "augment": {"flip": True, "rotate": 15.0, "erase": 0.3, "mixup": 0.3},
+    "schedule": {"name": "one_cycle"},
+    "shuffle": "each_epoch",
+    "keep": "best",
+    "l2": 1e-4,
+    "optimizer": {"name": "sgd", "learning_rate": 0.05, "momentum": 0.9},
+}
+
+
+class BrokenOff(Exception):
+    pass
+
+
+def trained(chosen: Any, path: Path, precision: str, break_off_after: int | None = None) -> tuple[Any, Any, int]:
+    """A training as a process of its own would do it, broken off after an epoch if asked for."""
+    import keras
+
+    from car_or_truck import convnet
+    from car_or_truck.train import fit
+
+    class Breaker(keras.callbacks.Callback):  # type: ignore[misc]
+        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+            if epoch + 1 == break_off_after:
+                raise BrokenOff
+
+    engine.start(1, precision)
+    net = convnet.build(chosen, 32)
+    saved = Checkpoint(path)
+    saved.read()
+    try:
+        history, kept = fit(net, chosen, split(24, 32), split(12, 32, "valid"), 8, 1, [Breaker()], saved)
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+    return net, history, kept
+
+
+@pytest.mark.parametrize(
+    ("changes", "precision"),
+    [
+        ({"head": {"units": 6, "dropout": 0.5}}, "float32"),
+        (EVERYTHING, "float32"),
+        (EVERYTHING, "mixed_bfloat16"),
+        ({"early_stopping": {"patience": 2}, "optimizer": {"name": "sgd", "learning_rate": 1.0}}, "float32"),
+    ],
+)
+def test_a_training_that_was_broken_off_ends_as_if_it_had_not_been(
+    changes: dict[str, Any], precision: str, tmp_path: Path
+) -> None:
+    chosen = recipe(**{"epochs": 5, **changes})
+    whole = trained(chosen, tmp_path / "whole.npz", precision)
+    for epoch in (1, 2):
+        with pytest.raises(BrokenOff):
+            trained(chosen, tmp_path / "broken.npz", precision, break_off_after=epoch)
+    resumed = trained(chosen, tmp_path / "broken.npz", precision)
+    assert resumed[1].equals(whole[1])
+    assert resumed[2] == whole[2]
+    dataset = batches.in_order(split(12, 32, "valid"), 8)
+    assert np.array_equal(resumed[0].predict(dataset, verbose=0), whole[0].predict(dataset, verbose=0))
+
+
+def test_a_finished_training_is_not_trained_again(tmp_path: Path) -> None:
+    chosen = recipe(epochs=2)
+    first = trained(chosen, tmp_path / "cell.npz", "float32")
+    again = trained(chosen, tmp_path / "cell.npz", "float32", break_off_after=1)  # no epoch runs
+    assert again[1].equals(first[1])
+
+
+@pytest.mark.parametrize("keep", [0, 100, 0.5, 0.98])
+def test_a_torn_checkpoint_is_set_aside_with_a_word(keep: float, tmp_path: Path, capsys: Any) -> None:
+    chosen = recipe(epochs=2)
+    whole = trained(chosen, tmp_path / "cell.npz", "float32")
+    path = tmp_path / "cell.npz"
+    content = path.read_bytes()
+    path.write_bytes(content[: int(keep if keep >= 1 else keep * len(content))])
+    again = trained(chosen, path, "float32")
+    assert "is torn" in capsys.readouterr().out
+    assert path.with_suffix(".torn").exists()
+    assert again[1].equals(whole[1])
+
+
+EPOCHS = 12
+
+
+def longer(tree: Any) -> None:
+    tree["variants"]["tutorial"]["epochs"] = EPOCHS
+    tree["variants"]["tutorial"]["head"]["dropout"] = 0.3
+
+
+def start(project: Project) -> subprocess.Popen[str]:
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    return subprocess.Popen(
+        ["car-or-truck", "train", "tutorial", "31415"],
+        cwd=project.root,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def test_a_killed_process_goes_on_in_its_own_run_and_ends_with_the_same_bytes(project: Project) -> None:
+    project.edit(longer)
+    folder = project.root / "models/tutorial/31415"
+    project.run("car-or-truck", "train", "tutorial", "31415")
+    untroubled = {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    chance = random.Random(31415)
+    for _ in range(3):
+        process = start(project)
+        assert process.stdout
+        with process.stdout:
+            wanted = chance.randint(1, 4)  # so many epochs, and a moment more
+            for line in process.stdout:
+                wanted -= "  epoch " in line
+                if not wanted:
+                    break
+            assert not wanted, "it ended before it could be killed"
+        signal.sigtimedwait([signal.SIGUSR1], chance.random() / 5)
+        process.kill()
+        process.wait()
+    said = project.run("car-or-truck", "train", "tutorial", "31415")
+    assert "tutorial-31415 goes on after epoch" in said
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == untroubled
+
+    client = mlflow.MlflowClient(f"sqlite:///{project.root / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("car-or-truck-rendered")
+    found = [
+        run
+        for run in client.search_runs([experiment.experiment_id])
+        if run.data.params.get("recipe.epochs") == str(EPOCHS)
+    ]
+    assert [run.info.status for run in found] == ["FINISHED", "FINISHED"]  # the untroubled one, and this one
+    history = pd.read_csv(folder / "history.csv")
+    for name in METRICS:
+        points = client.get_metric_history(found[0].info.run_id, name)
+        assert sorted(point.step for point in points) == list(range(1, EPOCHS + 1))  # each once
+        assert {point.step: point.value for point in points} == dict(zip(history["epoch"], history[name], strict=True))
+    assert not list((project.root / ".dvc/tmp/training").glob("*.npz"))
+
+
+@pytest.mark.slow
+def test_a_second_process_waits_for_the_one_that_trains_the_same_cell(project: Project) -> None:
+    project.edit(lambda tree: tree["variants"]["tutorial"].update(epochs=200))  # longer than a process takes to start
+    first = start(project)
+    assert first.stdout
+    with first.stdout:
+        for line in first.stdout:
+            if "  epoch " in line:
+                break
+        said = project.run("car-or-truck", "train", "tutorial", "31415")
+        first.stdout.read()
+    assert first.wait() == 0
+    assert "is being trained by another process; waiting" in said
+    assert "was trained by that other process" in said
+    assert "  epoch " not in said
+
+
+@pytest.mark.slow
+def test_an_interrupted_training_says_how_to_go_on(project: Project) -> None:
+    project.edit(longer)
+    process = start(project)
+    assert process.stdout
+    with process.stdout:
+        for line in process.stdout:
+            if "  epoch " in line:
+                break
+        process.send_signal(signal.SIGINT)
+        said = process.stdout.read()
+    assert process.wait() == 130
+    assert f"of {EPOCHS}; `dvc repro` goes on from there." in said
+    client = mlflow.MlflowClient(f"sqlite:///{project.root / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("car-or-truck-rendered")
+    (killed,) = client.search_runs([experiment.experiment_id], "attributes.status = 'KILLED'")
+    project.run("car-or-truck", "train", "tutorial", "31415")
+    assert client.get_run(killed.info.run_id).info.status == "FINISHED"
