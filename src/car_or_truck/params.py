@@ -6,6 +6,7 @@ import difflib
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from types import UnionType
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, Field, StringConstraints, ValidationError, model_validator
@@ -199,4 +200,6 @@ def _allowed_keys(loc: tuple[int | str, ...]) -> list[str]:
             model = model.model_fields[str(part)].annotation
         else:  # the value type of a dict or a tuple
             model = model.__args__[-1] if model.__args__[-1] is not ... else model.__args__[0]
+        if isinstance(model, UnionType):  # a mapping that may be left out
+            model = next(option for option in model.__args__ if option is not type(None))
     return list(model.model_fields)
