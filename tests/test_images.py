@@ -77,3 +77,21 @@ def test_a_decompression_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.Mon
     picture().save(tmp_path / "a.png")
     with pytest.raises(ValueError, match="decompression bomb"):
         images.decode(tmp_path / "a.png", 128)
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.JPEG", "a.png", "a.WebP", "a.bmp", "a.GIF"])
+def test_every_format_is_found_and_read(name: str, tmp_path: Path) -> None:
+    from car_or_truck.folders import is_image
+
+    picture().save(tmp_path / name)
+    assert is_image(Path(name))
+    seen = images.decode(tmp_path / name, 128)
+    assert (seen.width, seen.height) == (128, 128)
+    assert np.abs(seen.pixels.astype(int) - np.asarray(picture()).astype(int)).mean() < 12  # GIF has 256 colours
+
+
+def test_a_photograph_in_cmyk_comes_out_as_it_looks(tmp_path: Path) -> None:
+    picture().convert("CMYK").save(tmp_path / "a.jpg", quality=95)
+    seen = images.decode(tmp_path / "a.jpg", 128)
+    assert seen.mode == "CMYK"
+    assert np.abs(seen.pixels.astype(int) - np.asarray(picture()).astype(int)).mean() < 6
