@@ -71,7 +71,7 @@ def learning_curves(history: pd.DataFrame, title: str, path: Path) -> None:
             else "val_loss lowest at the last epoch"
         )
         accuracy.set_ylabel("accuracy")
-        accuracy.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        accuracy.yaxis.set_major_formatter(PercentFormatter(1))
         gap = 100 * derived["generalization_gap"]
         accuracy.set_title(f"ends {abs(gap):.1f} points {'better' if gap >= 0 else 'worse'} on train than on valid")
         accuracy.legend()
@@ -187,7 +187,7 @@ def overlay(curves: pd.DataFrame, path: Path) -> None:
         loss.set_ylabel("binary cross-entropy (nats)")
         loss.set_title("Loss: solid on valid, dotted on train")
         accuracy.set_ylabel("accuracy")
-        accuracy.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        accuracy.yaxis.set_major_formatter(PercentFormatter(1))
         accuracy.set_title("Accuracy: the room between the two is overfitting")
         figure.legend(*loss.get_legend_handles_labels(), loc="outside lower center", ncols=4)
 
