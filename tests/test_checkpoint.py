@@ -62,7 +62,7 @@ def trained(chosen: Any, path: Path, precision: str, break_off_after: int | None
 @pytest.mark.parametrize(
     ("changes", "precision"),
     [
-        ({"head": {"units": 6, "dropout": 0.5}}, "float32"),
+        pytest.param({"head": {"units": 6, "dropout": 0.5}}, "float32", marks=pytest.mark.slow),
         (EVERYTHING, "float32"),
         (EVERYTHING, "mixed_bfloat16"),
         ({"early_stopping": {"patience": 2}, "optimizer": {"name": "sgd", "learning_rate": 1.0}}, "float32"),

@@ -36,7 +36,9 @@ def contents(project: Project) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("part", ["data/raw.part/train", "data/prepared.part/train/images.npy"])
+@pytest.mark.parametrize(
+    "part", ["data/raw.part/train", pytest.param("data/prepared.part/train/images.npy", marks=pytest.mark.slow)]
+)
 def test_a_stage_that_was_broken_off_is_done_again(
     how: signal.Signals, part: str, untroubled: dict[str, str], tmp_path: Path
 ) -> None:
