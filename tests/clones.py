@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -51,6 +52,11 @@ class Project:
         """The stages that `dvc repro` would run."""
         lines = self.run("dvc", "status").splitlines()
         return {line.rstrip(":") for line in lines if line.endswith(":") and not line[0].isspace()}
+
+
+def interruptible() -> None:
+    """For `preexec_fn`: a job in the background ignores Ctrl-C, and its children would too."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def clone(into: Path) -> Project:

@@ -16,7 +16,7 @@ import pytest
 from car_or_truck import batches, engine
 from car_or_truck.checkpoint import Checkpoint
 from car_or_truck.history import METRICS
-from clones import Project
+from clones import Project, interruptible
 from test_convnet import split
 from test_vocabulary import recipe
 
@@ -117,6 +117,7 @@ def start(project: Project) -> subprocess.Popen[str]:
         ["car-or-truck", "train", "tutorial", "31415"],
         cwd=project.root,
         env=environment,
+        preexec_fn=interruptible,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from car_or_truck import files
-from clones import Project, clone
+from clones import Project, clone, interruptible
 
 IMAGES = 400
 
@@ -50,6 +50,7 @@ def test_a_stage_that_was_broken_off_is_done_again(
         cwd=project.root,
         env=environment,
         start_new_session=True,
+        preexec_fn=interruptible,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -61,6 +62,7 @@ def test_a_stage_that_was_broken_off_is_done_again(
     os.killpg(running.pid, how)
     running.wait(timeout=30)
     finished_folder = project.root / part.split("/")[0] / part.split("/")[1].removesuffix(".part")
-    assert not finished_folder.exists()
+    # Python drops an interrupt that reaches it inside a destructor: then the stage may have ended well.
+    assert not finished_folder.exists() or how == signal.SIGINT
     project.run("dvc", "repro", "prepare")
     assert contents(project) == untroubled
