@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from clones import Project, clone
 
@@ -19,9 +21,15 @@ def no_store_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A clone whose pipeline has run to its end. Tests that change it use `project`."""
-    project = clone(tmp_path_factory.mktemp("finished") / "project")
-    (project.root / "console.txt").write_text(project.run("dvc", "repro"))
-    return project
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent  # one clone for all the processes that share the tests
+    root, console = shared / "finished" / "project", shared / "finished" / "project" / "console.txt"
+    with FileLock(shared / "finished.lock"):
+        if not console.exists():
+            said = clone(root).run("dvc", "repro")
+            console.write_text(said)
+    return Project(root)
 
 
 @pytest.fixture
