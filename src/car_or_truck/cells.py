@@ -49,6 +49,18 @@ def is_trained(folder: Path, cell: dict[str, Any]) -> bool:
     return bool(found.get("cell") == cell["cell"])
 
 
+def find_trained(cell: dict[str, Any]) -> Path | None:
+    """A folder of models/ that holds what training `cell` gives, whatever its variant's name; None: there is none."""
+    for path in sorted(layout.MODELS.glob(f"*/{cell['seed']}/cell.json")):
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        if all(found.get(key) == value for key, value in cell.items() if key not in ("cell", "variant")):
+            return path.parent
+    return None
+
+
 def read(variant: str, seed: int) -> tuple[dict[str, Any], pd.DataFrame]:
     """A trained cell's cell.json and history; a Failure when it has not been trained."""
     folder = layout.model_folder(variant, seed)

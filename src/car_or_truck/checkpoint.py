@@ -30,8 +30,13 @@ class State:
     rows: list[dict[str, float]] = field(default_factory=list)  # the history so far
     run_id: str | None = None  # the MLflow run
     variables: list[NDArray[Any]] = field(default_factory=list)  # the net's and the optimizer's, in their order
+    initial: list[NDArray[Any]] = field(default_factory=list)  # weights to start from, until an epoch is finished
     best_epoch: int = 0  # 0: none kept
     best_weights: list[NDArray[Any]] = field(default_factory=list)
+
+
+PLAIN = ("epoch", "rows", "run_id", "best_epoch")
+ARRAYS = ("variables", "initial", "best_weights")
 
 
 class Checkpoint:
@@ -49,29 +54,21 @@ class Checkpoint:
         try:
             with self.path.open("rb") as file, np.load(file) as saved:
                 about = json.loads(bytes(saved["about"]).decode())
-                variables, best = (
-                    [saved[f"{name}{place}"] for place in range(about[name])] for name in ("variables", "best_weights")
-                )
+                arrays = {name: [saved[f"{name}{place}"] for place in range(about[name])] for name in ARRAYS}
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             aside = self.path.with_suffix(".torn")
             self.path.replace(aside)
             print(f"The checkpoint {self.path} is torn ({error}); it is set aside as {aside.name}.", flush=True)
             return
-        self.state = State(about["epoch"], about["rows"], about["run_id"], variables, about["best_epoch"], best)
+        self.state = State(**{key: about[key] for key in PLAIN}, **arrays)
 
     def write(self) -> None:
         """Save the state, atomically."""
         state = self.state
-        about = {
-            "epoch": state.epoch,
-            "rows": state.rows,
-            "run_id": state.run_id,
-            "best_epoch": state.best_epoch,
-            "variables": len(state.variables),
-            "best_weights": len(state.best_weights),
+        about = {key: getattr(state, key) for key in PLAIN} | {name: len(getattr(state, name)) for name in ARRAYS}
+        arrays: dict[str, Any] = {
+            f"{name}{place}": value for name in ARRAYS for place, value in enumerate(getattr(state, name))
         }
-        arrays: dict[str, Any] = {f"variables{place}": value for place, value in enumerate(state.variables)}
-        arrays |= {f"best_weights{place}": value for place, value in enumerate(state.best_weights)}
         part = self.path.with_suffix(".part")
         with part.open("wb") as file:
             np.savez(file, about=np.frombuffer(json.dumps(about).encode(), np.uint8), **arrays)

@@ -67,6 +67,8 @@ def _flat(recipe: dict[str, Any]) -> dict[str, Any]:
             flat[key] = "; ".join(_line(Block.model_validate(block)) for block in value)
         elif not value or (value == defaults.get(key) and key not in ("shuffle", "keep")):
             continue
+        elif key == "initial_from":
+            flat |= {f"initial_from.{inner}": setting for inner, setting in _flat(value).items()}
         elif isinstance(value, dict):
             flat |= {f"{key}.{inner}": _plain(setting) for inner, setting in value.items()}
         else:

@@ -155,15 +155,20 @@ def _contradictions(params: Params) -> Iterator[str]:
         if name not in params.variants:
             hint = _near(name, params.variants)
             yield f"train.variants names {name!r}, which is not defined;{hint} defined: {defined}"
-    size = params.data.image_size
     for name, recipe in params.variants.items():
-        sides = recipe.map_sides(size) if recipe.base is None else []
-        if 0 in sides:
-            key = "image_size" if recipe.image_size else "data.image_size"
-            yield (
-                f"variants.{name}.blocks has {len(recipe.blocks)} blocks, which pool {recipe.side(size)} pixels "
-                f"({key}) away to nothing; at most {sides.index(0)} fit"
-            )
+        yield from _pooled_away(f"variants.{name}", recipe, params.data.image_size)
+
+
+def _pooled_away(where: str, recipe: Recipe, size: int) -> Iterator[str]:
+    sides = recipe.map_sides(size) if recipe.base is None else []
+    if 0 in sides:
+        key = "image_size" if recipe.image_size else "data.image_size"
+        yield (
+            f"{where}.blocks has {len(recipe.blocks)} blocks, which pool {recipe.side(size)} pixels "
+            f"({key}) away to nothing; at most {sides.index(0)} fit"
+        )
+    if recipe.initial_from is not None:
+        yield from _pooled_away(f"{where}.initial_from", recipe.initial_from, size)
 
 
 def _explain(detail: ErrorDetails) -> str:

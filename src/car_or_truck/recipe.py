@@ -6,7 +6,7 @@ here imports Keras: parameters are read by commands that never train.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -147,9 +147,19 @@ class EarlyStopping(Strict):
     monitor: Literal["val_loss", "val_binary_accuracy"] = "val_loss"
 
 
+def _written_out(value: Any) -> Any:
+    if isinstance(value, str):
+        raise ValueError(
+            f"should be a variant, not its name, so that a change to it is a change here too: mark it with "
+            f"`{value}: &{value}` and write `initial_from: *{value}`"
+        )
+    return value
+
+
 class Recipe(Strict):
     """A variant: a convnet and how it is trained."""
 
+    initial_from: Annotated[Recipe | None, BeforeValidator(_written_out)] = None  # start from its trained weights
     image_size: Side | None = None  # pixels a side that the net sees; null: data.image_size
     base: Base | None = None
     blocks: Annotated[tuple[Block, ...], Field(strict=False)] = ()

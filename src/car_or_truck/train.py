@@ -27,8 +27,6 @@ def train(params: Params, variant: str, seed: int) -> Path:
     dataset = files.read_json(layout.PREPARED / "dataset.json", "Run `dvc repro prepare`.")
     recipe, batch_size = params.variants[variant], params.train.batch_size
     precision = engine.start(seed, params.train.precision)
-    side = recipe.side(dataset["image_size"])
-    splits = {split: batches.load(layout.PREPARED, split, side) for split in ("train", "valid")}
     cell = cells.describe(variant, seed, recipe, batch_size, precision, dataset)
 
     from car_or_truck import convnet, tracking  # after the engine has started TensorFlow quietly
@@ -39,18 +37,19 @@ def train(params: Params, variant: str, seed: int) -> Path:
             print(f"{name} was trained by that other process.", flush=True)
             return folder
         net = convnet.build(recipe, dataset["image_size"])
+        if recipe.initial_from is not None and not saved.state.epoch:
+            net = start_from_another(recipe.initial_from, net, cell, dataset, saved)
+        splits = load(recipe, dataset)
         try:
             with tracking.training(cell, saved.state) as callbacks:
-                history, kept_epoch = fit(
-                    net, recipe, splits["train"], splits["valid"], batch_size, seed, callbacks, saved
-                )
+                history, kept_epoch = fit(net, recipe, *splits, batch_size, seed, callbacks, saved)
                 kept = convnet.for_use(net)
                 about = {**cell, "kept_epoch": kept_epoch, "parameters": kept.count_params()}
                 with files.whole_folder(folder) as part:
                     save(kept, part / "model.keras")
                     history.to_csv(part / "history.csv", index=False, lineterminator="\n")
                     files.write_json(part / "cell.json", about)
-                tracking.log_net(kept, splits["valid"].images[:1])
+                tracking.log_net(kept, splits[1].images[:1])
         except KeyboardInterrupt:
             print(
                 f"\n{name} stopped after epoch {saved.state.epoch} of {recipe.epochs}; `dvc repro` goes on from there."
@@ -58,6 +57,55 @@ def train(params: Params, variant: str, seed: int) -> Path:
             raise
         saved.remove()
     return folder
+
+
+def load(recipe: Recipe, dataset: dict[str, Any]) -> tuple[batches.Split, batches.Split]:
+    """Train and valid at the size that the recipe wants."""
+    side = recipe.side(dataset["image_size"])
+    return batches.load(layout.PREPARED, "train", side), batches.load(layout.PREPARED, "valid", side)
+
+
+def start_from_another(
+    recipe: Recipe, net: Any, cell: dict[str, Any], dataset: dict[str, Any], saved: checkpoint.Checkpoint
+) -> Any:
+    """The cell's `net`, with the weights that `recipe` ends with; `saved` holds them until the first epoch is done.
+
+    They are a trained cell's where models/ has one of just this recipe, seed and data; else it is
+    trained here, which gives the same. Raises Failure when its weights do not fit the net.
+    """
+    import keras
+
+    from car_or_truck import convnet
+    from car_or_truck.progress import Progress
+
+    name, seed, batch_size, precision = (cell[key] for key in ("variant", "seed", "batch_size", "precision"))
+    if not saved.state.initial:
+        engine.start(seed, precision)  # from here on as in a process that trains this recipe alone
+        first = convnet.build(recipe, dataset["image_size"])
+        given, wanted = ([tuple(weight.shape) for weight in one.get_weights()] for one in (first, net))
+        if given != wanted:
+            raise Failure(f"variants.{name}.initial_from does not fit: it has weights {given}, {name} has {wanted}.")
+        start = cells.describe(f"{name}.initial_from", seed, recipe, batch_size, precision, dataset)
+        trained = cells.find_trained(start)
+        if trained is not None:
+            print(f"{name} starts from the weights in {trained}.", flush=True)
+            first = keras.saving.load_model(trained / "model.keras")
+        else:
+            print(f"No cell is trained as variants.{name}.initial_from yet; this comes first.", flush=True)
+        with checkpoint.held(start["cell"], start["variant"]) as before:
+            if trained is None:
+                if recipe.initial_from is not None and not before.state.epoch:
+                    first = start_from_another(recipe.initial_from, first, start, dataset, before)
+                train_split, valid = load(recipe, dataset)
+                progress = Progress(start["variant"], len(train_split))
+                fit(first, recipe, train_split, valid, batch_size, seed, [progress], before)
+            saved.state.initial = first.get_weights()
+            saved.write()
+            before.remove()
+        engine.start(seed, precision)
+        net = convnet.build(Recipe.model_validate(cell["recipe"]), dataset["image_size"])
+    net.set_weights(saved.state.initial)
+    return net
 
 
 def fit(
@@ -105,7 +153,7 @@ def fit(
         state.rows.append({"epoch": epoch + 1, **{name: float(logs[name]) for name in METRICS}})
         if recipe.keep == "best" and derive(pd.DataFrame(state.rows))["best_epoch"] == epoch + 1:
             state.best_epoch, state.best_weights = epoch + 1, trained.get_weights()
-        state.epoch, state.variables = epoch + 1, [np.array(variable) for variable in variables]
+        state.epoch, state.initial, state.variables = epoch + 1, [], [np.array(variable) for variable in variables]
         saved.write()
         trained.stop_training = _has_stopped(recipe, state.rows)
 
