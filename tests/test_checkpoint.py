@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from car_or_truck import batches, engine
+from car_or_truck import batches, engine, params
 from car_or_truck.checkpoint import Checkpoint
 from car_or_truck.history import METRICS
-from clones import Project, interruptible
+from clones import ROOT, Project, interruptible
 from test_convnet import split
 from test_vocabulary import recipe
 
@@ -32,8 +32,32 @@ EVERYTHING: dict[str, Any] = {
 }
 
 
+VARIANTS = params.load(ROOT / "params.yaml").variants
+
+
 class BrokenOff(Exception):
     pass
+
+
+@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
+@pytest.mark.parametrize(
+    "variant",
+    [name if name in ("tutorial", "exercise") else pytest.param(name, marks=pytest.mark.slow) for name in VARIANTS],
+)
+def test_every_variant_gives_the_same_bytes_twice(variant: str, precision: str, tmp_path: Path) -> None:
+    from car_or_truck import convnet
+    from car_or_truck.train import save
+
+    changes: dict[str, Any] = {"epochs": 2}
+    base = VARIANTS[variant].base
+    if base:
+        changes["base"] = base.model_copy(update={"weights": None})
+    chosen = VARIANTS[variant].model_copy(update=changes)
+    runs = [trained(chosen, tmp_path / f"{place}.npz", precision) for place in range(2)]
+    assert runs[0][1].equals(runs[1][1])
+    for place, (net, _, _) in enumerate(runs):
+        save(convnet.for_use(net), tmp_path / f"{place}.keras")
+    assert (tmp_path / "0.keras").read_bytes() == (tmp_path / "1.keras").read_bytes()
 
 
 def trained(chosen: Any, path: Path, precision: str, break_off_after: int | None = None) -> tuple[Any, Any, int]:
@@ -106,15 +130,16 @@ def test_a_torn_checkpoint_is_set_aside_with_a_word(keep: float, tmp_path: Path,
 EPOCHS = 12
 
 
-def longer(tree: Any) -> None:
-    tree["variants"]["tutorial"]["epochs"] = EPOCHS
+def longer(tree: Any, epochs: int = EPOCHS) -> None:
+    tree["variants"]["tutorial"]["epochs"] = epochs
     tree["variants"]["tutorial"]["head"]["dropout"] = 0.3
 
 
-def start(project: Project) -> subprocess.Popen[str]:
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+def start(project: Project, *command: str, **variables: str) -> subprocess.Popen[str]:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "KAGGLE_API_ENVIRONMENT": "TEST", **variables}
     return subprocess.Popen(
-        ["car-or-truck", "train", "tutorial", "31415"],
+        command or ["car-or-truck", "train", "tutorial", "31415"],
         cwd=project.root,
         env=environment,
         preexec_fn=interruptible,
@@ -124,28 +149,37 @@ def start(project: Project) -> subprocess.Popen[str]:
     )
 
 
-def test_a_killed_process_goes_on_in_its_own_run_and_ends_with_the_same_bytes(project: Project) -> None:
-    project.edit(longer)
+def await_epochs(process: subprocess.Popen[str], wanted: int) -> str:
+    """Read what it prints until so many epochs are done."""
+    said = ""
+    assert process.stdout
+    for line in process.stdout:
+        said += line
+        wanted -= "  epoch " in line
+        if not wanted:
+            return said
+    raise AssertionError(f"it ended too early: {said}")
+
+
+@pytest.mark.parametrize("kills", [3, pytest.param(10, marks=pytest.mark.slow)])
+def test_a_killed_process_goes_on_in_its_own_run_and_ends_with_the_same_bytes(kills: int, project: Project) -> None:
+    project.edit(lambda tree: longer(tree, EPOCHS * kills // 3))
     folder = project.root / "models/tutorial/31415"
     project.run("car-or-truck", "train", "tutorial", "31415")
     untroubled = {path.name: path.read_bytes() for path in folder.iterdir()}
 
     chance = random.Random(31415)
-    for _ in range(3):
+    for _ in range(kills):
         process = start(project)
         assert process.stdout
         with process.stdout:
-            wanted = chance.randint(1, 4)  # so many epochs, and a moment more
-            for line in process.stdout:
-                wanted -= "  epoch " in line
-                if not wanted:
-                    break
-            assert not wanted, "it ended before it could be killed"
-        signal.sigtimedwait([signal.SIGUSR1], chance.random() / 5)
-        process.kill()
-        process.wait()
+            await_epochs(process, chance.randint(1, 4))
+            signal.sigtimedwait([signal.SIGUSR1], chance.random() / 5)  # and a moment more
+            process.kill()
+            process.wait()
     said = project.run("car-or-truck", "train", "tutorial", "31415")
     assert "tutorial-31415 goes on after epoch" in said
+    assert "MLflow run tutorial-31415 was left RUNNING by a process that is gone: now KILLED." in said
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == untroubled
 
     client = mlflow.MlflowClient(f"sqlite:///{project.root / 'mlflow.db'}")
@@ -153,13 +187,13 @@ def test_a_killed_process_goes_on_in_its_own_run_and_ends_with_the_same_bytes(pr
     found = [
         run
         for run in client.search_runs([experiment.experiment_id])
-        if run.data.params.get("recipe.epochs") == str(EPOCHS)
+        if run.data.params.get("recipe.epochs") == str(EPOCHS * kills // 3)
     ]
     assert [run.info.status for run in found] == ["FINISHED", "FINISHED"]  # the untroubled one, and this one
     history = pd.read_csv(folder / "history.csv")
     for name in METRICS:
         points = client.get_metric_history(found[0].info.run_id, name)
-        assert sorted(point.step for point in points) == list(range(1, EPOCHS + 1))  # each once
+        assert sorted(point.step for point in points) == list(history["epoch"])  # each once
         assert {point.step: point.value for point in points} == dict(zip(history["epoch"], history[name], strict=True))
     assert not list((project.root / ".dvc/tmp/training").glob("*.npz"))
 
@@ -170,9 +204,7 @@ def test_a_second_process_waits_for_the_one_that_trains_the_same_cell(project: P
     first = start(project)
     assert first.stdout
     with first.stdout:
-        for line in first.stdout:
-            if "  epoch " in line:
-                break
+        await_epochs(first, 1)
         said = project.run("car-or-truck", "train", "tutorial", "31415")
         first.stdout.read()
     assert first.wait() == 0
@@ -187,9 +219,7 @@ def test_an_interrupted_training_says_how_to_go_on(project: Project) -> None:
     process = start(project)
     assert process.stdout
     with process.stdout:
-        for line in process.stdout:
-            if "  epoch " in line:
-                break
+        await_epochs(process, 1)
         process.send_signal(signal.SIGINT)
         said = process.stdout.read()
     assert process.wait() == 130
@@ -199,3 +229,34 @@ def test_an_interrupted_training_says_how_to_go_on(project: Project) -> None:
     (killed,) = client.search_runs([experiment.experiment_id], "attributes.status = 'KILLED'")
     project.run("car-or-truck", "train", "tutorial", "31415")
     assert client.get_run(killed.info.run_id).info.status == "FINISHED"
+
+
+@pytest.mark.slow
+def test_a_training_outlives_dvc_and_no_second_one_starts_beside_it(project: Project) -> None:
+    project.edit(lambda tree: longer(tree, 200))
+    command = ("dvc", "repro", "--single-item", "train@tutorial-31415")
+    dvc = start(project, *command)
+    assert dvc.stdout
+    with dvc.stdout:
+        await_epochs(dvc, 1)
+        dvc.kill()
+        dvc.wait()
+        said = project.run(*command)
+        dvc.stdout.read()
+    assert "is being trained by another process; waiting" in said
+    assert "  epoch " not in said
+    assert len(pd.read_csv(project.root / "models/tutorial/31415/history.csv")) == 200
+
+
+@pytest.mark.slow
+def test_a_run_whose_process_is_gone_is_closed_by_the_next_command(project: Project) -> None:
+    project.edit(longer)
+    process = start(project)
+    assert process.stdout
+    with process.stdout:
+        await_epochs(process, 1)
+        process.kill()
+        process.wait()
+    said = project.run("car-or-truck", "sync")
+    assert "MLflow run tutorial-31415 was left RUNNING by a process that is gone: now KILLED." in said
+    assert "left RUNNING" not in project.run("car-or-truck", "sync")

@@ -162,13 +162,14 @@ def test_a_loss_that_is_no_number_stops_with_the_likely_causes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("flags", "expected"), [("fpu avx512f avx512_bf16", True), ("fpu amx_bf16", True), ("fpu avx512f", False)]
+    ("flags", "expected"),
+    [("fpu avx512f avx512_bf16", "avx512_bf16"), ("fpu amx_bf16 avx512_bf16", "amx_bf16"), ("fpu avx512f", None)],
 )
-def test_bfloat16_is_chosen_where_the_processor_computes_in_it(flags: str, expected: bool, tmp_path: Any) -> None:
+def test_bfloat16_is_chosen_where_the_processor_computes_in_it(flags: str, expected: str | None, tmp_path: Any) -> None:
     (tmp_path / "cpuinfo").write_text(f"processor : 0\nflags\t\t: {flags}\n")
     if platform.machine() in ("x86_64", "AMD64"):
-        assert engine.computes_in_bfloat16(tmp_path / "cpuinfo") is expected
-    assert engine.computes_in_bfloat16(tmp_path / "absent") is False
+        assert engine.bfloat16_feature(tmp_path / "cpuinfo") == expected
+    assert engine.bfloat16_feature(tmp_path / "absent") is None
 
 
 def test_a_net_in_mixed_precision_answers_in_float32() -> None:

@@ -36,7 +36,7 @@ def begun(path: Path, **changes: Any) -> tuple[list[Any], Checkpoint]:
     recipe = params.load().variants["finer"]
     dataset = read_json(Path("data/prepared/dataset.json"), "")
     precision = engine.start(31415, "auto")
-    cell = cells.describe("finer", 31415, recipe, 16, precision, dataset)
+    cell = cells.describe("finer", 31415, recipe, 16, precision, engine.available_threads(), dataset)
     saved = Checkpoint(path)
     saved.read()
     assert recipe.initial_from

@@ -20,7 +20,7 @@ LIBRARIES = ("keras", "numpy", "tensorflow")
 
 
 def describe(
-    variant: str, seed: int, recipe: Recipe, batch_size: int, precision: str, dataset: dict[str, Any]
+    variant: str, seed: int, recipe: Recipe, batch_size: int, precision: str, threads: int, dataset: dict[str, Any]
 ) -> dict[str, Any]:
     """What cell.json says of a cell before it is trained; "cell" is the fingerprint of the rest."""
     here = Path(__file__).parent
@@ -30,6 +30,7 @@ def describe(
         "recipe": recipe.model_dump(mode="json", exclude_none=True),
         "batch_size": batch_size,
         "precision": precision,
+        "threads": threads,  # another number of them adds up in another order, and so rounds differently
         "data": {
             key: dataset[key] for key in ("source", "stand_in", "digest", "arrays", "image_size", "classes", "counts")
         },

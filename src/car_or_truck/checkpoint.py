@@ -28,6 +28,10 @@ class State:
 
     epoch: int = 0  # the last one finished, from 1
     rows: list[dict[str, float]] = field(default_factory=list)  # the history so far
+    times: list[float] = field(default_factory=list)  # when each of its epochs ended, in seconds since 1970
+    seconds: float = 0.0  # that the epochs took, by the clock
+    cpu_seconds: float = 0.0  # and by the processor
+    images: int = 0  # that were trained on
     run_id: str | None = None  # the MLflow run
     variables: list[NDArray[Any]] = field(default_factory=list)  # the net's and the optimizer's, in their order
     initial: list[NDArray[Any]] = field(default_factory=list)  # weights to start from, until an epoch is finished
@@ -35,7 +39,7 @@ class State:
     best_weights: list[NDArray[Any]] = field(default_factory=list)
 
 
-PLAIN = ("epoch", "rows", "run_id", "best_epoch")
+PLAIN = ("epoch", "rows", "times", "seconds", "cpu_seconds", "images", "run_id", "best_epoch")
 ARRAYS = ("variables", "initial", "best_weights")
 
 
@@ -54,7 +58,9 @@ class Checkpoint:
         try:
             with self.path.open("rb") as file, np.load(file) as saved:
                 about = json.loads(bytes(saved["about"]).decode())
-                arrays = {name: [saved[f"{name}{place}"] for place in range(about[name])] for name in ARRAYS}
+                arrays: dict[str, Any] = {
+                    name: [saved[f"{name}{place}"] for place in range(about[name])] for name in ARRAYS
+                }
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             aside = self.path.with_suffix(".torn")
             self.path.replace(aside)

@@ -107,6 +107,17 @@ def leaderboard() -> None:
     room.show(Console(width=None if sys.stdout.isatty() else 110))
 
 
+@app.command()
+def sync() -> None:
+    """Make every MLflow run that is lacking, from DVC's outputs, and deliver to the tracking server what it missed.
+
+    Example: MLFLOW_TRACKING_URI=https://mlflow.example.org car-or-truck sync
+    """
+    from car_or_truck import sync as room
+
+    room.sync()
+
+
 def main() -> None:
     """Run the command: exits 0 on success, 1 on a failure explained on stderr, 2 on wrong usage."""
     try:

@@ -23,12 +23,12 @@ from car_or_truck.params import Params
 def evaluate(params: Params, variant: str, seed: int) -> Path:
     """Write metrics.json, predictions.csv and figures/ of one cell; returns their folder."""
     cell, history = cells.read(variant, seed)
-    engine.start(seed, cell["precision"])
+    engine.start(seed, cell["precision"], cell["threads"])
     side = cell["recipe"].get("image_size")
     valid = batches.load(layout.PREPARED, "valid", side)
     import keras
 
-    from car_or_truck import tracking
+    from car_or_truck import delivery, runs, tracking
     from car_or_truck.inside import multiply_adds
 
     net = keras.saving.load_model(layout.model_folder(variant, seed) / "model.keras")
@@ -61,9 +61,10 @@ def evaluate(params: Params, variant: str, seed: int) -> Path:
         draw(f"{variant}-{seed}", history, metrics, valid, cell["data"]["classes"], probability, part)
     files.write_json(folder / "metrics.json", metrics)
 
-    run_id = tracking.find_run(cell) or tracking.rebuild(cell, history, net, valid.images[:1])
-    tracking.log_evaluation(run_id, metrics, folder / "figures")
+    run_id = runs.find_run(cell) or tracking.rebuild(cell, history, net, valid.images[:1])
+    runs.log_evaluation(run_id, metrics, folder / "figures")
     tracking.register(run_id, cell, metrics)
+    delivery.hand_over(run_id)
     return folder
 
 

@@ -93,6 +93,7 @@ class Train(Strict):
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1, strict=False)]
     batch_size: Annotated[int, Field(ge=1, le=65536)]
     precision: Literal["auto", "float32", "mixed_bfloat16"]
+    threads: Annotated[int, Field(ge=1, le=1024)] | None
 
     @model_validator(mode="after")
     def _no_cell_twice(self) -> Self:

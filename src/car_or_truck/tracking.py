@@ -1,96 +1,38 @@
-"""MLflow: runs, their models, and the registry. The only file that imports mlflow.
+"""MLflow: a cell's run and its model.
 
 A run belongs to a cell by the tag `cell`, the cell's fingerprint: outputs hold no run id, so an
-output that DVC restores never points at a run that is gone.
+output that DVC restores never points at a run that is gone. All is written to the project's own store.
 """
 
 from __future__ import annotations
 
-import logging
-import os
 import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
-from filelock import FileLock
-from numpy.typing import NDArray
-
-from car_or_truck import engine, labels, layout
-from car_or_truck.checkpoint import State
-from car_or_truck.errors import Failure
-from car_or_truck.history import METRICS
-from car_or_truck.progress import Progress
-
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-
+import keras
 import mlflow
 import mlflow.keras
+import mlflow.keras.autologging
 import mlflow.tensorflow
+import numpy as np
+import pandas as pd
 from mlflow.data.code_dataset_source import CodeDatasetSource
 from mlflow.data.meta_dataset import MetaDataset
-from mlflow.entities import Metric, RunTag
+from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 from mlflow.keras.callback import MlflowCallback
 from mlflow.models import ModelSignature
 from mlflow.types import Schema, TensorSpec
+from numpy.typing import NDArray
 
-for noisy in ("mlflow", "alembic"):
-    logging.getLogger(noisy).setLevel(logging.WARNING)
-
-MOST_METRICS = 1000  # that a store takes in one batch
-ABOUT = (
-    "One run for each cell: a variant of params.yaml trained with one seed. To compare overfitting, select runs, "
-    "press Compare, and plot val_loss and loss over the step (the epoch, from 1). generalization_gap is final "
-    "binary_accuracy minus final val_binary_accuracy; overfit_epoch is where val_loss was lowest, overfit_rise how "
-    "much it has risen since."
-)
-
-
-def connect(cell: dict[str, Any]) -> str:
-    """Choose the store, make the cell's experiment if need be; returns the experiment's id.
-
-    The store is MLFLOW_TRACKING_URI where set, else mlflow.db and mlruns/ at the project's root.
-    Raises Failure when it cannot be reached.
-    """
-    root, name = layout.root(), labels.experiment_name(cell)
-    chosen = os.environ.get("MLFLOW_TRACKING_URI")
-    mlflow.set_tracking_uri(chosen or f"sqlite:///{root / 'mlflow.db'}")
-    # Absolute, because an experiment that DVC runs in a temporary folder shares the store.
-    artifacts = None if chosen else (root / "mlruns" / name).as_uri()
-    try:
-        with _one_at_a_time(root):
-            found = mlflow.get_experiment_by_name(name)
-            if found is None:
-                about = {"mlflow.note.content": ABOUT, "mlflow.experimentKind": "custom_model_development"}
-                return str(mlflow.MlflowClient().create_experiment(name, artifacts, tags=about))
-            if found.lifecycle_stage == "deleted":
-                raise Failure(
-                    f"The MLflow experiment {name!r} is in the trash: restore it in the UI, or run `mlflow gc`."
-                )
-            return str(found.experiment_id)
-    except (MlflowException, OSError) as error:
-        raise Failure(
-            f"The MLflow store {mlflow.get_tracking_uri()} cannot be used: {' '.join(str(error).split())[:300]}. "
-            "Start its server, or unset MLFLOW_TRACKING_URI to use mlflow.db here."
-        ) from error
-
-
-@contextmanager
-def _one_at_a_time(root: Path) -> Iterator[None]:
-    """Several processes that create one SQLite store at once break it: they take turns."""
-    folder = root / ".dvc" / "tmp"
-    if not folder.parent.is_dir():
-        yield
-        return
-    folder.mkdir(exist_ok=True)
-    with FileLock(folder / "mlflow.lock"):
-        yield
+from car_or_truck import engine, labels, store
+from car_or_truck.checkpoint import Checkpoint
+from car_or_truck.delivery import Courier
+from car_or_truck.history import METRICS
 
 
 class _EpochsFromOne(MlflowCallback):  # type: ignore[misc]
@@ -107,34 +49,40 @@ class _EpochsFromOne(MlflowCallback):  # type: ignore[misc]
 
 
 @contextmanager
-def training(cell: dict[str, Any], state: State) -> Iterator[list[Any]]:
+def training(cell: dict[str, Any], saved: Checkpoint, about: dict[str, str]) -> Iterator[list[Any]]:
     """A run for the cell, with Keras autologging; yields the callbacks that `fit` needs.
 
-    A training that is taken up again goes on in its own run, where the store still has it. The run
-    ends as FAILED when the block raises, KILLED when the person interrupts it.
+    `about`: further tags. A training that is taken up again goes on in its own run, where the store
+    still has it. The run ends as FAILED when the block raises, KILLED when the person interrupts it.
     """
-    import mlflow.keras.autologging
-
-    experiment, name = connect(cell), labels.run_name(cell)
-    callbacks: list[Any] = [Progress(name, sum(cell["data"]["counts"]["train"].values()))]
-    resumed = _known(state.run_id)
-    if resumed:
-        # Autologging would refuse: `initial_epoch` differs from the parameter that it logged before.
+    experiment, name, state = store.connect(labels.experiment_name(cell)), labels.run_name(cell), saved.state
+    tags = {**labels.tags(cell), **about, store.PROCESS: store.this_process()}
+    if _known(state.run_id):
         run = mlflow.start_run(run_id=state.run_id)
-        callbacks.append(_EpochsFromOne())
+        mlflow.set_tags(tags)
+    else:
+        run = mlflow.start_run(experiment_id=experiment, run_name=name, tags=tags)
+        state.run_id = run.info.run_id
+        saved.write()
+    callbacks: list[Any] = []
+    if state.epoch:
+        # Autologging would refuse: `initial_epoch` differs from the parameter that it logged before.
         print(f"{name} goes on after epoch {state.epoch}.", flush=True)
+        callbacks.append(_EpochsFromOne())
     else:
         mlflow.keras.autologging.MlflowCallback = _EpochsFromOne
         # Datasets: MLflow would read them whole to hash them. Models: it would log the last weights, not those kept.
         mlflow.keras.autolog(log_datasets=False, log_models=False)
-        run = mlflow.start_run(experiment_id=experiment, run_name=name, tags=labels.tags(cell))
-        state.run_id = run.info.run_id
+    run_id, server = str(run.info.run_id), store.server()
+    courier = Courier(run_id, server) if server else None
+    if courier:
+        callbacks.append(keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: courier.call()))
     status = "FAILED"
     try:
-        if not resumed:
-            _describe_run(cell)
-        _log_epochs(run.info.run_id, state.rows)
+        _describe_run(run, cell)
+        _log_epochs(run_id, state.rows, state.times)
         yield callbacks
+        _log_cost(saved)
         status = "FINISHED"
     except KeyboardInterrupt:
         status = "KILLED"
@@ -144,6 +92,8 @@ def training(cell: dict[str, Any], state: State) -> Iterator[list[Any]]:
         mlflow.end_run(status)
         mlflow.keras.autolog(disable=True)
         print(f"MLflow run {name} in experiment {labels.experiment_name(cell)}: {status}", flush=True)
+        if courier:
+            courier.close()
 
 
 def _known(run_id: str | None) -> bool:
@@ -155,20 +105,34 @@ def _known(run_id: str | None) -> bool:
         return False
 
 
-def _log_epochs(run_id: str, rows: list[dict[str, float]]) -> None:
-    """Log those epochs of a history that the run lacks: what was on its way when a process was killed."""
-    client, now = mlflow.MlflowClient(), round(1000 * time.time())
+def _log_epochs(run_id: str, rows: list[dict[str, float]], times: list[float]) -> None:
+    """Log those epochs of a history that the run lacks, at their own times where these are known."""
+    client, now = mlflow.MlflowClient(), time.time()
     points = []
     for name in METRICS:
         known = {point.step for point in client.get_metric_history(run_id, name)} if rows else set()
-        points += [Metric(name, row[name], now, int(row["epoch"])) for row in rows if int(row["epoch"]) not in known]
-    for start in range(0, len(points), MOST_METRICS):
-        client.log_batch(run_id, metrics=points[start : start + MOST_METRICS])
+        points += [
+            Metric(name, row[name], round(1000 * moment), int(row["epoch"]))
+            for row, moment in zip(rows, times or [now] * len(rows), strict=True)
+            if int(row["epoch"]) not in known
+        ]
+    for start in range(0, len(points), store.MOST_METRICS):
+        client.log_batch(run_id, metrics=points[start : start + store.MOST_METRICS])
 
 
-def _describe_run(cell: dict[str, Any]) -> None:
+def _log_cost(saved: Checkpoint) -> None:
+    """What the training cost, by the clock and by the processor, over all the processes that it took."""
+    seconds, cpu_seconds, images = saved.state.seconds, saved.state.cpu_seconds, saved.state.images
+    if seconds:
+        cost = {"training_seconds": seconds, "training_cpu_seconds": cpu_seconds, "images_per_second": images / seconds}
+        mlflow.log_metrics(cost)
+
+
+def _describe_run(run: Any, cell: dict[str, Any]) -> None:
     """Into the active run: the recipe as parameters, the data as inputs."""
     mlflow.log_params(labels.parameters(cell))
+    if run.inputs and run.inputs.dataset_inputs:
+        return
     source = CodeDatasetSource(tags={"source": cell["data"]["source"], "digest": cell["data"]["digest"]})
     for split, context in (("train", "training"), ("valid", "validation")):
         name = f"{cell['data']['source']}-{split}"
@@ -201,44 +165,15 @@ def log_net(net: Any, image: NDArray[np.uint8]) -> None:
         )
 
 
-def find_run(cell: dict[str, Any]) -> str | None:
-    """The id of the cell's newest run that was not broken off, or None."""
-    experiment = connect(cell)
-    found = mlflow.MlflowClient().search_runs(
-        [experiment],
-        f"tags.cell = '{cell['cell']}' and attributes.status = 'FINISHED'",
-        order_by=["attributes.start_time DESC"],
-        max_results=1,
-    )
-    return str(found[0].info.run_id) if found else None
-
-
 def rebuild(cell: dict[str, Any], history: pd.DataFrame, net: Any, image: NDArray[np.uint8]) -> str:
     """A run made from the cell's outputs, for a store that has none: a restored cell, a store that was deleted."""
-    experiment = connect(cell)
-    with mlflow.start_run(
-        experiment_id=experiment, run_name=labels.run_name(cell), tags={**labels.tags(cell), "rebuilt": "true"}
-    ) as run:
-        _describe_run(cell)
-        _log_epochs(run.info.run_id, history.to_dict("records"))
+    experiment = store.connect(labels.experiment_name(cell))
+    tags = {**labels.tags(cell), store.PROCESS: store.this_process(), "rebuilt": "true"}
+    with mlflow.start_run(experiment_id=experiment, run_name=labels.run_name(cell), tags=tags) as run:
+        _describe_run(run, cell)
+        _log_epochs(run.info.run_id, history.to_dict("records"), [])
         log_net(net, image)
     return str(run.info.run_id)
-
-
-def log_evaluation(run_id: str, metrics: dict[str, Any], figures: Path) -> None:
-    """Add a cell's metrics (numbers; a flag becomes a tag) and figures to its finished run.
-
-    The four of Keras are the run's curves: their values for the kept weights are named `kept_...`.
-    """
-    client, now = mlflow.MlflowClient(), round(1000 * time.time())
-    numbers = [
-        Metric(f"kept_{key}" if key in METRICS else key, value, now, 0)
-        for key, value in metrics.items()
-        if not isinstance(value, bool)
-    ]
-    flags = [RunTag(key, str(value).lower()) for key, value in metrics.items() if isinstance(value, bool)]
-    client.log_batch(run_id, metrics=numbers, tags=flags)
-    client.log_artifacts(run_id, str(figures), "figures")
 
 
 def register(run_id: str, cell: dict[str, Any], metrics: dict[str, Any]) -> str | None:
@@ -250,7 +185,7 @@ def register(run_id: str, cell: dict[str, Any], metrics: dict[str, Any]) -> str 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         try:
-            client.create_registered_model(name, description="One version for each trained cell. " + ABOUT)
+            client.create_registered_model(name, description="One version for each trained cell. " + store.ABOUT)
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -26,13 +27,16 @@ def train(params: Params, variant: str, seed: int) -> Path:
     """Train the cell and write model.keras, history.csv and cell.json; returns their folder."""
     dataset = files.read_json(layout.PREPARED / "dataset.json", "Run `dvc repro prepare`.")
     recipe, batch_size = params.variants[variant], params.train.batch_size
-    precision = engine.start(seed, params.train.precision)
-    cell = cells.describe(variant, seed, recipe, batch_size, precision, dataset)
+    threads = params.train.threads or engine.available_threads()
+    precision = engine.start(seed, params.train.precision, threads)
+    why = "as params.yaml asks" if params.train.precision == precision else engine.automatic_precision()[1]
+    cell = cells.describe(variant, seed, recipe, batch_size, precision, threads, dataset)
 
     from car_or_truck import convnet, tracking  # after the engine has started TensorFlow quietly
+    from car_or_truck.progress import progress
 
     folder, name = layout.model_folder(variant, seed), f"{variant}-{seed}"
-    with checkpoint.held(cell["cell"], name) as saved:
+    with checkpoint.held(cell["cell"], name) as saved, engine.strategy().scope():
         if saved.waited and cells.is_trained(folder, cell):
             print(f"{name} was trained by that other process.", flush=True)
             return folder
@@ -40,8 +44,16 @@ def train(params: Params, variant: str, seed: int) -> Path:
         if recipe.initial_from is not None and not saved.state.epoch:
             net = start_from_another(recipe.initial_from, net, cell, dataset, saved)
         splits = load(recipe, dataset)
+        place = params.cells.index((variant, seed)) + 1 if (variant, seed) in params.cells else 0
+        print(
+            f"{name}{f' (cell {place} of {len(params.cells)})' if place else ''}: {recipe.epochs} epochs of "
+            f"{len(splits[0]):,} images, {net.count_params():,} parameters, {precision} ({why}), "
+            f"{threads} threads",
+            flush=True,
+        )
         try:
-            with tracking.training(cell, saved.state) as callbacks:
+            with tracking.training(cell, saved, {"precision.reason": why}) as callbacks:
+                callbacks.append(progress(name, len(splits[0])))
                 history, kept_epoch = fit(net, recipe, *splits, batch_size, seed, callbacks, saved)
                 kept = convnet.for_use(net)
                 about = {**cell, "kept_epoch": kept_epoch, "parameters": kept.count_params()}
@@ -76,16 +88,17 @@ def start_from_another(
     import keras
 
     from car_or_truck import convnet
-    from car_or_truck.progress import Progress
+    from car_or_truck.progress import progress
 
-    name, seed, batch_size, precision = (cell[key] for key in ("variant", "seed", "batch_size", "precision"))
+    name, seed = cell["variant"], cell["seed"]
+    shared = batch_size, precision, threads = cell["batch_size"], cell["precision"], cell["threads"]
     if not saved.state.initial:
-        engine.start(seed, precision)  # from here on as in a process that trains this recipe alone
+        engine.start(seed, precision, threads)  # from here on as in a process that trains this recipe alone
         first = convnet.build(recipe, dataset["image_size"])
         given, wanted = ([tuple(weight.shape) for weight in one.get_weights()] for one in (first, net))
         if given != wanted:
             raise Failure(f"variants.{name}.initial_from does not fit: it has weights {given}, {name} has {wanted}.")
-        start = cells.describe(f"{name}.initial_from", seed, recipe, batch_size, precision, dataset)
+        start = cells.describe(f"{name}.initial_from", seed, recipe, *shared, dataset)
         trained = cells.find_trained(start)
         if trained is not None:
             print(f"{name} starts from the weights in {trained}.", flush=True)
@@ -97,12 +110,12 @@ def start_from_another(
                 if recipe.initial_from is not None and not before.state.epoch:
                     first = start_from_another(recipe.initial_from, first, start, dataset, before)
                 train_split, valid = load(recipe, dataset)
-                progress = Progress(start["variant"], len(train_split))
-                fit(first, recipe, train_split, valid, batch_size, seed, [progress], before)
+                callbacks = [progress(start["variant"], len(train_split))]
+                fit(first, recipe, train_split, valid, batch_size, seed, callbacks, before)
             saved.state.initial = first.get_weights()
             saved.write()
             before.remove()
-        engine.start(seed, precision)
+        engine.start(seed, precision, threads)
         net = convnet.build(Recipe.model_validate(cell["recipe"]), dataset["image_size"])
     net.set_weights(saved.state.initial)
     return net
@@ -141,7 +154,10 @@ def fit(
     for variable, value in zip(variables, state.variables, strict=bool(state.epoch)):
         variable.assign(value)
 
+    seconds, cpu_seconds = time.monotonic(), time.process_time()
+
     def after_epoch(epoch: int, logs: dict[str, float]) -> None:
+        nonlocal seconds, cpu_seconds
         if recipe.l2:  # Keras adds the penalty to val_loss too, which would no longer compare between variants
             logs["val_loss"] -= float(sum(trained.losses))
         if not all(math.isfinite(value) for value in logs.values()):
@@ -154,6 +170,11 @@ def fit(
         if recipe.keep == "best" and derive(pd.DataFrame(state.rows))["best_epoch"] == epoch + 1:
             state.best_epoch, state.best_weights = epoch + 1, trained.get_weights()
         state.epoch, state.initial, state.variables = epoch + 1, [], [np.array(variable) for variable in variables]
+        state.times.append(time.time())
+        state.images += len(train)
+        state.seconds += time.monotonic() - seconds
+        state.cpu_seconds += time.process_time() - cpu_seconds
+        seconds, cpu_seconds = time.monotonic(), time.process_time()
         saved.write()
         trained.stop_training = _has_stopped(recipe, state.rows)
 

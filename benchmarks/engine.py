@@ -1,0 +1,75 @@
+"""An epoch with everything on (DVC, tracking, checkpoints, determinism) against the lesson's flow as a plain script.
+
+python benchmarks/engine.py ARCHIVE [ROUNDS]; ARCHIVE is the data set's zip. All commands take turns, ROUNDS times.
+CPU seconds are those of the whole process tree, from one epoch's line to the next; memory is its peak, resident.
+"""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections import defaultdict
+from pathlib import Path
+
+import psutil
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).parent.parent
+EPOCHS = 2
+VARIANTS = ("tutorial", "exercise")
+
+
+def measured(command: list[str], folder: Path) -> tuple[float, float, float]:
+    """(CPU seconds of the last epoch, CPU seconds of all, peak memory in GiB) of a command that prints epochs."""
+    process = psutil.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    marks, peak = [], 0.0
+    for line in process.stdout:
+        tree = [process, *process.children(recursive=True)]
+        times = [one.cpu_times() for one in tree]
+        peak = max(peak, sum(one.memory_info().rss for one in tree) / 2**30)
+        if "  epoch " in line:
+            marks.append(sum(one.user + one.system for one in times))
+    process.wait()
+    return marks[-1] - marks[-2], marks[-1], peak
+
+
+def main(archive: str, rounds: int = 1) -> None:
+    found: dict[str, list[tuple[float, float, float]]] = defaultdict(list)
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place) / "clone"
+        subprocess.run(["git", "clone", "--quiet", str(ROOT), str(folder)], check=True)
+        yaml, path = YAML(), folder / "params.yaml"
+
+        def edit(precision: str) -> None:
+            tree = yaml.load(path)
+            tree["data"]["sources"] = ["archive"]
+            tree["data"]["archive"]["url"] = str(Path(archive).resolve())
+            tree["train"]["precision"] = precision
+            for variant in VARIANTS:
+                tree["variants"][variant]["epochs"] = EPOCHS
+            yaml.dump(tree, path)
+
+        edit("auto")
+        subprocess.run(["dvc", "repro", "--quiet", "prepare"], cwd=folder, check=True)
+        for _ in range(rounds):
+            for variant in VARIANTS:
+                plain = [sys.executable, str(ROOT / "benchmarks/plain_keras.py"), "data/raw", variant, str(EPOCHS)]
+                found[f"{variant}, plain script"].append(measured(plain, folder))
+                for precision in ("float32", "auto"):
+                    edit(precision)
+                    ours = ["dvc", "repro", "--force", "--single-item", f"train@{variant}-31415"]
+                    found[f"{variant}, {precision}"].append(measured(ours, folder))
+    print("| net | CPU seconds an epoch | of the plain script's | peak memory, GiB | of the plain script's |")
+    print("|---|---|---|---|---|")
+    for name, figures in found.items():
+        epoch, _, peak = (statistics.median(column) for column in zip(*figures, strict=True))
+        plain_epoch, _, plain_peak = (
+            statistics.median(column) for column in zip(*found[f"{name.split(',')[0]}, plain script"], strict=True)
+        )
+        print(f"| {name} | {epoch:.1f} | {epoch / plain_epoch:.2f} | {peak:.2f} | {peak / plain_peak:.2f} |")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], *map(int, sys.argv[2:]))

@@ -1,0 +1,76 @@
+"""Experiments as people run them: `dvc exp run`, its queue, and all cells again."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import mlflow
+import pytest
+from ruamel.yaml import YAML
+
+from clones import Project
+from test_checkpoint import EVERYTHING
+
+pytestmark = pytest.mark.slow
+
+
+def runs(project: Project) -> list[Any]:
+    client = mlflow.MlflowClient(f"sqlite:///{project.root / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("car-or-truck-rendered")
+    return list(client.search_runs([experiment.experiment_id], "tags.cell LIKE '%'"))
+
+
+def test_two_workers_take_experiments_from_the_queue_into_a_store_that_was_not_there(project: Project) -> None:
+    project.run("git", "add", ".")
+    project.run("git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-q", "-m", "results")
+    (project.root / "mlflow.db").unlink()
+    for name, dropout in (("drier", "0.4"), ("wetter", "0.1")):
+        project.run("dvc", "exp", "run", "--queue", "-n", name, "-S", f"variants.exercise.head.dropout={dropout}")
+    project.run("dvc", "queue", "start", "-j", "2")
+    waited_since = time.monotonic()
+    while (said := project.run("dvc", "queue", "status")).count("Success") < 2:
+        assert "Failed" not in said, said + project.run("dvc", "queue", "logs", "drier", code=None)
+        assert time.monotonic() - waited_since < 300, said
+        time.sleep(2)
+    found = {run.data.tags.get("dvc.exp"): run for run in runs(project) if "dvc.exp" in run.data.tags}
+    assert set(found) == {"drier", "wetter"}
+    for name, run in found.items():
+        assert run.info.status == "FINISHED", name
+        assert run.info.run_name == "exercise-31415"
+    assert found["drier"].data.params["recipe.head.dropout"] == "0.4"
+    shown = project.run("dvc", "exp", "show", "--csv")
+    assert "drier" in shown
+    assert "wetter" in shown
+
+
+@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
+def test_every_cell_again_leaves_the_lock_as_it_was(precision: str, project: Project) -> None:
+    def everything(tree: Any) -> None:
+        tree["train"] |= {"precision": precision, "variants": ["exercise", "everything"]}
+        tree["variants"]["everything"] = {**EVERYTHING, "epochs": 3}
+
+    def locked() -> dict[str, Any]:
+        stages = YAML(typ="safe").load(project.root / "dvc.lock")["stages"]
+        del stages["compare"]  # the report may tell what a training took; what cells write may not
+        return dict(stages)
+
+    project.edit(everything)
+    project.run("dvc", "repro")
+    before = locked()
+    assert "evaluate@everything-31415" in before
+    project.run("dvc", "repro", "--force")
+    assert locked() == before
+
+
+def test_a_cell_that_fails_leaves_the_others_to_go_on(project: Project) -> None:
+    def wild(tree: Any) -> None:
+        tree["variants"]["tutorial"]["optimizer"] = {"name": "adam", "learning_rate": 3e38}
+        tree["variants"]["exercise"]["epochs"] = 2
+
+    project.edit(wild)
+    said = project.run("dvc", "repro", "--keep-going", code=255)
+    assert "Training went wrong in epoch" in said
+    assert "exercise-31415  epoch 2/2" in said
+    statuses = {run.info.run_name: run.info.status for run in reversed(runs(project))}
+    assert statuses == {"tutorial-31415": "FAILED", "exercise-31415": "FINISHED"}
