@@ -73,7 +73,7 @@ def clone(into: Path) -> Project:
     def smaller(tree: Any) -> None:
         tree["data"]["rendered"] |= {"train": 40, "valid": 40}
         tree["data"]["image_size"] = 32
-        tree["train"]["batch_size"] = 16
+        tree["train"] |= {"variants": ["tutorial", "exercise"], "batch_size": 16}
         tree["variants"]["tutorial"]["epochs"] = 2
         tree["variants"]["exercise"]["epochs"] = 3
 

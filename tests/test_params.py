@@ -28,7 +28,7 @@ def failure(text: str, folder: Path) -> str:
 
 def test_the_shipped_file_is_read() -> None:
     loaded = params.load(ROOT / "params.yaml")
-    assert loaded.cells == [("tutorial", 31415), ("exercise", 31415)]
+    assert loaded.cells == [("tutorial", 31415), ("exercise", 31415), ("sprint", 31415)]
     assert set(loaded.variants) >= {"tutorial", "exercise", "exercise-prose", "four-blocks"}
     assert loaded.variants["tutorial"].optimizer.arguments == {"learning_rate": 0.001, "epsilon": 0.01}
 
@@ -56,9 +56,13 @@ def test_every_key_of_the_shipped_file_has_a_comment_or_stands_in_a_commented_va
             "momentum: 0.9",
             "variants.tutorial.optimizer: adam takes no momentum (0.9); it takes beta_1",
         ),
-        ("[tutorial, exercise]", "[tutorail]", "train.variants names 'tutorail', which is not defined; did you mean"),
-        ("[tutorial, exercise]", "[tutorial, tutorial]", "train: tutorial stands there twice"),
-        ("[tutorial, exercise]", "[]", "train.variants is []"),
+        (
+            "[tutorial, exercise, sprint]",
+            "[tutorail]",
+            "train.variants names 'tutorail', which is not defined; did you mean",
+        ),
+        ("[tutorial, exercise, sprint]", "[tutorial, tutorial]", "train: tutorial stands there twice"),
+        ("[tutorial, exercise, sprint]", "[]", "train.variants is []"),
         ("epochs: 40", "epochs: '40'", "variants.tutorial.epochs is '40': should be a valid integer"),
         ("epochs: 40", "epochs: 40.5", "variants.tutorial.epochs is 40.5"),
         ("epochs: 40", "epochs: 40\n    epochs: 41", 'found duplicate key "epochs"'),

