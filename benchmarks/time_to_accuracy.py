@@ -1,0 +1,146 @@
+"""Accuracy on valid over the CPU seconds that it took, for any variants, seeds and precisions.
+
+`python benchmarks/time_to_accuracy.py --seeds 1 2 3 4 5 --precision mixed_bfloat16 sprint exercise`, where
+data/prepared lies, trains each cell through `car-or-truck train` in a process of its own and adds its curve to
+time_to_accuracy.csv beside this file. Cells that are there already are not trained again. Every call, also one
+without variants, prints the table of all cells so far and redraws time_to_accuracy.png.
+
+CPU seconds are the whole process's, user and system, from its start: reading Python and TensorFlow, tracing,
+training, validation after each epoch, MLflow. Other work on the machine lengthens the seconds by the clock, and
+the CPU seconds far less.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import matplotlib as mpl
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+from ruamel.yaml import YAML
+
+from car_or_truck.figures import STYLE
+
+HERE = Path(__file__).parent
+RESULTS, FIGURE = HERE / "time_to_accuracy.csv", HERE / "time_to_accuracy.png"
+CELL = ["variant", "precision", "seed"]
+TARGET = 0.8517  # what the lesson prints after the exercise's 50 epochs
+EPOCH = re.compile(r" epoch +(\d+)/\d+ .* val_binary_accuracy (\d\.\d+)")
+
+
+def cpu_seconds(process: int) -> float:
+    """What a running process has used so far, user and system."""
+    fields = Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def train(variant: str, seed: int, precision: str) -> pd.DataFrame:
+    """Train a cell here; a row an epoch, and a last one, epoch 0, for the process's end."""
+    rows: list[tuple[int, float, float, float | None]] = []
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        tree = YAML(typ="safe").load(HERE.parent / "params.yaml")
+        tree["train"]["precision"] = precision
+        YAML(typ="safe").dump(tree, folder / "params.yaml")
+        (folder / "dvc.yaml").touch()  # where MLflow's store is put
+        (folder / "data").symlink_to(Path("data").resolve())
+        start, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "car_or_truck", "train", variant, str(seed)],
+            cwd=folder,
+            env={**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}"},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout is not None
+        for line in process.stdout:
+            if found := EPOCH.search(line):
+                used = cpu_seconds(process.pid)
+                rows.append((int(found[1]), used, time.monotonic() - start, float(found[2])))
+        if process.wait() != 0:
+            raise SystemExit(f"{variant}-{seed} failed")
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        rows.append((0, used, time.monotonic() - start, None))
+    curve = pd.DataFrame(rows, columns=["epoch", "cpu_seconds", "seconds", "val_binary_accuracy"])
+    return curve.assign(variant=variant, precision=precision, seed=seed)[[*CELL, *curve.columns]].round(4)
+
+
+def summary(curves: pd.DataFrame) -> pd.DataFrame:
+    """A row a cell: accuracy after the last epoch, CPU seconds in all and until the target was first reached."""
+    rows = []
+    for cell, curve in curves.groupby(CELL, sort=False):
+        epochs, end = curve[curve["epoch"] > 0], curve[curve["epoch"] == 0].iloc[0]
+        reached = epochs[epochs["val_binary_accuracy"] >= TARGET]
+        rows.append(
+            dict(zip(CELL, cell, strict=True))
+            | {
+                "accuracy": epochs["val_binary_accuracy"].iloc[-1],
+                "CPU s": end["cpu_seconds"],
+                "clock s": end["seconds"],
+                f"CPU s to {TARGET}": reached["cpu_seconds"].iloc[0] if len(reached) else float("nan"),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def draw(curves: pd.DataFrame) -> None:
+    """One line a cell, a colour a variant and precision; CPU seconds on a logarithmic axis."""
+    epochs = curves[curves["epoch"] > 0]
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(9, 5), layout="constrained")
+        axes = figure.add_subplot()
+        colours = mpl.rcParams["axes.prop_cycle"].by_key()["color"]
+        for number, ((variant, precision), group) in enumerate(epochs.groupby(CELL[:2], sort=False)):
+            seeds = group["seed"].nunique()
+            for place, (_, curve) in enumerate(group.groupby("seed")):
+                label = f"{variant}, {precision}, {seeds} seed{'s' * (seeds > 1)}" if place == 0 else None
+                axes.plot("cpu_seconds", "val_binary_accuracy", data=curve, color=colours[number], lw=1, label=label)
+                axes.plot(*curve[["cpu_seconds", "val_binary_accuracy"]].iloc[-1], "o", color=colours[number], ms=4)
+        axes.axhline(TARGET, color="#666666", lw=1, ls=":")
+        axes.text(
+            1, TARGET, f"the lesson's {TARGET:.2%} ", transform=axes.get_yaxis_transform(), ha="right", va="bottom"
+        )
+        axes.set(xscale="log", xlabel="CPU seconds of the whole process", ylabel="accuracy on valid")
+        axes.set_title("Accuracy over the time that it took; a dot where the training ended")
+        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        axes.legend(loc="lower right")
+        figure.savefig(FIGURE, metadata={"Software": None})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("variants", nargs="*", help="of params.yaml; none: only the table and the figure")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
+    parser.add_argument("--precision", nargs="+", choices=["float32", "mixed_bfloat16"], default=["mixed_bfloat16"])
+    asked = parser.parse_args()
+    curves = pd.read_csv(RESULTS) if RESULTS.exists() else pd.DataFrame(columns=CELL)
+    for seed in asked.seeds:  # the precisions alternate: what else the machine does falls on both alike
+        for variant in asked.variants:
+            for precision in asked.precision:
+                if ((curves[CELL] == [variant, precision, seed]).all(axis=1)).any():
+                    continue
+                curves = pd.concat(
+                    [curves, train(variant, seed, precision)] if len(curves) else [train(variant, seed, precision)]
+                )
+                curves.to_csv(RESULTS, index=False, lineterminator="\n")
+    if not len(curves):
+        parser.error("no cell has been trained yet; name variants")
+    cells = summary(curves)
+    print(cells.to_string(index=False), end="\n\n")
+    numbers = list(cells.columns[3:])
+    print(cells.groupby(CELL[:2], sort=False)[numbers].agg(["mean", "std", "min", "max"]).T.to_string())
+    draw(curves)
+
+
+if __name__ == "__main__":
+    main()
