@@ -71,6 +71,20 @@ def test_feature_maps_are_filter_detect_and_condense() -> None:
     np.testing.assert_allclose(second.condensed, second.detected.reshape(8, 2, 8, 2, 5).mean(axis=(1, 3)), atol=1e-5)
 
 
+def test_what_a_batch_norm_does_to_the_maps_is_shown() -> None:
+    from car_or_truck import inside
+
+    for residual in (False, True):
+        net = built(blocks=[{"filters": 4, "batch_norm": True, "residual": residual}])
+        norm = next(layer for layer in net.layers if "batch_normalization" in layer.name)
+        norm.set_weights([np.ones(4), np.full(4, 0.5), np.full(4, 0.1), np.ones(4)])
+        (first,) = inside.feature_maps(net, np.random.default_rng(0).random((32, 32, 3), np.float32))
+        assert first.detected.min() >= 0
+        assert first.condensed is not None
+        pooled = first.detected.reshape(16, 2, 16, 2, 4).max(axis=(1, 3))
+        np.testing.assert_allclose(first.condensed, pooled, atol=1e-6)
+
+
 def test_grad_cam_finds_the_corner_that_decides() -> None:
     from car_or_truck import inside
 

@@ -104,11 +104,10 @@ def feature_maps(net: Any, image: Floats, most: int = 2) -> list[Maps]:
         plain.build(layer.input.shape)
         plain.set_weights(layer.get_weights())
         filtered = plain(tf.cast(before, tf.float32)).numpy()[0]
-        activation = layer.activation
-        if activation is keras.activations.linear:  # then it stands in a layer of its own
-            later = (after for after in order[place:] if isinstance(after, layers.Activation))
-            activation = next((after.activation for after in later), keras.activations.linear)
-        detected = np.asarray(activation(tf.constant(filtered)))
+        detected = np.asarray(layer.activation(tf.constant(filtered)))
+        if layer.activation is keras.activations.linear:  # then it stands in a layer of its own, after a batch norm
+            later = next((after for after in order[place:] if isinstance(after, layers.Activation)), layer)
+            detected = np.asarray(_after(net, later, image[None]), np.float32)[0]
         pooled = pool is not None and len(pool.output.shape) == 4
         condensed = np.asarray(_after(net, pool, image[None]), np.float32)[0] if pooled else None
         found.append(Maps(layer.name, filtered, detected, condensed))

@@ -1,0 +1,76 @@
+"""What a layer costs: CPU milliseconds for a batch of 64 images, forward and backward, at both precisions.
+
+`python benchmarks/layers.py` prints the table. The shapes are those of `sprint`'s and `summit`'s nets; batch
+normalization stands there as Keras writes it and as the project does. The layers take turns, five rounds; the
+medians are shown.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from statistics import median
+from typing import Any
+
+import keras
+import tensorflow as tf
+from keras import layers
+
+from car_or_truck import convnet
+
+BATCH, CALLS, ROUNDS = 64, 10, 5
+SHAPES = [(64, 64, 32), (32, 32, 64), (16, 16, 128), (8, 8, 256)]
+KINDS: dict[str, Callable[[int], Any]] = {
+    "convolution 3x3": lambda channels: layers.Conv2D(channels, 3, padding="same", use_bias=False),
+    "convolution 1x1": lambda channels: layers.Conv2D(channels, 1, use_bias=False),
+    "depthwise 3x3": lambda channels: layers.DepthwiseConv2D(3, padding="same", use_bias=False),
+    "batch norm, Keras's": lambda channels: layers.BatchNormalization(),
+    "batch norm, fused": lambda channels: convnet.BatchNormalization(),
+    "relu": lambda channels: layers.Activation("relu"),
+    "gelu": lambda channels: layers.Activation("gelu"),
+    "silu": lambda channels: layers.Activation("silu"),
+    "max pool 2x2": lambda channels: layers.MaxPool2D(2),
+}
+
+
+def both_ways(layer: Any, shape: tuple[int, ...], dtype: str) -> Callable[[], Any]:
+    """A call of the layer's forward and backward pass on one fixed batch."""
+    images = tf.cast(tf.random.stateless_normal((BATCH, *shape), [1, 2]), dtype)
+    layer.build((None, *shape))
+
+    def run() -> Any:
+        with tf.GradientTape() as tape:
+            tape.watch(images)
+            value = layer(images, training=True)
+        return value, tape.gradient(value, [images, *layer.trainable_variables])
+
+    traced: Callable[[], Any] = tf.function(run)
+    traced()
+    return traced
+
+
+def main() -> None:
+    for precision in ("float32", "mixed_bfloat16"):
+        policy = keras.DTypePolicy(precision)
+        calls = {}
+        for shape in SHAPES:
+            for kind, make in KINDS.items():
+                layer = make(shape[-1])
+                layer.dtype_policy = policy
+                calls[kind, shape] = both_ways(layer, shape, policy.compute_dtype)
+        found: dict[tuple[str, tuple[int, ...]], list[float]] = {cell: [] for cell in calls}
+        for _ in range(ROUNDS):
+            for cell, call in calls.items():
+                start = time.process_time()
+                for _ in range(CALLS):
+                    call()
+                found[cell].append((time.process_time() - start) / CALLS * 1000)
+        print(f"| {precision} | " + " | ".join("x".join(map(str, shape)) for shape in SHAPES) + " |")
+        print("|---" * (len(SHAPES) + 1) + "|")
+        for kind in KINDS:
+            print(f"| {kind} | " + " | ".join(f"{median(found[kind, shape]):.1f}" for shape in SHAPES) + " |")
+        print()
+
+
+if __name__ == "__main__":
+    main()
