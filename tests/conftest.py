@@ -8,8 +8,12 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
+from hypothesis import settings
 
 from clones import Project, clone
+
+settings.register_profile("patient", deadline=None)  # a machine may be busy with other things
+settings.load_profile("patient")
 
 
 @pytest.fixture(autouse=True)

@@ -127,7 +127,7 @@ def test_holm_multiplies_by_what_is_left(p: list[float], corrected: list[float])
     assert list(statistics.holm(p)) == pytest.approx(corrected)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
 def test_holm_never_makes_a_difference_surer(p: list[float]) -> None:
     corrected = statistics.holm(p)
@@ -155,7 +155,7 @@ def test_where_images_cannot_help_seeds_may() -> None:
     assert needed == pytest.approx(2 * 0.0008 * (1.96 + 0.84) ** 2 / 0.03**2, rel=0.1)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     st.integers(1, 200).flatmap(
         lambda n: st.tuples(

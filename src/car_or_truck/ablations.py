@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -39,8 +40,13 @@ def _shown(key: str, value: Any) -> str:
     return str(value)
 
 
-def sentences(table: pd.DataFrame, variants: dict[str, Recipe]) -> list[str]:
-    """One sentence for each pair of the table's variants that differ in one thing alone, over the seeds of both."""
+def sentences(
+    table: pd.DataFrame, variants: dict[str, Recipe], intervals: Mapping[tuple[str, str], Sequence[float]] | None = None
+) -> list[str]:
+    """One sentence for each pair of the table's variants that differ in one thing alone, over the seeds of both.
+
+    `intervals` gives those of the second's accuracy minus the first's, in points, where all their seeds are the same.
+    """
     found = []
     present = [name for name in variants if name in set(table["variant"])]
     for base, heir in combinations(present, 2):
@@ -54,9 +60,11 @@ def sentences(table: pd.DataFrame, variants: dict[str, Recipe]) -> list[str]:
             for name, column in (("accuracy", "val_binary_accuracy"), ("gap", "generalization_gap"))
         }
         key, before, after = change
+        known = (intervals or {}).get((base, heir)) if len(seeds) == len(both[0]) == len(both[1]) else None
+        interval = f" ({known[0]:.1f} to {known[1]:.1f})" if known is not None else ""
         chance = "one seed: it may be chance" if len(seeds) == 1 else f"mean of {len(seeds)} seeds"
         found.append(
-            f"{heir} is {base} with {key} {after} instead of {before}: accuracy {moved['accuracy']:+.1f} points, "
-            f"gap {moved['gap']:+.1f} points ({chance})."
+            f"{heir} is {base} with {key} {after} instead of {before}: "
+            f"accuracy {moved['accuracy']:+.1f} points{interval}, gap {moved['gap']:+.1f} points ({chance})."
         )
     return found

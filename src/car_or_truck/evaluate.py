@@ -13,66 +13,137 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.metrics import roc_auc_score
 
-from car_or_truck import batches, cells, engine, figures, files, layout
+from car_or_truck import batches, cell_figures, cells, engine, files, layout, scores, statistics
 from car_or_truck.history import derive
 from car_or_truck.params import Params
 
+GAP = "kept_generalization_gap is train_binary_accuracy - val_binary_accuracy"
+# What `dvc metrics show` and `dvc exp show` have columns for.
+SHOWN = (
+    "val_binary_accuracy",
+    "val_loss",
+    "generalization_gap",
+    "overfit_epoch",
+    "overfit_rise",
+    "binary_accuracy",
+    "loss",
+    "best_epoch",
+    "best_val_binary_accuracy",
+    "final_binary_accuracy",
+    "final_val_binary_accuracy",
+    "val_roc_auc",
+    "kept_epoch",
+    "epochs",
+    "parameters",
+    "multiply_adds",
+    "collapsed",
+    "test_loss",
+    "test_binary_accuracy",
+)
+
 
 def evaluate(params: Params, variant: str, seed: int) -> Path:
-    """Write metrics.json, predictions.csv and figures/ of one cell; returns their folder."""
+    """Write metrics.json, evaluation.json, predictions.csv and figures/ of one cell; returns their folder.
+
+    metrics.json holds the few numbers to look at, as DVC's metrics; evaluation.json holds all.
+    """
     cell, history = cells.read(variant, seed)
     engine.start(seed, cell["precision"], cell["threads"])
-    side = cell["recipe"].get("image_size")
-    valid = batches.load(layout.PREPARED, "valid", side)
+    splits = [split for split in ("train", "valid", "test") if split in cell["data"]["counts"]]
+    data = {split: batches.load(layout.PREPARED, split, cell["recipe"].get("image_size")) for split in splits}
     import keras
 
     from car_or_truck import delivery, runs, tracking
     from car_or_truck.inside import multiply_adds
 
-    net = keras.saving.load_model(layout.model_folder(variant, seed) / "model.keras")
+    net = keras.saving.load_model(layout.model_folder(variant, seed) / "model.keras", compile=False)
     net.compile(loss="binary_crossentropy", metrics=["binary_accuracy"])
-    val_loss, val_binary_accuracy, probability = judge(net, valid, params.train.batch_size)
-    kept = history.loc[history["epoch"] == cell["kept_epoch"]].iloc[0]
-    metrics = {
-        "loss": float(kept["loss"]),
-        "binary_accuracy": float(kept["binary_accuracy"]),
-        "val_loss": val_loss,
-        "val_binary_accuracy": val_binary_accuracy,
-        "val_roc_auc": float(roc_auc_score(valid.labels, probability)),
-        "kept_epoch": int(cell["kept_epoch"]),
-        **derive(history),
-        "parameters": int(cell["parameters"]),
-        "multiply_adds": multiply_adds(net),
-        "collapsed": collapsed(probability),
-    }
-    held_out = "name,label,probability\n"
-    if "test" in cell["data"]["counts"]:
-        test = batches.load(layout.PREPARED, "test", side)
-        metrics["test_loss"], metrics["test_binary_accuracy"], answers = judge(net, test, params.train.batch_size)
-        held_out = predictions("test", test, answers)
+    answers = {split: answer(net, data[split], params.train.batch_size) for split in splits}
+    valid, probability = data["valid"], answers["valid"]
+    sizes = {"parameters": int(cell["parameters"]), "multiply_adds": multiply_adds(net)}
+    full = judge(cell, history, {split: data[split].labels for split in splits}, answers) | sizes
+    for split, prefix in (("valid", "val"), ("test", "test")):
+        if split in data:  # by the very operations that wrote the history: bfloat16 rounds otherwise in `predict`
+            ordered = batches.in_order(data[split], params.train.batch_size)
+            full[f"{prefix}_loss"], full[f"{prefix}_binary_accuracy"] = map(float, net.evaluate(ordered, verbose=0))
+    metrics = {name: full[name] for name in SHOWN if name in full} | {"describes": describes(cell, splits)}
 
     folder = layout.report_folder(variant, seed)
     files.write_text(folder / "predictions.csv", predictions("valid", valid, probability))
+    held_out = predictions("test", data["test"], answers["test"]) if "test" in data else "name,label,probability\n"
     files.write_text(folder / "test_predictions.csv", held_out)
     with files.whole_folder(folder / "figures") as part:
         look_inside(f"{variant}-{seed}", net, valid, cell["data"]["classes"], probability, part)
-        draw(f"{variant}-{seed}", history, metrics, valid, cell["data"]["classes"], probability, part)
+        draw(f"{variant}-{seed}", history, full, valid, cell["data"]["classes"], probability, part)
+    files.write_json(folder / "evaluation.json", {"cell": cell["cell"], **full, "describes": metrics["describes"]})
     files.write_json(folder / "metrics.json", metrics)
 
     run_id = runs.find_run(cell) or tracking.rebuild(cell, history, net, valid.images[:1])
-    runs.log_evaluation(run_id, metrics, folder / "figures")
-    tracking.register(run_id, cell, metrics)
+    runs.log_evaluation(run_id, full, folder / "figures")
+    tracking.register(run_id, cell, full)
     delivery.hand_over(run_id)
     return folder
 
 
-def judge(net: Any, split: batches.Split, batch_size: int) -> tuple[float, float, NDArray[np.float32]]:
-    """The net's loss and accuracy on a split, and its probability for each image."""
-    ordered = batches.in_order(split, batch_size)
-    loss, accuracy = net.evaluate(ordered, verbose=0)
-    return float(loss), float(accuracy), net.predict(ordered, verbose=0)[:, 0]
+def answer(net: Any, split: batches.Split, batch_size: int) -> NDArray[np.float32]:
+    """The net's probability of the second class for each image of a split."""
+    probability: NDArray[np.float32] = net.predict(batches.in_order(split, batch_size), verbose=0)[:, 0]
+    return probability
+
+
+def judge(
+    cell: dict[str, Any],
+    history: pd.DataFrame,
+    labels: dict[str, NDArray[np.uint8]],
+    answers: dict[str, NDArray[np.float32]],
+) -> dict[str, Any]:
+    """Every figure of a cell: from its answers to each split, and from its history. `describes` says which is which."""
+    kept = history.loc[history["epoch"] == cell["kept_epoch"]].iloc[0]
+    found: dict[str, Any] = {
+        "loss": float(kept["loss"]),
+        "binary_accuracy": float(kept["binary_accuracy"]),
+        "kept_epoch": int(cell["kept_epoch"]),
+        **derive(history),
+        "overfit_onset": statistics.smoothed_onset(history["val_loss"]),
+        "threshold": statistics.best_threshold(labels["train"], answers["train"]),
+        "collapsed": collapsed(answers["valid"]),
+    }
+    for split, prefix in (("valid", "val"), ("test", "test")):
+        if split not in answers:
+            continue
+        truth, probability = labels[split], answers[split]
+        of_split = {
+            "loss": scores.log_loss(truth, probability),
+            **scores.at_threshold(truth, probability),
+            **scores.of_probabilities(truth, probability),
+        }
+        right = round(of_split["binary_accuracy"] * len(truth))
+        of_split["accuracy_low"], of_split["accuracy_high"] = statistics.wilson(right, len(truth))
+        tuned = scores.at_threshold(truth, probability, found["threshold"])
+        of_split |= {f"{name}_at_threshold": value for name, value in tuned.items()}
+        found |= {f"{prefix}_{name}": value for name, value in of_split.items()}
+    found["train_loss"] = scores.log_loss(labels["train"], answers["train"])
+    found["train_binary_accuracy"] = scores.accuracy(labels["train"], answers["train"])
+    found["kept_generalization_gap"] = found["train_binary_accuracy"] - found["val_binary_accuracy"]
+    return found
+
+
+def describes(cell: dict[str, Any], splits: Sequence[str]) -> list[str]:
+    """Which split and which weights each figure describes."""
+    kept, positive = cell["kept_epoch"], cell["data"]["classes"][1]
+    lines = [
+        f"val_*: the kept weights (of epoch {kept}) on valid, at the threshold 0.5; positive is {positive}",
+        "*_at_threshold: the same at `threshold`, which has the highest accuracy on train",
+        f"train_*: the kept weights on train, without dropout or augmentation; {GAP}",
+        f"loss, binary_accuracy: on train, as Keras averaged them over epoch {kept} while it was trained",
+        "best_*: the epoch with the highest val_binary_accuracy in the history; its weights may not be the kept ones",
+        "final_*, generalization_gap: the last epoch of the history, final binary_accuracy - final val_binary_accuracy",
+        "overfit_*: val_loss in the history: its lowest epoch, its rise until the last, its smoothed lowest epoch",
+    ]
+    if cell["recipe"].get("keep") == "best":
+        lines.append("keep: best chose the weights by val_binary_accuracy, so that val_* flatter")
+    return [*lines, "test_*: the kept weights on test, which nothing else reads"] if "test" in splits else lines
 
 
 def predictions(name: str, split: batches.Split, probability: NDArray[np.float32]) -> str:
@@ -135,13 +206,20 @@ def draw(
     folder: Path,
 ) -> None:
     """The cell's figures, into `folder`."""
-    figures.learning_curves(history, title, folder / "learning_curves.png")
-    figures.confusion(valid.labels, probability, classes, title, folder / "confusion.png")
-    figures.roc(valid.labels, probability, metrics["val_roc_auc"], classes, title, folder / "roc.png")
-    figures.calibration(valid.labels, probability, classes, title, folder / "calibration.png")
-    wrongness = np.abs(valid.labels - probability)
+    labels = valid.labels
+    cell_figures.learning_curves(history, title, folder / "learning_curves.png")
+    cell_figures.confusion(labels, probability, classes, title, folder / "confusion.png")
+    if "val_roc_auc" in metrics:  # valid holds both classes
+        cell_figures.roc(labels, probability, metrics["val_roc_auc"], classes, title, folder / "roc.png")
+        cell_figures.precision_recall(
+            labels, probability, metrics["val_average_precision"], classes, title, folder / "precision_recall.png"
+        )
+    error = metrics["val_expected_calibration_error"]
+    cell_figures.calibration(labels, probability, error, classes, title, folder / "calibration.png")
+    wrongness = np.abs(labels - probability)
     worst = np.argsort(-wrongness, kind="stable")[:24]
     worst = worst[wrongness[worst] > 0.5]
-    figures.mistakes(
-        valid.images[worst], valid.labels[worst], probability[worst], classes, title, folder / "mistakes.png"
+    names = pd.read_csv(layout.PREPARED / "valid" / "index.csv")["name"].to_numpy()[worst]
+    cell_figures.mistakes(
+        valid.images[worst], labels[worst], probability[worst], names, classes, title, folder / "mistakes.png"
     )

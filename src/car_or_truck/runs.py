@@ -29,7 +29,7 @@ def find_run(cell: dict[str, Any]) -> str | None:
 
 
 def log_evaluation(run_id: str, metrics: dict[str, Any], figures: Path) -> None:
-    """Add a cell's metrics (numbers; a flag becomes a tag) and figures to its finished run.
+    """Add a cell's metrics (numbers; a flag or a word becomes a tag) and figures to its finished run.
 
     The four of Keras are the run's curves: their values for the kept weights are named `kept_...`.
     """
@@ -37,8 +37,8 @@ def log_evaluation(run_id: str, metrics: dict[str, Any], figures: Path) -> None:
     numbers = [
         Metric(f"kept_{key}" if key in METRICS else key, value, now, 0)
         for key, value in metrics.items()
-        if not isinstance(value, bool)
+        if isinstance(value, int | float) and not isinstance(value, bool)
     ]
-    flags = [RunTag(key, str(value).lower()) for key, value in metrics.items() if isinstance(value, bool)]
+    flags = [RunTag(key, str(value).lower()) for key, value in metrics.items() if isinstance(value, bool | str)]
     client.log_batch(run_id, metrics=numbers, tags=flags)
     client.log_artifacts(run_id, str(figures), "figures")

@@ -40,7 +40,8 @@ ABOUT = (
     "One run for each cell: a variant of params.yaml trained with one seed. To compare overfitting, select runs, "
     "press Compare, and plot val_loss and loss over the step (the epoch, from 1). generalization_gap is final "
     "binary_accuracy minus final val_binary_accuracy; overfit_epoch is where val_loss was lowest, overfit_rise how "
-    "much it has risen since."
+    "much it has risen since. kept_... and val_... describe the weights that were kept. The runs named comparison hold "
+    "the report on all cells of one state of params.yaml: report.html among their artifacts."
 )
 
 

@@ -52,23 +52,25 @@ def _rebuilt(cell: dict[str, Any], history: Any) -> bool:
 
 
 def _evaluation(cell: dict[str, Any]) -> tuple[dict[str, Any], Path] | None:
-    """(metrics, folder of figures) that `evaluate` wrote for the cell, if it did."""
+    """(scores, folder of figures) that `evaluate` wrote for the cell, if it did."""
     folder = layout.report_folder(cell["variant"], cell["seed"])
-    if not (folder / "metrics.json").is_file() or not (folder / "figures").is_dir():
+    if not (folder / "evaluation.json").is_file() or not (folder / "figures").is_dir():
         return None
-    return files.read_json(folder / "metrics.json", "Run `dvc repro`."), folder / "figures"
+    return files.read_json(folder / "evaluation.json", "Run `dvc repro`."), folder / "figures"
 
 
 def _delivered(server: str) -> int:
-    """Deliver every cell's run of the own store; returns of how many the server lacked something."""
+    """Deliver the cells' and the comparisons' runs of the own store; returns of how many the server lacked any."""
     client = mlflow.MlflowClient(store.own())
     names = [experiment.name for experiment in client.search_experiments() if experiment.name.startswith(labels.NAME)]
-    found = client.search_runs(
-        [store.connect(name) for name in names],
-        "tags.cell LIKE '%'",
-        order_by=["attributes.start_time"],
-        max_results=50_000,
-    )
+    places = [store.connect(name) for name in names]
+    found = [
+        run
+        for tag in ("cell", "comparison")
+        for run in client.search_runs(
+            places, f"tags.{tag} LIKE '%'", order_by=["attributes.start_time"], max_results=50_000
+        )
+    ]
     count = 0
     for place, run in enumerate(found, 1):
         try:
