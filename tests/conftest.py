@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
 from hypothesis import settings
 
-from clones import Project, clone
+from clones import FOREIGN, Project, clone
+from stores import Store
 
 settings.register_profile("patient", deadline=None)  # a machine may be busy with other things
 settings.load_profile("patient")
 
 
 @pytest.fixture(autouse=True)
-def no_store_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("MLFLOW_TRACKING_URI", "DVC_ROOT", "DVC_STAGE", "DVC_EXP_NAME", "CAR_OR_TRUCK_DEBUG"):
+def no_store_from_outside(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for name in FOREIGN:
         monkeypatch.delenv(name, raising=False)
+    yield
+    os.environ.pop("MLFLOW_TRACKING_URI", None)  # MLflow sets it when a test chooses a store
 
 
 @pytest.fixture(scope="session")
@@ -41,3 +45,22 @@ def project(finished: Project, tmp_path: Path) -> Project:
     """A copy of the finished clone, to change."""
     shutil.copytree(finished.root, tmp_path / "project", symlinks=True)
     return Project(tmp_path / "project")
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An MLflow database with nothing in it: making one takes seconds, copying it none."""
+    import mlflow
+
+    path = tmp_path_factory.mktemp("database") / "mlflow.db"
+    mlflow.set_tracking_uri(f"sqlite:///{path}")
+    mlflow.search_experiments()
+    return path
+
+
+@pytest.fixture
+def small_store(empty_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """A store without versions, in a project's folder that the test stands in."""
+    made = Store(tmp_path / "store", empty_database)
+    monkeypatch.chdir(made.root)
+    return made

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from car_or_truck.errors import Failure
 from car_or_truck.recipe import Recipe
+from car_or_truck.scaling import resized
 
 
 @dataclass(frozen=True)
@@ -43,20 +44,8 @@ def load(prepared: Path, split: str, side: int | None = None) -> Split:
     if len(images) != len(labels) or not len(labels):
         raise Failure(f"{folder} holds {len(images)} images and {len(labels)} labels. Run `dvc repro --force prepare`.")
     if side is not None and side != images.shape[1]:
-        images = _resized(images, side)
+        images = resized(images, side)
     return Split(images, labels)
-
-
-def _resized(images: NDArray[np.uint8], side: int, chunk: int = 512) -> NDArray[np.uint8]:
-    """Every image at `side` pixels: the mean of what a pixel covers when smaller, bilinear when larger."""
-    import tensorflow as tf
-
-    method = "area" if side < images.shape[1] else "bilinear"
-    resized = np.empty((len(images), side, side, 3), np.uint8)
-    for start in range(0, len(images), chunk):
-        part = tf.image.resize(images[start : start + chunk], [side, side], method)
-        resized[start : start + chunk] = tf.round(part).numpy().clip(0, 255)
-    return resized
 
 
 def training_order(count: int, epochs: int, shuffle: str, seed: int) -> NDArray[np.int32]:

@@ -15,7 +15,7 @@ from car_or_truck.history import COLUMNS
 from car_or_truck.recipe import Recipe
 
 # The source files that decide a model's numbers; dvc.yaml's `train` depends on the same ones.
-CODE = ("augment.py", "batches.py", "convnet.py", "engine.py", "pretrained.py", "recipe.py", "train.py")
+CODE = ("augment.py", "batches.py", "convnet.py", "engine.py", "pretrained.py", "recipe.py", "scaling.py", "train.py")
 LIBRARIES = ("keras", "numpy", "tensorflow")
 
 

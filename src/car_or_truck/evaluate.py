@@ -54,7 +54,7 @@ def evaluate(params: Params, variant: str, seed: int) -> Path:
     data = {split: batches.load(layout.PREPARED, split, cell["recipe"].get("image_size")) for split in splits}
     import keras
 
-    from car_or_truck import delivery, runs, tracking
+    from car_or_truck import delivery, registry, runs, trace, tracking
     from car_or_truck.inside import multiply_adds
 
     net = keras.saving.load_model(layout.model_folder(variant, seed) / "model.keras", compile=False)
@@ -81,7 +81,8 @@ def evaluate(params: Params, variant: str, seed: int) -> Path:
 
     run_id = runs.find_run(cell) or tracking.rebuild(cell, history, net, valid.images[:1])
     runs.log_evaluation(run_id, full, folder / "figures")
-    tracking.register(run_id, cell, full)
+    trace.log_results(run_id, cell)
+    registry.register(run_id, cell, full)
     delivery.hand_over(run_id)
     return folder
 

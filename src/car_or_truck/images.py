@@ -1,12 +1,13 @@
 """Image files as arrays.
 
-What is here decides the arrays that every model is trained on, so `prepare` depends on it.
+What is here decides the arrays that every model is trained on, so `prepare` depends on it. It is also
+shipped inside every logged model, which letterboxes what it is asked about as it was trained.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,23 +23,35 @@ class Decoded(NamedTuple):
     mode: str  # Pillow's name: RGB, L, CMYK, ...
 
 
-def decode(path: Path, size: int) -> Decoded:
+def decode(
+    file: Path | IO[bytes], size: int, formats: tuple[str, ...] | None = None, most_pixels: int | None = None
+) -> Decoded:
     """The picture as it looks to a person, letterboxed to size x size on black.
 
+    `formats`: Pillow's names of those that are tried; None: all. `most_pixels`: of the picture, before it is unpacked.
     Raises ValueError with the reason when the file is not a whole picture.
     """
     try:
-        with Image.open(path) as opened:
+        with Image.open(file, formats=formats) as opened:
             mode = opened.mode
+            if most_pixels is not None and opened.width * opened.height > most_pixels:
+                raise ValueError(f"{opened.width}x{opened.height} pixels are more than {most_pixels:,}")
             picture = _rgb(ImageOps.exif_transpose(opened))
     except (UnidentifiedImageError, Image.DecompressionBombError) as error:
         raise ValueError("not an image" if isinstance(error, UnidentifiedImageError) else str(error)) from None
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         raise ValueError(" ".join(str(error).split()) or type(error).__name__) from None
     width, height = picture.size
-    if picture.size != (size, size):
-        picture = _letterboxed(picture, size)
-    return Decoded(np.asarray(picture, np.uint8), width, height, mode)
+    return Decoded(_fitted(picture, size), width, height, mode)
+
+
+def from_pixels(pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """A picture [h, w, 3], or [h, w] in grey, letterboxed like a file's: [size, size, 3]."""
+    return _fitted(_rgb(Image.fromarray(pixels)), size)
+
+
+def _fitted(picture: Image.Image, size: int) -> NDArray[np.uint8]:
+    return np.asarray(picture if picture.size == (size, size) else _letterboxed(picture, size), np.uint8)
 
 
 def _letterboxed(picture: Image.Image, size: int) -> Image.Image:

@@ -16,6 +16,11 @@ def experiment_name(cell: dict[str, Any]) -> str:
     return f"{NAME}-rendered" if cell["data"]["stand_in"] else NAME
 
 
+def history_name(model: str) -> str:
+    """The experiment that lists the promotions of a registered model."""
+    return f"{model}-promotions"
+
+
 def run_name(cell: dict[str, Any]) -> str:
     """VARIANT-SEED."""
     return f"{cell['variant']}-{cell['seed']}"
@@ -23,7 +28,7 @@ def run_name(cell: dict[str, Any]) -> str:
 
 def tags(cell: dict[str, Any]) -> dict[str, str]:
     """The cell, its data, and the stage, experiment and commit that made it."""
-    commit, dirty = _git("rev-parse", "HEAD"), _git("status", "--porcelain", "--untracked-files=no")
+    commit, dirty = git("rev-parse", "HEAD"), git("status", "--porcelain", "--untracked-files=no")
     found = {
         "cell": cell["cell"],
         "variant": cell["variant"],
@@ -41,12 +46,13 @@ def tags(cell: dict[str, Any]) -> dict[str, str]:
     return {key: value for key, value in found.items() if value}
 
 
-def _git(*arguments: str) -> str | None:
+def git(*arguments: str, strip: bool = True) -> str | None:
+    """What git says; None where there is no git, or no repository."""
     try:
         done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True, timeout=30)
-    except (OSError, subprocess.SubprocessError):
+    except (OSError, UnicodeDecodeError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip()
+    return done.stdout.strip() if strip else done.stdout
 
 
 def parameters(cell: dict[str, Any]) -> dict[str, Any]:

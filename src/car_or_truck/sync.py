@@ -8,7 +8,7 @@ from typing import Any
 import mlflow
 from mlflow.exceptions import MlflowException
 
-from car_or_truck import batches, cells, delivery, engine, files, labels, layout, runs, store
+from car_or_truck import batches, cells, delivery, engine, files, labels, layout, registry, runs, store, trace
 
 
 def sync() -> None:
@@ -45,9 +45,8 @@ def _rebuilt(cell: dict[str, Any], history: Any) -> bool:
     if evaluated is not None:
         if "kept_val_loss" not in mlflow.get_run(run_id).data.metrics:
             runs.log_evaluation(run_id, *evaluated)
-        from car_or_truck import tracking
-
-        tracking.register(run_id, cell, evaluated[0])
+            trace.log_results(run_id, cell)
+        registry.register(run_id, cell, evaluated[0])
     return found is None
 
 

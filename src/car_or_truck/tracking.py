@@ -7,17 +7,14 @@ output that DVC restores never points at a run that is gone. All is written to t
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import version
 from typing import Any
 
 import keras
 import mlflow
 import mlflow.keras
 import mlflow.keras.autologging
-import mlflow.tensorflow
 import numpy as np
 import pandas as pd
 from mlflow.data.code_dataset_source import CodeDatasetSource
@@ -25,11 +22,9 @@ from mlflow.data.meta_dataset import MetaDataset
 from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 from mlflow.keras.callback import MlflowCallback
-from mlflow.models import ModelSignature
-from mlflow.types import Schema, TensorSpec
 from numpy.typing import NDArray
 
-from car_or_truck import engine, labels, store
+from car_or_truck import flavour, labels, layout, store, trace
 from car_or_truck.checkpoint import Checkpoint
 from car_or_truck.delivery import Courier
 from car_or_truck.history import METRICS
@@ -133,36 +128,22 @@ def _describe_run(run: Any, cell: dict[str, Any]) -> None:
     mlflow.log_params(labels.parameters(cell))
     if run.inputs and run.inputs.dataset_inputs:
         return
+    trace.log_source(cell)
     source = CodeDatasetSource(tags={"source": cell["data"]["source"], "digest": cell["data"]["digest"]})
     for split, context in (("train", "training"), ("valid", "validation")):
         name = f"{cell['data']['source']}-{split}"
         mlflow.log_input(MetaDataset(source, name=name, digest=cell["data"]["digest"][:36]), context)
 
 
-def log_net(net: Any, image: NDArray[np.uint8]) -> None:
-    """Log the kept model to the active run: signature, one image [1, h, w, 3] as example, pinned requirements.
+def log_net(net: Any, image: NDArray[np.uint8], cell: dict[str, Any]) -> None:
+    """Log the cell's kept model, as `train` has saved it, to the active run; `image` [1, h, w, 3] is its example.
 
     Its summary takes the place of the one that autologging wrote, which lacks a frozen base.
     """
     summary: list[str] = []
     net.summary(print_fn=lambda line, **_: summary.append(line))
     mlflow.log_text("\n".join(summary), "model_summary.txt")
-    example = np.round(image.astype(np.float32) / 255, 3)
-    shape = [-1, *example.shape[1:]]
-    # Unnamed: MLflow would pass a named tensor as a dict, and Keras would warn of it at each prediction.
-    signature = ModelSignature(
-        Schema([TensorSpec(np.dtype(np.float32), shape)]), Schema([TensorSpec(np.dtype(np.float32), [-1, 1])])
-    )
-    with engine.native_chatter_held_back(), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The structure of `inputs`")  # MLflow tries the example as a list of one
-        # The tensorflow flavour: the keras one of mlflow 3.17 fails on any input example.
-        mlflow.tensorflow.log_model(
-            net,
-            name="model",
-            signature=signature,
-            input_example=example,
-            pip_requirements=[f"{name}=={version(name)}" for name in ("mlflow", "tensorflow", "keras", "numpy")],
-        )
+    flavour.log(net, layout.model_folder(cell["variant"], cell["seed"]) / "model.keras", image[0], cell)
 
 
 def rebuild(cell: dict[str, Any], history: pd.DataFrame, net: Any, image: NDArray[np.uint8]) -> str:
@@ -172,39 +153,5 @@ def rebuild(cell: dict[str, Any], history: pd.DataFrame, net: Any, image: NDArra
     with mlflow.start_run(experiment_id=experiment, run_name=labels.run_name(cell), tags=tags) as run:
         _describe_run(run, cell)
         _log_epochs(run.info.run_id, history.to_dict("records"), [])
-        log_net(net, image)
+        log_net(net, image, cell)
     return str(run.info.run_id)
-
-
-def register(run_id: str, cell: dict[str, Any], metrics: dict[str, Any]) -> str | None:
-    """The registered version of the run's model, made if there is none; None when the run holds no model."""
-    client, name = mlflow.MlflowClient(), labels.experiment_name(cell)
-    outputs = client.get_run(run_id).outputs
-    if not outputs or not outputs.model_outputs:
-        return None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
-        try:
-            client.create_registered_model(name, description="One version for each trained cell. " + store.ABOUT)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
-        existing = client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'")
-        tags = {
-            **{key: value for key, value in labels.tags(cell).items() if not key.startswith("mlflow.")},
-            "val_binary_accuracy": f"{metrics['val_binary_accuracy']:.4f}",
-            "generalization_gap": f"{metrics['generalization_gap']:+.4f}",
-        }
-        if existing:
-            return str(existing[0].version)
-        model_id = outputs.model_outputs[0].model_id
-        made = client.create_model_version(
-            name,
-            f"models:/{model_id}",
-            run_id,
-            tags=tags,
-            model_id=model_id,
-            description=f"{labels.run_name(cell)}: accuracy {metrics['val_binary_accuracy']:.4f} on valid "
-            f"({cell['data']['source']} images), {100 * metrics['generalization_gap']:+.1f} points more on train.",
-        )
-    return str(made.version)

@@ -61,7 +61,7 @@ def train(params: Params, variant: str, seed: int) -> Path:
                     save(kept, part / "model.keras")
                     history.to_csv(part / "history.csv", index=False, lineterminator="\n")
                     files.write_json(part / "cell.json", about)
-                tracking.log_net(kept, splits[1].images[:1])
+                tracking.log_net(kept, splits[1].images[:1], about)
         except KeyboardInterrupt:
             print(
                 f"\n{name} stopped after epoch {saved.state.epoch} of {recipe.epochs}; `dvc repro` goes on from there."
