@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from car_or_truck import params
+from car_or_truck import cli_models, params
 from car_or_truck.errors import Failure
 
 app = typer.Typer(
@@ -94,6 +94,9 @@ def compare() -> None:
 
     stage.compare(loaded)
     leaderboard()
+    from car_or_truck.challenger import name_challenger
+
+    print(name_challenger(loaded))
 
 
 @app.command()
@@ -116,6 +119,9 @@ def sync() -> None:
     from car_or_truck import sync as room
 
     room.sync()
+
+
+app.add_typer(cli_models.app)
 
 
 def main() -> None:

@@ -141,3 +141,23 @@ def grad_cam(rows: dict[str, tuple[Floats, Floats, list[str]]], title: str, path
                 axes.set_axis_off()
                 axes.set_title((caption + "\n" if place == 0 else "\n") + answers[place], fontsize=8, loc="left")
         _save(figure, path)
+
+
+def explained(images: Floats, maps: Floats, names: Sequence[str], answers: Sequence[str], path: Path) -> None:
+    """Each picture [h, w, 3], and beside it where the net looks (Grad-CAM of the answer it gives)."""
+    columns = min(3, len(images))
+    rows = -(-len(images) // columns)
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(4.4 * columns, 2.6 * rows + 0.3), layout="constrained")
+        grid = figure.subplots(rows, 2 * columns, squeeze=False).ravel()
+        for axes in grid:
+            axes.set_axis_off()
+        for place, (image, name, answer) in enumerate(zip(images, names, answers, strict=True)):
+            plain, lit = grid[2 * place : 2 * place + 2]
+            height, width = image.shape[:2]
+            for axes in (plain, lit):
+                axes.imshow(image)
+            lit.imshow(maps[place], cmap="inferno", alpha=0.5, extent=(0, width, height, 0), interpolation="bilinear")
+            plain.set_title(name if len(name) < 24 else f"...{name[-20:]}", fontsize=8, loc="left")
+            lit.set_title(answer, fontsize=8, loc="left")
+        _save(figure, path)

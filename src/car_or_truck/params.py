@@ -102,11 +102,22 @@ class Train(Strict):
         return self
 
 
+class Promotion(Strict):
+    """The gates that a model passes to become the champion; shares are in 0..1."""
+
+    min_accuracy: Annotated[float, Field(ge=0, le=1)]
+    margin: Annotated[float, Field(ge=0, le=1)]
+    max_gap: Annotated[float, Field(ge=0, le=1)]
+    max_calibration_worsening: Annotated[float, Field(ge=0, le=1)]
+    tolerance: Annotated[float, Field(ge=0, le=1)]
+
+
 class Params(Strict):
     """The whole of params.yaml."""
 
     data: Data
     train: Train
+    promotion: Promotion
     variants: Annotated[dict[VariantName, Recipe], Field(min_length=1)]
 
     @property
@@ -128,7 +139,7 @@ def load(path: Path = FILE) -> Params:
     except (YAMLError, UnicodeDecodeError) as error:
         raise Failure(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(tree, dict):
-        raise Failure(f"{path} must hold the keys data, train and variants.")
+        raise Failure(f"{path} must hold the keys data, train, promotion and variants.")
     try:
         params = Params.model_validate(tree)
     except ValidationError as error:
