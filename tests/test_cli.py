@@ -8,7 +8,19 @@ import pytest
 
 from clones import ROOT, Project
 
-VERBS = ("fetch", "prepare", "train", "evaluate", "compare", "leaderboard")
+VERBS = (
+    "fetch",
+    "prepare",
+    "train",
+    "evaluate",
+    "compare",
+    "leaderboard",
+    "promote",
+    "rollback",
+    "predict",
+    "reproduce",
+    "clean",
+)
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -32,6 +44,9 @@ def test_help_is_quick_because_it_imports_nothing_heavy() -> None:
         (["fly"], 2, "No such command 'fly'"),
         (["train", "nope", "1"], 1, "params.yaml defines no variant 'nope'; it defines tutorial,"),
         (["train", "tutorial", "1"], 1, "dataset.json cannot be read"),
+        (["predict"], 2, "Missing argument 'IMAGE...'"),
+        (["predict", "x.png"], 1, "There is no MLflow store"),
+        (["predict", "x.png", "--json", "--csv"], 2, "give one of --json and --csv"),
         (["leaderboard"], 1, "There is no reports/comparison.csv yet. Run `dvc repro`."),
     ],
 )

@@ -75,3 +75,33 @@ def predict(
     form = "json" if json else "csv" if csv else "text"
     if verb.predict(images, model, form, explain, _console(stderr=True)):
         raise typer.Exit(1)
+
+
+@app.command()
+def reproduce(
+    version: Annotated[
+        str | None, typer.Argument(metavar="[MODEL_URI]", help="models:/NAME/3, 3 or an alias; else the champion.")
+    ] = None,
+    run: Annotated[bool, typer.Option("--run", help="Train it again in a temporary clone, and compare.")] = False,
+    tolerance: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="How far a prediction may be off on another machine.")
+    ] = 0.01,
+) -> None:
+    """Trace a model back to its commit, parameters, data and environment; with --run, make it again.
+
+    Example: car-or-truck reproduce models:/car-or-truck/3 --run
+    """
+    from car_or_truck import reproduce as verb
+
+    verb.reproduce(version, _console(), run, tolerance)
+
+
+@app.command()
+def clean(dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False) -> None:
+    """Remove MLflow's runs, versions and artifacts that no alias, no output and no DVC experiment refers to.
+
+    Example: car-or-truck clean --dry-run
+    """
+    from car_or_truck import clean as verb
+
+    verb.clean(params.load(), _console(), dry_run)
