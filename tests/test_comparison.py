@@ -106,6 +106,7 @@ def test_cells_that_are_missing_or_stale_are_shown_as_such(project: Project) -> 
     assert page.count(">missing<") == 2 * 3  # in both tables
 
 
+@pytest.mark.slow
 def test_a_variant_that_was_dropped_does_not_linger(project: Project) -> None:
     project.edit(lambda tree: tree["train"].update(variants=["exercise"]))
     project.run("car-or-truck", "compare")
@@ -126,7 +127,10 @@ def test_without_a_cell_there_is_nothing_to_compare(project: Project) -> None:
 
 @pytest.mark.parametrize(
     ("store", "warning"),
-    [("http://127.0.0.1:9", "127.0.0.1"), ("sqlite:////dev/null/mlflow.db", "MLflow has no run of this")],
+    [
+        ("http://127.0.0.1:9", "does not take this run now"),
+        pytest.param("sqlite:////dev/null/mlflow.db", "MLflow has no run of this", marks=pytest.mark.slow),
+    ],
 )
 def test_a_store_that_cannot_be_reached_does_not_stop_the_comparison(
     store: str, warning: str, project: Project

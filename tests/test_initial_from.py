@@ -75,6 +75,7 @@ def test_weights_that_do_not_fit_are_refused_before_any_training(finer: Project,
         begun(tmp_path / "cell.npz", blocks=exercise.blocks)
 
 
+@pytest.mark.slow
 def test_a_change_to_the_one_it_starts_from_makes_it_stale(finer: Project) -> None:
     finer.run("dvc", "repro", "--single-item", "train@finer-31415")
     assert "train@finer-31415" not in finer.stale()
