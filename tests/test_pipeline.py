@@ -60,7 +60,9 @@ def test_metrics_history_and_predictions_tell_the_same_story(finished: Project) 
         metrics = json.loads((report / "metrics.json").read_text())
         predictions = pd.read_csv(report / "predictions.csv")
         assert list(history.columns) == ["epoch", *METRICS]
-        assert list(history["epoch"]) == list(range(1, metrics["epochs"] + 1))
+        evaluation = json.loads((report / "evaluation.json").read_text())
+        assert {name: evaluation[name] for name in metrics} == metrics  # the few that DVC shows, of all
+        assert list(history["epoch"]) == list(range(1, evaluation["epochs"] + 1))
         right = (predictions["probability"] > 0.5) == (predictions["label"] == 1)
         assert metrics["val_binary_accuracy"] == pytest.approx(right.mean())
         assert metrics["final_val_binary_accuracy"] == pytest.approx(right.mean())  # keep: last

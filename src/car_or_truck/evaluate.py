@@ -30,15 +30,9 @@ SHOWN = (
     "loss",
     "best_epoch",
     "best_val_binary_accuracy",
-    "final_binary_accuracy",
     "final_val_binary_accuracy",
-    "val_roc_auc",
-    "kept_epoch",
-    "epochs",
     "parameters",
-    "multiply_adds",
     "collapsed",
-    "test_loss",
     "test_binary_accuracy",
 )
 

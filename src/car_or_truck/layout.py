@@ -20,7 +20,7 @@ def model_folder(variant: str, seed: int) -> Path:
 
 
 def report_folder(variant: str, seed: int) -> Path:
-    """What `evaluate` writes for one cell: metrics.json, predictions.csv, figures/."""
+    """What `evaluate` writes for one cell: metrics.json, evaluation.json, predictions.csv, figures/."""
     return CELLS / variant / str(seed)
 
 

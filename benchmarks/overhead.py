@@ -1,0 +1,81 @@
+"""What DVC, MLflow, checkpoints and our own code add to a training: `dvc repro` of a cell against Keras's fit alone.
+
+python benchmarks/overhead.py [EPOCHS] [ROUNDS]: the stand-in's `tutorial`. Both are whole processes, start to end,
+with the same net, batches and precision; they take turns.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).parent.parent
+SEED = 31415
+
+
+def fit_alone() -> None:
+    from car_or_truck import batches, engine, layout, params
+
+    chosen = params.load()
+    recipe, size = chosen.variants["tutorial"], chosen.train.batch_size
+    engine.start(SEED, chosen.train.precision)
+    from car_or_truck import convnet
+
+    train, valid = (batches.load(layout.PREPARED, split) for split in ("train", "valid"))
+    net = convnet.build(recipe, chosen.data.image_size)
+    convnet.compile_net(net, recipe, batches.steps(len(train), size))
+    net.fit(
+        batches.stream(train, batches.training_order(len(train), recipe.epochs, recipe.shuffle, SEED), size),
+        validation_data=batches.in_order(valid, size),
+        epochs=recipe.epochs,
+        steps_per_epoch=batches.steps(len(train), size),
+        shuffle=False,
+        verbose=0,
+    )
+
+
+def cost(command: list[str], folder: Path) -> tuple[float, float]:
+    """(seconds by the clock, CPU seconds) of a command."""
+    before, since = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+    subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.monotonic() - since, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def main(epochs: int = 10, rounds: int = 3) -> None:
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place) / "clone"
+        subprocess.run(["git", "clone", "--quiet", str(ROOT), str(folder)], check=True)
+        yaml, path = YAML(), folder / "params.yaml"
+        tree = yaml.load(path)
+        tree["data"]["sources"] = ["rendered"]
+        tree["variants"]["tutorial"]["epochs"] = epochs
+        yaml.dump(tree, path)
+        subprocess.run(["dvc", "repro", "--quiet", "prepare"], cwd=folder, check=True)
+        commands = {
+            "fit alone": [sys.executable, str(ROOT / "benchmarks/overhead.py"), "--fit-alone"],
+            "dvc repro": ["dvc", "repro", "--force", "--single-item", f"train@tutorial-{SEED}"],
+        }
+        found: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
+        for _ in range(rounds):
+            for name, command in commands.items():
+                found[name].append(cost(command, folder))
+    print(f"{epochs} epochs, medians of {rounds}; {os.cpu_count()} cores")
+    for name, figures in found.items():
+        seconds, cpu = (statistics.median(column) for column in zip(*figures, strict=True))
+        print(f"| {name} | {seconds:.1f} s | {cpu:.1f} CPU s |")
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ["--fit-alone"]:
+        fit_alone()
+    else:
+        main(*map(int, sys.argv[1:]))
