@@ -127,7 +127,7 @@ def test_a_torn_checkpoint_is_set_aside_with_a_word(keep: float, tmp_path: Path,
     assert again[1].equals(whole[1])
 
 
-EPOCHS = 12
+EPOCHS = 30
 
 
 def longer(tree: Any, epochs: int = EPOCHS) -> None:
