@@ -12,19 +12,22 @@ import subprocess
 import sys
 import tempfile
 from collections import defaultdict
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import lab
 import psutil
-from ruamel.yaml import YAML
 
-ROOT = Path(__file__).parent.parent
 EPOCHS = 2
 VARIANTS = ("tutorial", "exercise")
 
 
 def measured(command: list[str], folder: Path) -> tuple[float, float, float]:
     """(CPU seconds of the last epoch, CPU seconds of all, peak memory in GiB) of a command that prints epochs."""
-    process = psutil.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    process = psutil.Popen(
+        command, cwd=folder, env=lab.environment(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
     marks, peak = [], 0.0
     for line in process.stdout:
         tree = [process, *process.children(recursive=True)]
@@ -38,30 +41,27 @@ def measured(command: list[str], folder: Path) -> tuple[float, float, float]:
 
 def main(archive: str, rounds: int = 1) -> None:
     found: dict[str, list[tuple[float, float, float]]] = defaultdict(list)
+
+    def short(tree: Any) -> None:
+        lab.archive(tree, archive)
+        for variant in VARIANTS:
+            tree["variants"][variant]["epochs"] = EPOCHS
+
+    def set_precision(tree: Any, to: str) -> None:
+        tree["train"]["precision"] = to
+
     with tempfile.TemporaryDirectory() as place:
-        folder = Path(place) / "clone"
-        subprocess.run(["git", "clone", "--quiet", str(ROOT), str(folder)], check=True)
-        yaml, path = YAML(), folder / "params.yaml"
-
-        def edit(precision: str) -> None:
-            tree = yaml.load(path)
-            tree["data"]["sources"] = ["archive"]
-            tree["data"]["archive"]["url"] = str(Path(archive).resolve())
-            tree["train"]["precision"] = precision
-            for variant in VARIANTS:
-                tree["variants"][variant]["epochs"] = EPOCHS
-            yaml.dump(tree, path)
-
-        edit("auto")
-        subprocess.run(["dvc", "repro", "--quiet", "prepare"], cwd=folder, check=True)
+        folder = lab.clone(Path(place) / "clone", short)
+        lab.cost(["dvc", "repro", "prepare"], folder)
         for _ in range(rounds):
             for variant in VARIANTS:
-                plain = [sys.executable, str(ROOT / "benchmarks/plain_keras.py"), "data/raw", variant, str(EPOCHS)]
+                plain = [sys.executable, str(lab.ROOT / "benchmarks/plain_keras.py"), "data/raw", variant, str(EPOCHS)]
                 found[f"{variant}, plain script"].append(measured(plain, folder))
                 for precision in ("float32", "auto"):
-                    edit(precision)
+                    lab.edit(folder, partial(set_precision, to=precision))
                     ours = ["dvc", "repro", "--force", "--single-item", f"train@{variant}-31415"]
                     found[f"{variant}, {precision}"].append(measured(ours, folder))
+    print(f"{lab.machine()}; medians of {rounds}", end="\n\n")
     print("| net | CPU seconds an epoch | of the plain script's | own memory, GiB | of the plain script's |")
     print("|---|---|---|---|---|")
     for name, figures in found.items():

@@ -13,6 +13,7 @@ from statistics import median
 from typing import Any
 
 import keras
+import lab
 import tensorflow as tf
 from keras import layers
 
@@ -50,6 +51,7 @@ def both_ways(layer: Any, shape: tuple[int, ...], dtype: str) -> Callable[[], An
 
 
 def main() -> None:
+    print(lab.machine(), end="\n\n")
     for precision in ("float32", "mixed_bfloat16"):
         policy = keras.DTypePolicy(precision)
         calls = {}

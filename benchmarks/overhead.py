@@ -6,18 +6,14 @@ with the same net, batches and precision; they take turns.
 
 from __future__ import annotations
 
-import os
-import resource
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
+from typing import Any
 
-from ruamel.yaml import YAML
+import lab
 
-ROOT = Path(__file__).parent.parent
 SEED = 31415
 
 
@@ -42,33 +38,24 @@ def fit_alone() -> None:
     )
 
 
-def cost(command: list[str], folder: Path) -> tuple[float, float]:
-    """(seconds by the clock, CPU seconds) of a command."""
-    before, since = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
-    subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return time.monotonic() - since, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-
-
 def main(epochs: int = 10, rounds: int = 3) -> None:
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place) / "clone"
-        subprocess.run(["git", "clone", "--quiet", str(ROOT), str(folder)], check=True)
-        yaml, path = YAML(), folder / "params.yaml"
-        tree = yaml.load(path)
+    def change(tree: Any) -> None:
         tree["data"]["sources"] = ["rendered"]
         tree["variants"]["tutorial"]["epochs"] = epochs
-        yaml.dump(tree, path)
-        subprocess.run(["dvc", "repro", "--quiet", "prepare"], cwd=folder, check=True)
+
+    with tempfile.TemporaryDirectory() as place:
+        folder = lab.clone(Path(place) / "clone", change)
+        lab.cost(["dvc", "repro", "prepare"], folder)
         commands = {
-            "fit alone": [sys.executable, str(ROOT / "benchmarks/overhead.py"), "--fit-alone"],
+            "fit alone": [sys.executable, str(lab.ROOT / "benchmarks/overhead.py"), "--fit-alone"],
             "dvc repro": ["dvc", "repro", "--force", "--single-item", f"train@tutorial-{SEED}"],
         }
         found: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
         for _ in range(rounds):
             for name, command in commands.items():
-                found[name].append(cost(command, folder))
-    print(f"{epochs} epochs, medians of {rounds}; {os.cpu_count()} cores")
+                found[name].append(lab.cost(command, folder))
+    print(f"{lab.machine()}; {epochs} epochs, medians of {rounds}", end="\n\n")
+    print("| | clock | CPU |", "|---|---|---|", sep="\n")
     for name, figures in found.items():
         seconds, cpu = (statistics.median(column) for column in zip(*figures, strict=True))
         print(f"| {name} | {seconds:.1f} s | {cpu:.1f} CPU s |")

@@ -9,23 +9,21 @@ kernel's, and given back when needed).
 
 from __future__ import annotations
 
-import os
-import resource
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
+import lab
 from ruamel.yaml import YAML
 
-ROOT = Path(__file__).parent.parent
 STAGES = [["fetch"], ["prepare"], ["train", "tutorial", "0"]]
 
 
 def watch(process: subprocess.Popen[bytes]) -> tuple[float, float]:
     """Wait for the process; returns its CPU seconds and the peak of its RssAnon in GiB, sampled 20 times a second."""
-    before, peak = resource.getrusage(resource.RUSAGE_CHILDREN), 0
+    before, peak = lab.children(), 0
     status = Path(f"/proc/{process.pid}/status")
     while process.poll() is None:
         try:
@@ -36,12 +34,11 @@ def watch(process: subprocess.Popen[bytes]) -> tuple[float, float]:
             peak = max(peak, int(lines[0].split()[1]))
         time.sleep(0.05)
     process.wait()
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, peak / 2**20
+    return lab.children() - before, peak / 2**20
 
 
 def run(count: int, folder: Path) -> None:
-    tree = YAML(typ="safe").load(ROOT / "params.yaml")
+    tree = YAML(typ="safe").load(lab.ROOT / "params.yaml")
     tree["data"] |= {"sources": ["rendered"], "rendered": {"train": count, "valid": count // 10, "seed": 31415}}
     tree["variants"]["tutorial"]["epochs"] = 1
     YAML(typ="safe").dump(tree, folder / "params.yaml")
@@ -52,7 +49,7 @@ def run(count: int, folder: Path) -> None:
         process = subprocess.Popen(
             [sys.executable, "-m", "car_or_truck", *stage],
             cwd=folder,
-            env={**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}"},
+            env={**lab.environment(), "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}"},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
@@ -61,13 +58,14 @@ def run(count: int, folder: Path) -> None:
         if process.returncode != 0:
             raise SystemExit(f"{stage} failed at {count} images")
         print(
-            f"{count:>8,}  {stage[0]:<8}{seconds:>8.0f} s{cpu:>8.0f} s{total / seconds:>10,.0f}/s{peak:>9.2f} GiB",
+            f"| {count:,} | {stage[0]} | {seconds:.0f} | {cpu:.0f} | {total / seconds:,.0f} | {peak:.2f} GiB |",
             flush=True,
         )
 
 
 def main() -> None:
-    print(f"{'images':>8}  {'stage':<8}{'time':>10}{'CPU':>10}{'images':>12}{'own memory':>13}")
+    print(lab.machine(), end="\n\n")
+    print("| images | stage | seconds | CPU seconds | images/s | own memory |", "|---|---|---|---|---|---|", sep="\n")
     for argument in sys.argv[1:] or ["1000", "10000"]:
         with tempfile.TemporaryDirectory() as folder:
             run(int(argument), Path(folder))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 import time
 
+import lab
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
@@ -30,6 +31,7 @@ def main() -> None:
     defaults = params.load().data.rendered
     sizes = [int(argument) for argument in sys.argv[1:]] or [defaults.train, defaults.valid]
     (x, y), (x_valid, y_valid) = drawn("train", sizes[0]), drawn("valid", sizes[1])
+    print(lab.machine())
     print(f"{sizes[0]} train and {sizes[1]} valid images, seed {SEED}")
     print(f"constant answer: {1 - y_valid.mean():.4f}")
 

@@ -15,13 +15,13 @@ from __future__ import annotations
 import argparse
 import os
 import re
-import resource
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
+import lab
 import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
@@ -54,11 +54,11 @@ def train(variant: str, seed: int, precision: str) -> pd.DataFrame:
         YAML(typ="safe").dump(tree, folder / "params.yaml")
         (folder / "dvc.yaml").touch()  # where MLflow's store is put
         (folder / "data").symlink_to(Path("data").resolve())
-        start, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
+        start, before = time.monotonic(), lab.children()
         process = subprocess.Popen(
             [sys.executable, "-m", "car_or_truck", "train", variant, str(seed)],
             cwd=folder,
-            env={**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}"},
+            env={**lab.environment(), "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}"},
             stdout=subprocess.PIPE,
             text=True,
         )
@@ -69,11 +69,35 @@ def train(variant: str, seed: int, precision: str) -> pd.DataFrame:
                 rows.append((int(found[1]), used, time.monotonic() - start, float(found[2])))
         if process.wait() != 0:
             raise SystemExit(f"{variant}-{seed} failed")
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-        rows.append((0, used, time.monotonic() - start, None))
+        rows.append((0, lab.children() - before, time.monotonic() - start, None))
     curve = pd.DataFrame(rows, columns=["epoch", "cpu_seconds", "seconds", "val_binary_accuracy"])
     return curve.assign(variant=variant, precision=precision, seed=seed)[[*CELL, *curve.columns]].round(4)
+
+
+def spread(values: pd.Series, form: str) -> str:
+    """Mean, and lowest to highest where there is more than one."""
+    if len(values) == 1:
+        return format(values.iloc[0], form)
+    return f"{values.mean():{form}} ({values.min():{form}} to {values.max():{form}})"
+
+
+def table(cells: pd.DataFrame) -> list[str]:
+    """README.md's table, a row a variant and precision; the last column is of the seeds that reached the target."""
+    lines = [
+        "| variant | precision | seeds | accuracy on valid: mean (lowest to highest), sd | "
+        f"CPU s: mean (lowest to highest) | CPU s until it first reached {TARGET} |",
+        "|---|---|---|---|---|---|",
+    ]
+    for (variant, precision), group in cells.groupby(CELL[:2], sort=False):
+        accuracy, reached = group["accuracy"], group[f"CPU s to {TARGET}"].dropna()
+        deviation = f", {accuracy.std():.4f}" if len(group) > 1 else ""
+        some = f"{len(reached)} of {len(group)}: " if len(reached) < len(group) else ""
+        first = some + spread(reached, ",.0f") if len(reached) else "never"
+        lines.append(
+            f"| `{variant}` | {precision.removeprefix('mixed_')} | {len(group)} | {spread(accuracy, '.4f')}{deviation} "
+            f"| {spread(group['CPU s'], ',.0f')} | {first} |"
+        )
+    return lines
 
 
 def summary(curves: pd.DataFrame) -> pd.DataFrame:
@@ -154,10 +178,8 @@ def main() -> None:
     if not len(curves):
         parser.error("no cell has been trained yet; name variants")
     cells = summary(curves)
-    print(cells.to_string(index=False), end="\n\n")
-    numbers = list(cells.columns[3:])
-    print(cells.groupby(CELL[:2], sort=False)[numbers].agg(["mean", "std", "min", "max"]).T.to_string())
-    print("", *differences(cells), sep="\n")
+    print(lab.machine(), end="\n\n")
+    print(*table(cells), "", *differences(cells), sep="\n")
     draw(curves)
 
 
