@@ -9,7 +9,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 
 from car_or_truck import figures, statistics
 from car_or_truck.verdict import RecipePair
@@ -166,12 +166,13 @@ def cost(table: pd.DataFrame, looks: Styles, path: Path) -> None:
             axes.plot(spot["multiply_adds"], spot["val_binary_accuracy"], label=variant, linestyle="", **look)
         if means["multiply_adds"].max() > 3 * means["multiply_adds"].min():
             axes.set_xscale("log")
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))  # one decade alone would have one label
         else:
             axes.set_xlim(0, means["multiply_adds"].max() * 1.15)
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / 1e6:,.4g} M"))
         axes.xaxis.set_minor_formatter("")
         axes.yaxis.set_major_formatter(PER_CENT)
-        axes.set_xlabel("multiply-adds for one image (millions)")
+        axes.set_xlabel("multiply-adds for one image")
         axes.set_ylabel("accuracy on valid")
         beaten = len(means) - int(front.sum())
         axes.set_title(
