@@ -2,7 +2,7 @@
 
 ARCHIVE is the data set's zip; each SCRIPT (`cells`, `engine`, ...) picks one, and none means all. What they print goes
 to benchmarks/latest.md as well, under the command; time_to_accuracy.png is drawn again. Cells that
-time_to_accuracy.csv holds are not trained again: delete it to measure them anew. That takes about four hours on two
+time_to_accuracy.csv holds are not trained again: delete it to measure them anew. That takes about three hours on two
 cores, and the others about two.
 """
 
