@@ -28,7 +28,7 @@ prediction 3 ARCHIVE
 engine ARCHIVE 3
 time_to_accuracy --seeds 1 2 3 4 5 --precision mixed_bfloat16 float32 -- sprint
 time_to_accuracy --seeds 31415 1 2 -- summit
-time_to_accuracy --seeds 31415 -- sprint tutorial exercise exercise-prose four-blocks
+time_to_accuracy --seeds 31415 -- sprint tutorial exercise exercise-prose
 """
 
 
