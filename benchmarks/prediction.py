@@ -77,7 +77,7 @@ def served(folder: Path, pictures: list[Path], name: str) -> None:
 
     def used() -> float:
         times = [one.cpu_times() for one in (server, *server.children(recursive=True))]
-        return sum(time.user + time.system for time in times)
+        return sum(one.user + one.system for one in times)
 
     try:
         patient = requests.Session()
