@@ -17,7 +17,7 @@ import lab
 import tensorflow as tf
 from keras import layers
 
-from car_or_truck import convnet
+from car_or_truck.train import convnet
 
 BATCH, CALLS, ROUNDS = 64, 10, 5
 SHAPES = [(64, 64, 32), (32, 32, 64), (16, 16, 128), (8, 8, 256)]

@@ -18,14 +18,15 @@ SEED = 31415
 
 
 def fit_alone() -> None:
-    from car_or_truck import batches, engine, layout, params
+    from car_or_truck import params, paths
+    from car_or_truck.train import batches, runtime
 
     chosen = params.load()
     recipe, size = chosen.variants["tutorial"], chosen.train.batch_size
-    engine.start(SEED, chosen.train.precision)
-    from car_or_truck import convnet
+    runtime.start(SEED, chosen.train.precision)
+    from car_or_truck.train import convnet
 
-    train, valid = (batches.load(layout.PREPARED, split) for split in ("train", "valid"))
+    train, valid = (batches.load(paths.PREPARED, split) for split in ("train", "valid"))
     net = convnet.build(recipe, chosen.data.image_size)
     convnet.compile_net(net, recipe, batches.steps(len(train), size))
     net.fit(

@@ -15,7 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
-from car_or_truck import engine, params, renderer
+from car_or_truck import params
+from car_or_truck.fetch.standin import draw as renderer
+from car_or_truck.train import runtime
 
 SEED = 31415
 EPOCHS = 15
@@ -43,7 +45,7 @@ def main() -> None:
             f"{fitted.score(flat, y):.4f} on train"
         )
 
-    precision = engine.start(SEED, "auto")
+    precision = runtime.start(SEED, "auto")
     import keras
     from keras import layers
 

@@ -29,7 +29,7 @@ from matplotlib.ticker import LogFormatter, PercentFormatter
 from ruamel.yaml import YAML
 from scipy.stats import ttest_rel
 
-from car_or_truck.figures import STYLE
+from car_or_truck.drawing import STYLE
 
 HERE = Path(__file__).parent
 RESULTS, FIGURE = HERE / "time_to_accuracy.csv", HERE / "time_to_accuracy.png"

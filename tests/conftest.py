@@ -11,8 +11,8 @@ import pytest
 from filelock import FileLock
 from hypothesis import settings
 
-from clones import FOREIGN, Project, clone
-from stores import Store
+from helpers.clones import FOREIGN, Project, clone
+from helpers.stores import Store
 
 settings.register_profile("patient", deadline=None)  # a machine may be busy with other things
 settings.load_profile("patient")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from clones import ROOT, Project
+from helpers.clones import ROOT, Project
 
 VERBS = (
     "fetch",

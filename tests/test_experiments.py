@@ -9,8 +9,8 @@ import mlflow
 import pytest
 from ruamel.yaml import YAML
 
-from clones import Project
-from test_checkpoint import EVERYTHING
+from helpers.clones import Project
+from helpers.nets import EVERYTHING
 
 pytestmark = pytest.mark.slow
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from car_or_truck import files
-from clones import Project, clone, interruptible
+from helpers.clones import Project, clone, interruptible
 
 IMAGES = 400
 

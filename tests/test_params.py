@@ -9,7 +9,7 @@ from ruamel.yaml import YAML
 
 from car_or_truck import params
 from car_or_truck.errors import Failure
-from clones import ROOT
+from helpers.clones import ROOT
 
 SHIPPED = (ROOT / "params.yaml").read_text()
 

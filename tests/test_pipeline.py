@@ -12,11 +12,10 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
-from ruamel.yaml import YAML
 
-from car_or_truck import cells
-from car_or_truck.history import METRICS
-from clones import ROOT, Project
+from car_or_truck.train.history import METRICS
+from helpers.clones import Project
+from helpers.stores import runs
 
 CELLS = ("tutorial", "exercise")
 
@@ -24,13 +23,6 @@ CELLS = ("tutorial", "exercise")
 @pytest.fixture
 def client(finished: Project) -> mlflow.MlflowClient:
     return mlflow.MlflowClient(f"sqlite:///{finished.root / 'mlflow.db'}")
-
-
-def runs(client: mlflow.MlflowClient, of_cells: bool = True) -> list[Any]:
-    """The runs of the cells, or those of the comparisons."""
-    experiment = client.get_experiment_by_name("car-or-truck-rendered")
-    found = client.search_runs([experiment.experiment_id], order_by=["attributes.start_time"])
-    return [run for run in found if ("cell" in run.data.tags) == of_cells]
 
 
 def test_a_first_run_says_what_it_does_and_ends_with_the_leaderboard(finished: Project) -> None:
@@ -186,28 +178,33 @@ def test_editing_a_base_makes_its_heirs_stale(project: Project) -> None:
     assert project.stale() == {"train@tutorial-31415", "train@exercise-31415"}
 
 
+TRAIN, EVALUATE = (
+    {f"{stage}@{variant}-31415" for variant in ("tutorial", "exercise")} for stage in ("train", "evaluate")
+)
+
+
 @pytest.mark.parametrize(
     ("file", "stale"),
     [
-        ("figures.py", {"prepare", "evaluate@tutorial-31415", "evaluate@exercise-31415", "compare"}),
-        ("images.py", {"prepare"}),
-        ("compare.py", {"compare"}),
-        ("comparison_figures.py", {"compare"}),
-        ("scores.py", {"evaluate@tutorial-31415", "evaluate@exercise-31415"}),
-        ("statistics.py", {"evaluate@tutorial-31415", "evaluate@exercise-31415", "compare"}),
-        ("tracking_comparison.py", {"compare"}),
-        ("tracking.py", set()),
-        ("registry.py", set()),
-        ("serving.py", set()),
+        ("drawing.py", {"prepare", *EVALUATE, "compare"}),
+        ("fetch/sources.py", {"fetch", "prepare"}),
+        ("prepare/images.py", {"prepare"}),
+        ("train/convnet.py", {*TRAIN, *EVALUATE, "compare"}),
+        ("train/history.py", {*TRAIN, *EVALUATE, "compare"}),
+        ("evaluate/scores.py", {*EVALUATE, "compare"}),
+        ("compare/statistics.py", {"compare"}),
+        ("compare/templates/report.html.j2", {"compare"}),
+        ("cells/results.py", {"compare"}),
+        ("tracking/progress.py", set()),
+        ("registry/serving.py", set()),
+        ("commands/predict.py", set()),
+        ("pipeline.py", set()),
         ("cli.py", set()),
-        ("progress.py", set()),
-        ("convnet.py", {"train@tutorial-31415", "train@exercise-31415"}),
-        ("sources.py", {"fetch"}),
     ],
 )
 def test_editing_code_makes_stale_only_what_it_can_change(file: str, stale: set[str], project: Project) -> None:
-    with (project.root / "src/car_or_truck" / file).open("a") as source:
-        source.write("# edited\n")
+    path = project.root / "src/car_or_truck" / file
+    path.write_text(path.read_text() + "# edited\n")
     assert project.stale() == stale
 
 
@@ -331,12 +328,3 @@ def test_a_loss_that_is_no_number_marks_the_run_failed_and_registers_nothing(pro
     client = mlflow.MlflowClient(f"sqlite:///{project.root / 'mlflow.db'}")
     assert sorted(run.info.status for run in runs(client)) == ["FAILED", "FINISHED", "FINISHED"]
     assert len(client.search_model_versions("name = 'car-or-truck-rendered'")) == 2
-
-
-def test_the_stages_depend_on_the_code_that_the_fingerprint_holds() -> None:
-    stages = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
-    train = {dep.rsplit("/", 1)[-1] for dep in stages["train"]["deps"] if dep.endswith(".py")}
-    assert train == set(cells.CODE)
-    for stage in stages.values():
-        for dep in stage["deps"]:
-            assert not dep.startswith("src/") or (ROOT / dep).exists(), dep

@@ -15,7 +15,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from car_or_truck.errors import Failure
-from car_or_truck.recipe import Recipe, Strict
+from car_or_truck.train.recipe import Recipe, Strict
 
 FILE = Path("params.yaml")
 
@@ -149,6 +149,14 @@ def load(path: Path = FILE) -> Params:
     wrong = list(_contradictions(params))
     if wrong:
         raise Failure(_listed(path, wrong))
+    return params
+
+
+def load_with(variant: str) -> Params:
+    """Read and check params.yaml, which must define `variant`."""
+    params = load()
+    if variant not in params.variants:
+        raise Failure(f"params.yaml defines no variant {variant!r}; it defines {', '.join(params.variants)}.")
     return params
 
 

@@ -1,0 +1,1 @@
+"""Stage `evaluate`: a trained model scored on validation, and inspected."""

@@ -1,0 +1,1 @@
+"""Stage `fetch`: the images, from the first source that can be reached."""

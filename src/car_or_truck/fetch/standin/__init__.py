@@ -1,0 +1,1 @@
+"""The synthetic images that stand in for photographs."""

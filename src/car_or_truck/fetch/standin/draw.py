@@ -1,0 +1,53 @@
+"""Draws the stand-in data set: cars and trucks as small solids in small scenes, with Pillow.
+
+Cars are sedans, coupes and low sports cars; trucks are SUVs and pickups, as in the photographs that
+they stand in for. Each stands in a scene of its own: ground, sky, backdrop, light, blur and noise,
+now and then something before it, and letterbox bars like the original's.
+
+The same (seed, split, number) always draws the same picture, whatever else is drawn.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from PIL import Image, ImageFilter
+
+from car_or_truck.fetch.standin.scenery import occluder, pick, scenery
+from car_or_truck.fetch.standin.vehicles import CARS, TRUCKS, vehicle
+
+TRUCK_SHARE = 0.4215  # that of the real valid split: 2129 of 5051
+_SPLITS = {"train": 0, "valid": 1}
+_OVERSAMPLE = 2  # drawn larger, then reduced: smooth edges
+
+
+def is_truck(number: int) -> bool:
+    """Whether picture `number` (from 0) shows a truck: spread so that any first n hold the share."""
+    return math.floor((number + 1) * TRUCK_SHARE) > math.floor(number * TRUCK_SHARE)
+
+
+def draw(seed: int, split: str, number: int, size: int = 128) -> Image.Image:
+    """Picture `number` of `split` ("train" or "valid"): RGB, size x size pixels, letterboxed."""
+    rng = np.random.default_rng([seed, _SPLITS[split], number])
+    shape = pick(rng, TRUCKS if is_truck(number) else CARS)
+    frame_height = round(size * rng.uniform(0.56, 1.0)) if rng.random() < 0.9 else size
+    width, height = size * _OVERSAMPLE, frame_height * _OVERSAMPLE
+
+    light = rng.uniform(0.6, 1.15)
+    horizon = height * rng.uniform(0.35, 0.62)
+    scene = scenery(rng, width, height, horizon, light)
+    box = vehicle(rng, scene, shape, light)
+    if rng.random() < 0.3:
+        occluder(rng, scene, box, light)
+
+    picture = scene.resize((size, frame_height), Image.Resampling.LANCZOS)
+    if rng.random() < 0.35:
+        picture = picture.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 1.1)))
+    pixels = np.asarray(picture, np.float64)
+    pixels = (pixels - 128) * rng.uniform(0.75, 1.2) + 128  # contrast
+    pixels = pixels + rng.normal(0, rng.uniform(1, 7), pixels.shape)  # sensor noise
+    picture = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+    boxed = Image.new("RGB", (size, size))
+    boxed.paste(picture, (0, (size - frame_height) // 2))
+    return boxed

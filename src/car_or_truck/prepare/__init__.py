@@ -1,0 +1,1 @@
+"""Stage `prepare`: the images audited, and decoded to arrays."""

@@ -1,0 +1,1 @@
+"""Stage `train`: everything that decides a model's numbers, and nothing else."""

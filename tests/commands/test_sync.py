@@ -1,0 +1,207 @@
+"""Runs that reach a real tracking server late, or a store anew: whole, once, and as if they had been there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pytest
+
+from helpers.clones import Project
+from helpers.processes import await_epochs, longer, start
+
+pytestmark = pytest.mark.slow
+
+
+class Server:
+    """A real `mlflow server`, to be killed and started again."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        self.folder.mkdir(exist_ok=True)
+        options = ["--backend-store-uri", "sqlite:///server.db", "--artifacts-destination", "./artifacts"]
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "mlflow", "server", "--port", str(self.port), "--workers", "1", *options],
+                cwd=self.folder,
+                env={**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"},
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        waited_since = time.monotonic()
+        while True:
+            try:
+                urllib.request.urlopen(f"{self.url}/health", timeout=5).close()
+                return
+            except OSError:
+                assert time.monotonic() - waited_since < 120, (self.folder / "log").read_text()
+                time.sleep(0.2)
+
+    def kill(self) -> None:
+        if self.process:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+            self.process = None
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    made = Server(tmp_path / "server")
+    yield made
+    made.kill()
+
+
+def told(store: str) -> dict[str, Any]:
+    """All that a store tells of the cells' runs, but for what names the store itself."""
+    client, runs = mlflow.MlflowClient(store), {}
+    for run in client.search_runs([found.experiment_id for found in client.search_experiments()], "tags.cell LIKE '%'"):
+
+        def artifacts(folder: str | None = None, run_id: str = run.info.run_id) -> list[tuple[str, int]]:
+            return [
+                found
+                for item in client.list_artifacts(run_id, folder)
+                for found in (artifacts(item.path) if item.is_dir else [(item.path, item.file_size)])
+            ]
+
+        runs[f"{run.info.run_name} {run.info.start_time}"] = {
+            "status": (run.info.status, run.info.end_time),
+            "params": run.data.params,
+            "tags": {key: value for key, value in run.data.tags.items() if key not in ("delivered.from",)},
+            "metrics": {
+                name: [
+                    (point.step, point.timestamp, point.value)
+                    for point in client.get_metric_history(run.info.run_id, name)
+                ]
+                for name in run.data.metrics
+            },
+            "datasets": [(found.dataset.name, found.dataset.digest) for found in run.inputs.dataset_inputs],
+            "artifacts": sorted(artifacts()),
+            "models": len(run.outputs.model_outputs),
+            "versions": [
+                (found.name, found.tags, found.description)
+                for found in client.search_model_versions(f"run_id = '{run.info.run_id}'")
+            ],
+        }
+    return runs
+
+
+@pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType")  # MLflow's own, on import
+def test_a_server_that_dies_half_way_gets_all_of_it_later(project: Project, server: Server) -> None:
+    project.edit(lambda tree: longer(tree, 40))
+    server.start()
+    process = start(project, MLFLOW_TRACKING_URI=server.url)
+    assert process.stdout
+    with process.stdout:
+        said = await_epochs(process, 8)
+        server.kill()
+        said += process.stdout.read()
+    assert process.wait() == 0, said
+    assert said.count("does not take this run now") == 1
+    assert "epoch 40/40" in said
+    said = project.run("car-or-truck", "evaluate", "tutorial", "31415", MLFLOW_TRACKING_URI=server.url)
+    assert said.count("does not take this run now") == 1
+
+    server.start()
+    own = f"sqlite:///{project.root / 'mlflow.db'}"
+    assert told(server.url) != told(own)
+    said = project.run("car-or-truck", "sync", MLFLOW_TRACKING_URI=server.url)
+    assert "4 runs had to be delivered" in said  # the two of the finished project and its comparison too
+    assert told(server.url) == told(own)
+    assert "no runs had to be delivered" in project.run("car-or-truck", "sync", MLFLOW_TRACKING_URI=server.url)
+    assert told(server.url) == told(own)
+    mlflow.set_tracking_uri(server.url)
+    (version,) = [
+        found
+        for found in mlflow.MlflowClient().search_model_versions("name = 'car-or-truck-rendered'")
+        if found.tags["variant"] == "exercise"
+    ]
+    mlflow.pyfunc.load_model(f"models:/{version.name}/{version.version}")
+
+
+def test_a_server_that_is_up_sees_the_epochs_while_they_happen(project: Project, server: Server) -> None:
+    project.edit(lambda tree: longer(tree, 300))
+    server.start()
+    process = start(project, MLFLOW_TRACKING_URI=server.url)
+    assert process.stdout
+    with process.stdout:
+        await_epochs(process, 2)
+        waited_since, seen = time.monotonic(), 0
+        while not seen and process.poll() is None:
+            assert time.monotonic() - waited_since < 60
+            seen = max([len(run["metrics"].get("loss", [])) for run in told(server.url).values()], default=0)
+        assert 0 < seen < 300
+        process.stdout.read()
+    assert process.wait() == 0
+    (run,) = told(server.url).values()
+    assert run["status"][0] == "FINISHED"
+    assert len(run["metrics"]["val_loss"]) == 300
+
+
+def test_a_server_that_never_answers_does_not_slow_the_training_down(project: Project) -> None:
+    project.edit(longer)
+    silent = socket.create_server(("127.0.0.1", 0))
+    threading.Thread(target=lambda: [silent.accept() for _ in range(20)], daemon=True).start()
+    url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+    process = start(project, MLFLOW_TRACKING_URI=url, MLFLOW_HTTP_REQUEST_TIMEOUT="600")
+    assert process.stdout
+    with process.stdout:
+        await_epochs(process, 1)
+        since = time.monotonic()
+        await_epochs(process, 11)
+        assert time.monotonic() - since < 30
+        said = process.stdout.read()
+    assert process.wait() == 0
+    assert said.count("does not take this run now (it answers too slowly)") == 1
+    silent.close()
+
+
+def test_a_store_that_was_deleted_is_rebuilt_and_a_clone_fills_its_own(project: Project, tmp_path: Path) -> None:
+    own = f"sqlite:///{project.root / 'mlflow.db'}"
+    before = told(own)
+    (project.root / "mlflow.db").unlink()
+    shutil.rmtree(project.root / "mlruns")
+    assert "2 runs had to be rebuilt" in project.run("car-or-truck", "sync")
+    after = told(own)
+    assert len(after) == 2
+    for run in after.values():
+        (like,) = [one for one in before.values() if one["tags"]["cell"] == run["tags"]["cell"]]
+        for name in like["metrics"]:
+            if not name.startswith(("training_", "images_per_second")):  # these were measured, and are gone
+                assert [(step, value) for step, _, value in run["metrics"][name]] == [
+                    (step, value) for step, _, value in like["metrics"][name]
+                ]
+        assert {key: like["params"][key] for key in run["params"]} == run["params"]
+        figures = [item for item in like["artifacts"] if item[0].startswith("figures/")]
+        assert figures == [item for item in run["artifacts"] if item[0].startswith("figures/")]
+        assert run["models"] == len(run["versions"]) == 1
+    assert "no runs had to be rebuilt" in project.run("car-or-truck", "sync")
+    assert told(own) == after
+
+    project.run("dvc", "remote", "add", "-d", "shared", str(tmp_path / "remote"))
+    project.run("git", "add", ".")
+    project.run("git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-q", "-m", "results")
+    project.run("dvc", "push")
+    project.run("git", "clone", "-q", ".", str(tmp_path / "elsewhere"))
+    elsewhere = Project(tmp_path / "elsewhere")
+    elsewhere.run("dvc", "pull")
+    assert "2 runs had to be rebuilt" in elsewhere.run("car-or-truck", "sync")
+    assert len(told(f"sqlite:///{elsewhere.root / 'mlflow.db'}")) == 2

@@ -1,0 +1,143 @@
+"""The comparison of a finished pipeline, run for real: what is missing, what was dropped, and its MLflow run."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from typing import Any
+
+import mlflow
+import pandas as pd
+import pytest
+
+from car_or_truck.compare import statistics
+from helpers.clones import Project
+from helpers.stores import runs
+
+
+def comparison(project: Project) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((project.root / "reports/comparison.json").read_text())
+    return found
+
+
+def test_the_pair_is_told_as_its_predictions_have_it(finished: Project) -> None:
+    right = {}
+    for variant in ("tutorial", "exercise"):
+        table = pd.read_csv(finished.root / f"reports/cells/{variant}/31415/predictions.csv")
+        right[variant] = (table["probability"] > 0.5) == (table["label"] == 1)
+    said = comparison(finished)
+    (pair,), (models,) = said["pairs"], said["models"]
+    expected = statistics.mcnemar_exact(right[pair["first"]], right[pair["second"]])
+    assert pair["difference"] == pytest.approx(right[pair["first"]].mean() - right[pair["second"]].mean())
+    assert (models["only_first"], models["only_second"], models["p"]) == (
+        expected.only_first,
+        expected.only_second,
+        expected.p,
+    )
+    assert not pair["of_recipes"]
+    assert any("not their recipes" in line for line in said["verdict"])
+    page = (finished.root / "reports/report.html").read_text()
+    for line in [pair["words"], *said["verdict"], *said["overfitting"]]:
+        assert line.replace("'", "&#39;") in page
+
+
+def test_evaluation_says_more_than_metrics_and_never_otherwise(finished: Project) -> None:
+    folder = finished.root / "reports/cells/exercise/31415"
+    metrics, evaluation = (json.loads((folder / f"{name}.json").read_text()) for name in ("metrics", "evaluation"))
+    assert all(evaluation[name] == value for name, value in metrics.items())
+    assert {"val_f1", "val_brier_score", "threshold", "val_f1_at_threshold", "train_loss"} <= set(evaluation)
+    assert evaluation["val_accuracy_low"] < evaluation["val_binary_accuracy"] < evaluation["val_accuracy_high"]
+    described = " ".join(metrics["describes"])
+    assert "the kept weights (of epoch 3) on valid" in described
+    shown = finished.run("dvc", "metrics", "show")
+    assert "val_binary_accuracy" in shown
+    assert "describes" not in shown
+
+
+def test_what_dvc_plots_draws_is_complete(finished: Project) -> None:
+    folder = finished.root / "reports/plots"
+    cells = {"tutorial-31415", "exercise-31415"}
+    confusion = pd.read_csv(folder / "confusion.csv")
+    assert confusion.groupby("cell")["images"].sum().to_dict() == dict.fromkeys(cells, 40)
+    calibration = pd.read_csv(folder / "calibration.csv")
+    assert calibration.groupby("cell")["images"].sum().to_dict() == dict.fromkeys(cells, 40)
+    roc = pd.read_csv(folder / "roc.csv")
+    assert set(roc["cell"]) == cells
+    for _, curve in roc.groupby("cell"):
+        rates = curve[["false_positive_rate", "true_positive_rate"]]
+        assert rates.to_numpy()[[0, -1]].tolist() == [[0, 0], [1, 1]]
+
+
+def test_the_comparison_is_one_run_in_mlflow_and_stays_one(project: Project) -> None:
+    client = mlflow.MlflowClient(f"sqlite:///{project.root / 'mlflow.db'}")
+    (run,) = runs(client, of_cells=False)
+    assert run.info.run_name == "comparison"
+    assert run.info.status == "FINISHED"
+    assert run.data.metrics["compared_cells"] == 2
+    assert "dvc.stage" in run.data.tags
+    artifacts = {item.path for item in client.list_artifacts(run.info.run_id)}
+    assert {"report.html", "comparison.csv", "curves.png", "loss.png", "differences.png", "cost.png"} <= artifacts
+    assert "comparison: FINISHED" not in project.run("car-or-truck", "compare")
+    assert len(runs(client, of_cells=False)) == 1
+
+
+def test_cells_that_are_missing_or_stale_are_shown_as_such(project: Project) -> None:
+    def more(tree: Any) -> None:
+        tree["train"]["seeds"] = [31415, 7]
+        tree["variants"]["exercise"]["head"]["dropout"] = 0.3
+
+    project.edit(more)
+    shutil.copytree(project.root / "models/tutorial/31415", project.root / "models/tutorial/7")
+    printed = project.run("car-or-truck", "compare")
+    said = comparison(project)
+    assert [(one["variant"], one["seed"], one["why"]) for one in said["missing"]] == [
+        ("tutorial", 7, "is not evaluated"),
+        ("exercise", 31415, "was trained with other parameters than params.yaml has now"),
+        ("exercise", 7, "is not trained"),
+    ]
+    assert said["pairs"] == []
+    assert said["verdict"][0].startswith("tutorial alone was compared")
+    assert "exercise-7 is missing here: it is not trained." in " ".join(printed.split())
+    table = pd.read_csv(project.root / "reports/comparison.csv")
+    assert list(table["status"].eq("compared")) == [True, False, False, False]
+    assert pd.read_csv(project.root / "reports/curves.csv")["cell"].unique() == ["tutorial-31415"]
+    page = (project.root / "reports/report.html").read_text()
+    assert page.count(">missing<") == 2 * 3  # in both tables
+
+
+@pytest.mark.slow
+def test_a_variant_that_was_dropped_does_not_linger(project: Project) -> None:
+    project.edit(lambda tree: tree["train"].update(variants=["exercise"]))
+    project.run("car-or-truck", "compare")
+    assert (project.root / "reports/cells/tutorial/31415").is_dir()
+    for name in ("comparison.csv", "curves.csv", "plots/roc.csv", "plots/confusion.csv"):
+        assert "tutorial" not in (project.root / "reports" / name).read_text()
+    assert "tutorial" not in (project.root / "reports/report.html").read_text()
+
+
+def test_without_a_cell_there_is_nothing_to_compare(project: Project) -> None:
+    shutil.rmtree(project.root / "models")
+    said = project.run("car-or-truck", "compare", code=1)
+    assert said == (
+        "There is nothing to compare: tutorial-31415 is not trained (1 more cannot be compared either). "
+        "Run `dvc repro`.\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("store", "warning"),
+    [
+        ("http://127.0.0.1:9", "does not take this run now"),
+        pytest.param("sqlite:////dev/null/mlflow.db", "MLflow has no run of this", marks=pytest.mark.slow),
+    ],
+)
+def test_a_store_that_cannot_be_reached_does_not_stop_the_comparison(
+    store: str, warning: str, project: Project
+) -> None:
+    project.edit(lambda tree: tree["train"].update(variants=["exercise"]))  # something new to tell it
+    said = project.run("car-or-truck", "compare", MLFLOW_TRACKING_URI=store)
+    assert len([line for line in said.splitlines() if warning in line]) == 1
+    assert not re.search(r"Traceback|WARNING", said)
+    assert comparison(project)["verdict"][0].startswith("exercise alone was compared")
+    assert "exercise alone was compared" in (project.root / "reports/report.html").read_text()

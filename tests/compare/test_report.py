@@ -1,0 +1,55 @@
+"""reports/report.html in a browser, as wide as a desk's and as a phone's."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from typing import Literal
+
+import pytest
+from playwright.sync_api import Browser, sync_playwright
+
+from helpers.clones import Project
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on PATH")
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+def test_the_report_fits_asks_for_nothing_and_sorts(
+    width: int, scheme: Literal["light", "dark"], finished: Project, browser: Browser
+) -> None:
+    report = (finished.root / "reports/report.html").as_uri()
+    page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    said: list[str] = []
+    asked: list[str] = []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(report)
+    for part in page.locator("details > summary").all():
+        part.click()
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    assert page.evaluate("[...document.images].every(image => image.complete && image.naturalWidth)")
+    assert said == []
+    assert [url for url in asked if not url.startswith("data:")] == [report]
+
+    def accuracies() -> list[float]:
+        return [float(text) for text in page.locator("#cells tbody td:nth-child(3)").all_inner_texts()]
+
+    best_first = accuracies()
+    assert best_first == sorted(best_first, reverse=True)
+    page.locator("#cells").get_by_role("button", name="accuracy").click()
+    assert accuracies() == sorted(best_first)
+    page.locator("#cells").get_by_role("button", name="variant").click()
+    names = page.locator("#cells tbody td:first-child").all_inner_texts()
+    assert names == sorted(names, reverse=True)
+    page.close()

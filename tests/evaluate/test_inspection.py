@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from car_or_truck import params
+from car_or_truck.evaluate.stage import look_inside
+from car_or_truck.train import runtime
+from helpers.clones import ROOT
+from helpers.nets import built, fitted, recipe, split
+
+SHIPPED = params.load(ROOT / "params.yaml").variants
+
+
+@pytest.fixture(scope="module", autouse=True)
+def started() -> None:
+    runtime.start(0, "float32")
+
+
+@pytest.mark.parametrize(
+    ("blocks", "expected"),
+    [
+        ([{"filters": 4}], 32 * 32 * 9 * 3 * 4 + 16 * 16 * 4 * 3 + 3),
+        ([{"filters": 4, "strides": 2, "pool": "none"}], 16 * 16 * 9 * 3 * 4 + 16 * 16 * 4 * 3 + 3),
+        ([{"filters": 4, "separable": True}], 32 * 32 * 3 * (9 + 4) + 16 * 16 * 4 * 3 + 3),
+    ],
+)
+def test_multiply_adds_are_counted_as_by_hand(blocks: list[dict[str, Any]], expected: int) -> None:
+    from car_or_truck.evaluate import inspection
+
+    assert inspection.multiply_adds(built(blocks=blocks)) == expected
+
+
+def test_multiply_adds_of_vgg16_are_the_published_ones() -> None:
+    from car_or_truck.evaluate import inspection
+
+    net = built(64, base={"application": "VGG16", "weights": None}, blocks=[], head={"pooling": "global_average"})
+    published = 15_346_630_656  # its convolutions at 224 px (Simonyan and Zisserman 2014), which shrink with the area
+    assert inspection.multiply_adds(net) == published * 64**2 // 224**2 + 512
+
+
+def test_the_steps_are_the_printed_summary() -> None:
+    from car_or_truck.evaluate import inspection
+    from car_or_truck.train import convnet
+
+    steps = inspection.steps(convnet.build(SHIPPED["exercise"], 128))
+    assert [(step.label.split("\n")[0], step.shape, step.parameters) for step in steps[:4]] == [
+        ("input", (128, 128, 3), 0),
+        ("conv 3x3", (128, 128, 32), 896),
+        ("max pool", (64, 64, 32), 0),
+        ("conv 3x3", (64, 64, 64), 18496),
+    ]
+    assert steps[-1] == ("Dense", "dense\nsigmoid", (1,), 7)
+
+
+def test_feature_maps_are_filter_detect_and_condense() -> None:
+    from car_or_truck.evaluate import inspection
+
+    net = built(blocks=[{"filters": 4, "convs": 2}, {"filters": 5, "pool": "average"}])
+    image = np.random.default_rng(0).random((32, 32, 3), np.float32)
+    first, second = inspection.feature_maps(net, image)
+    np.testing.assert_allclose(first.detected, np.maximum(first.filtered, 0))
+    assert first.filtered.min() < 0
+    assert (first.detected.shape, first.condensed.shape if first.condensed is not None else None) == (
+        (32, 32, 4),
+        (16, 16, 4),
+    )
+    assert second.condensed is not None
+    np.testing.assert_allclose(second.condensed, second.detected.reshape(8, 2, 8, 2, 5).mean(axis=(1, 3)), atol=1e-5)
+
+
+def test_what_a_batch_norm_does_to_the_maps_is_shown() -> None:
+    from car_or_truck.evaluate import inspection
+
+    for residual in (False, True):
+        net = built(blocks=[{"filters": 4, "batch_norm": True, "residual": residual}])
+        norm = next(layer for layer in net.layers if "batch_normalization" in layer.name)
+        norm.set_weights([np.ones(4), np.full(4, 0.5), np.full(4, 0.1), np.ones(4)])
+        (first,) = inspection.feature_maps(net, np.random.default_rng(0).random((32, 32, 3), np.float32))
+        assert first.detected.min() >= 0
+        assert first.condensed is not None
+        pooled = first.detected.reshape(16, 2, 16, 2, 4).max(axis=(1, 3))
+        np.testing.assert_allclose(first.condensed, pooled, atol=1e-6)
+
+
+def test_grad_cam_finds_the_corner_that_decides() -> None:
+    from car_or_truck.evaluate import inspection
+
+    net = built(16, blocks=[{"filters": 1, "pool": "none"}], head={"pooling": "flatten"})
+    convolution, dense = net.layers[0], net.layers[-1]
+    convolution.set_weights([np.ones((3, 3, 3, 1)), np.zeros(1)])
+    weights = np.zeros((16, 16))
+    weights[:4, :4] = 1.0  # only the upper left corner counts
+    dense.set_weights([weights.reshape(-1, 1), np.zeros(1)])
+    image = np.zeros((1, 16, 16, 3), np.float32)
+    image[0, :4, :4] = 1.0
+    cam = inspection.grad_cam(net, image)[0]
+    assert cam.shape == (16, 16)
+    assert cam[:4, :4].min() > 0.3
+    assert cam[8:, 8:].max() == 0
+    assert cam.max() == 1
+
+
+NETS: list[dict[str, Any]] = [
+    {},
+    {"blocks": [{"filters": 4, "residual": True, "batch_norm": True}, {"filters": 6, "separable": True}]},
+    {"blocks": [{"filters": 4, "pool": "none", "dropout": 0.1}], "head": {"pooling": "global_max"}},
+    {"base": {"application": "MobileNetV2", "weights": None}, "blocks": [], "head": {"pooling": "global_average"}},
+]
+
+
+@pytest.mark.parametrize("changes", NETS)
+def test_every_kind_of_net_can_be_looked_into(changes: dict[str, Any], tmp_path: Path) -> None:
+    from car_or_truck.train import convnet
+
+    part = split(12, 32)
+    net = convnet.for_use(fitted(recipe(epochs=1, **changes), part)[0])
+    probability = net.predict(part.images.astype(np.float32) / 255, verbose=0)[:, 0]
+    look_inside("net", net, part, ["Car", "Truck"], probability, tmp_path)
+    drawn = {path.name for path in tmp_path.iterdir()}
+    assert {"architecture.png", "grad_cam.png", "summary.txt"} <= drawn
+    assert ("kernels.png" in drawn) == (
+        "base" not in changes and "separable" not in str(changes["blocks"][:1] if changes else "")
+    )
+    assert "Total params" in (tmp_path / "summary.txt").read_text()

@@ -1,0 +1,99 @@
+"""A clone of the project to run as a user would."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from car_or_truck.fetch.standin.draw import draw
+
+ROOT = Path(__file__).parents[2]
+# What a clone of the project holds, as far as the pipeline needs it.
+CLONED = (".dvc/config", ".dvc/.gitignore", ".dvc/plots", ".dvcignore", ".gitignore", "dvc.yaml", "params.yaml", "src")
+
+# What the environment of whoever runs the tests may hold, and a fresh machine does not
+FOREIGN = ("MLFLOW_TRACKING_URI", "DVC_ROOT", "DVC_STAGE", "DVC_EXP_NAME", "CAR_OR_TRUCK_DEBUG")
+
+
+class Project:
+    """A clone of the project in a folder of its own, and a shell in it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def run(self, *command: str, code: int | None = 0, **environment: str) -> str:
+        """Run a command as a user would; returns stdout and stderr together, and checks the exit code."""
+        inherited = {key: value for key, value in os.environ.items() if key not in FOREIGN}
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        done = subprocess.run(
+            command,
+            cwd=self.root,
+            env={**inherited, "PATH": path, "KAGGLE_API_ENVIRONMENT": "TEST", "COLUMNS": "100", **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=600,
+        )
+        assert code is None or done.returncode == code, done.stdout
+        return done.stdout
+
+    def edit(self, change: Callable[[Any], object]) -> None:
+        """Change params.yaml, keeping its comments and its merge keys."""
+        yaml, path = YAML(), self.root / "params.yaml"
+        tree = yaml.load(path)
+        change(tree)
+        yaml.dump(tree, path)
+
+    def stale(self) -> set[str]:
+        """The stages that `dvc repro` would run."""
+        lines = self.run("dvc", "status").splitlines()
+        return {line.rstrip(":") for line in lines if line.endswith(":") and not line[0].isspace()}
+
+
+def interruptible() -> None:
+    """For `preexec_fn`: a job in the background ignores Ctrl-C, and its children would too."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def clone(into: Path) -> Project:
+    """The project in `into`: a git repository whose pipeline is small enough for a test."""
+    for name in CLONED:
+        source, target = ROOT / name, into / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copyfile(source, target)
+    project = Project(into)
+
+    def smaller(tree: Any) -> None:
+        tree["data"]["rendered"] |= {"train": 40, "valid": 40}
+        tree["data"]["image_size"] = 32
+        tree["train"] |= {"variants": ["tutorial", "exercise"], "batch_size": 16}
+        tree["variants"]["tutorial"]["epochs"] = 2
+        tree["variants"]["exercise"]["epochs"] = 3
+
+    project.edit(smaller)
+    for command in ("init -q -b main", "add .", "-c user.name=t -c user.email=t@example.org commit -q -m start"):
+        project.run("git", *command.split())
+    return project
+
+
+def photos(root: Path, *empty: str, classes: tuple[str, str] = ("Car", "Truck"), each: int = 1) -> Path:
+    """A folder as a user would have it: {train,valid}/CLASS/*.JPEG; `empty` classes are left without."""
+    for place, split in enumerate(("train", "valid")):
+        for label, name in enumerate(classes):
+            folder = root / split / name
+            folder.mkdir(parents=True, exist_ok=True)
+            for number in range(each if f"{split}/{name}" not in empty else 0):
+                picture = draw(1 + label, split, place * 1000 + number)
+                picture.save(folder / f"{'a' * (number + 1)}.JPEG", "jpeg")
+    return root

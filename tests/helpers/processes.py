@@ -1,0 +1,86 @@
+"""Trainings to kill, and servers to ask."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from helpers.clones import Project, interruptible
+
+EPOCHS = 30
+
+
+def longer(tree: Any, epochs: int = EPOCHS) -> None:
+    tree["variants"]["tutorial"]["epochs"] = epochs
+    tree["variants"]["tutorial"]["head"]["dropout"] = 0.3
+
+
+def start(project: Project, *command: str, **variables: str) -> subprocess.Popen[str]:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "KAGGLE_API_ENVIRONMENT": "TEST", **variables}
+    return subprocess.Popen(
+        command or ["car-or-truck", "train", "tutorial", "31415"],
+        cwd=project.root,
+        env=environment,
+        preexec_fn=interruptible,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def await_epochs(process: subprocess.Popen[str], wanted: int) -> str:
+    """Read what it prints until so many epochs are done."""
+    said = ""
+    assert process.stdout
+    for line in process.stdout:
+        said += line
+        wanted -= "  epoch " in line
+        if not wanted:
+            return said
+    raise AssertionError(f"it ended too early: {said}")
+
+
+@contextmanager
+def running(project: Project, *command: str, ready: str) -> Iterator[str]:
+    """A server of MLflow's at a free port; yields its address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "PYTHONPATH"))}
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    log = project.root / "server.txt"
+    with log.open("wb") as output:
+        server = subprocess.Popen(
+            [*command, "-p", str(port)],
+            cwd=project.root,
+            env=environment,
+            stdout=output,
+            stderr=output,
+            process_group=0,
+        )
+        try:
+            address = f"http://127.0.0.1:{port}"
+            waited_since = time.monotonic()
+            while True:
+                try:
+                    if requests.get(address + ready, timeout=5).ok:
+                        break
+                except requests.RequestException:
+                    pass
+                assert server.poll() is None, log.read_text()
+                assert time.monotonic() - waited_since < 180, log.read_text()
+                time.sleep(0.3)
+            yield address
+        finally:
+            os.killpg(server.pid, 15)
+            server.wait(timeout=60)

@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from car_or_truck import files
+from car_or_truck.errors import Failure
+from car_or_truck.fetch.stage import fetch
+from car_or_truck.prepare.stage import prepare
+from car_or_truck.train import batches
+from helpers.sources import data
+
+
+@pytest.fixture(scope="module")
+def fetched(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    raw = tmp_path_factory.mktemp("fetched") / "raw"
+    fetch(data("rendered", rendered={"train": 12, "valid": 40}), raw)
+    return raw
+
+
+@pytest.fixture
+def folder(fetched: Path, tmp_path: Path) -> Path:
+    shutil.copytree(fetched, tmp_path / "raw")
+    return tmp_path
+
+
+def run(folder: Path, **settings: Any) -> dict[str, Any]:
+    return prepare(data("rendered", **settings), folder / "raw", folder / "prepared", folder / "audit")
+
+
+def names(folder: Path, split: str) -> list[str]:
+    return list(pd.read_csv(folder / "prepared" / split / "index.csv")["name"])
+
+
+def test_the_arrays_hold_the_images_in_the_order_of_the_index(folder: Path) -> None:
+    audit = run(folder)
+    for split, count in (("train", 12), ("valid", 40)):
+        part = batches.load(folder / "prepared", split)
+        index = pd.read_csv(folder / "prepared" / split / "index.csv")
+        assert part.images.shape == (count, 128, 128, 3)
+        assert part.images.dtype == part.labels.dtype == np.uint8
+        assert isinstance(part.images, np.memmap)
+        for image, label, row in zip(part.images, part.labels, index.itertuples(), strict=True):
+            path = folder / "raw" / split / str(row.name)
+            assert row.label == label == ["Car", "Truck"].index(path.parent.name)
+            assert row.sha256 == files.sha256(path)
+            assert np.array_equal(image, np.asarray(Image.open(path)))
+    assert audit["undecodable"] == audit["identical"] == audit["dropped"] == []
+    source = json.loads((folder / "raw/SOURCE.json").read_text())
+    assert audit["digest"] == audit["raw_digest"] == source["digest"]
+    assert audit["sizes"] == {"128x128": 52}
+    assert audit["modes"] == {"RGB": 52}
+    figures = {path.name for path in (folder / "audit").glob("*.png")}
+    assert figures == {"train.png", "valid.png", "near_duplicates.png", "outliers.png", "splits.png"}
+
+
+def test_it_repeats_to_the_byte(folder: Path) -> None:
+    def contents() -> dict[str, str]:
+        paths = [path for name in ("prepared", "audit") for path in (folder / name).rglob("*") if path.is_file()]
+        return {str(path): files.sha256(path) for path in paths}
+
+    run(folder)
+    first = contents()
+    run(folder)
+    assert contents() == first
+
+
+def test_broken_files_are_listed_and_left_out(folder: Path) -> None:
+    whole = run(folder)
+    victims = sorted((folder / "raw/train/Car").iterdir())[:3]
+    victims[0].write_bytes(b"")
+    victims[1].write_bytes(victims[1].read_bytes()[:500])
+    victims[2].write_text("text named .jpeg")
+    audit = run(folder)
+    assert [item["name"] for item in audit["undecodable"]] == [f"train/Car/{path.name}" for path in victims]
+    assert all(item["reason"] for item in audit["undecodable"])
+    assert audit["counts"]["train"]["Car"] == whole["counts"]["train"]["Car"] - 3
+    assert audit["digest"] != whole["digest"]
+    part = batches.load(folder / "prepared", "train")
+    assert len(part.images) == len(part.labels) == 9
+    kept = np.load(folder / "prepared/train/images.npy")  # the shorter array is whole: read without a map too
+    assert kept.shape[0] == 9
+    assert files.read_json(folder / "audit/audit.json", "") == audit
+
+
+def test_a_class_left_empty_stops_it_and_the_arrays_before_stay(folder: Path) -> None:
+    run(folder)
+    for path in (folder / "raw/valid/Truck").iterdir():
+        path.write_text("no picture")
+    with pytest.raises(Failure, match=r"No image of Truck is left in valid .*: not an image"):
+        run(folder)
+    assert len(batches.load(folder / "prepared", "valid")) == 40
+    assert sorted(path.name for path in folder.iterdir()) == ["audit", "prepared", "raw"]
+
+
+@pytest.fixture
+def leaky(folder: Path) -> Path:
+    """One valid image stands in train too, another in train under the wrong class."""
+    valid = sorted((folder / "raw/valid/Car").iterdir())
+    shutil.copyfile(valid[0], folder / "raw/train/Car/leak.jpeg")
+    shutil.copyfile(valid[1], folder / "raw/train/Truck/wrong.jpeg")
+    return folder
+
+
+def test_train_images_that_are_also_in_valid_are_dropped(leaky: Path) -> None:
+    audit = run(leaky)
+    assert audit["dropped"] == ["train/Car/leak.jpeg", "train/Truck/wrong.jpeg"]
+    assert len(audit["leaks"]) == len(audit["identical"]) == 2
+    assert audit["conflicts"] == [["train/Truck/wrong.jpeg", "valid/Car/" + audit["conflicts"][0][1].split("/")[-1]]]
+    assert len(batches.load(leaky / "prepared", "train")) == 12
+    assert "Car/leak.jpeg" not in names(leaky, "train")
+
+
+def test_leaks_are_kept_or_fatal_when_asked_for(leaky: Path) -> None:
+    audit = run(leaky, leaks="keep")
+    assert audit["dropped"] == []
+    assert len(audit["leaks"]) == 2
+    assert "Car/leak.jpeg" in names(leaky, "train")
+    with pytest.raises(Failure, match=r"2 train images are also in valid \(the first: train/Car/leak.jpeg\)"):
+        run(leaky, leaks="fail")
+
+
+def test_a_share_of_valid_is_set_apart_by_content(folder: Path) -> None:
+    run(folder)
+    everything = names(folder, "valid")
+    counts = run(folder, test_fraction=0.4)["counts"]
+    assert set(counts) == {"train", "valid", "test"}
+    apart = names(folder, "test")
+    assert sorted(apart + names(folder, "valid")) == sorted(everything)
+    assert 6 <= len(apart) <= 26
+    victim = folder / "raw/valid" / everything[0]
+    victim.rename(victim.with_name("renamed.jpeg"))  # the content decides, not the name
+    run(folder, test_fraction=0.4)
+    renamed = str(Path(everything[0]).with_name("renamed.jpeg"))
+    assert (renamed in names(folder, "test")) == (everything[0] in apart)
+
+
+def test_other_sizes_are_letterboxed_and_counted(folder: Path) -> None:
+    Image.new("L", (200, 100), 200).save(folder / "raw/train/Car/grey.png")
+    audit = run(folder, image_size=48)
+    assert batches.load(folder / "prepared", "train").images.shape == (13, 48, 48, 3)
+    assert audit["sizes"] == {"128x128": 52, "200x100": 1}
+    assert audit["modes"] == {"RGB": 52, "L": 1}
+    assert audit["constant"] == ["train/Car/grey.png"]
+
+
+def test_other_classes_than_those_fetched_are_refused(folder: Path) -> None:
+    with pytest.raises(Failure, match=r"holds \['Car', 'Truck'\], not data.classes. Run `make data`"):
+        run(folder, classes=["Cat", "Dog"])
+
+
+def test_torn_arrays_are_noticed(folder: Path) -> None:
+    run(folder)
+    path = folder / "prepared/train/images.npy"
+    path.write_bytes(path.read_bytes()[:-1000])
+    with pytest.raises(Failure, match=r"prepared/train cannot be read"):
+        batches.load(folder / "prepared", "train")
+
+
+def test_without_fetched_images_the_way_out_is_named(tmp_path: Path) -> None:
+    with pytest.raises(Failure, match=r"SOURCE.json cannot be read .* Run `make data`"):
+        run(tmp_path)

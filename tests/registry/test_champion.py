@@ -1,0 +1,200 @@
+"""Moving the champion in a real store: the record, moves that are broken off, moves by hand, and others' moves."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from typing import Any
+
+import mlflow
+import pytest
+
+from car_or_truck.errors import Failure
+from car_or_truck.registry import champion as promotions
+from car_or_truck.registry import versions as registry
+from car_or_truck.registry.gates import Gate
+from car_or_truck.tracking.store import one_at_a_time
+from helpers.stores import NAME, Store
+
+GATES = (Gate("accuracy", 0.9, ">=", 0.7), Gate("accuracy minus champion's, lower end", None, ">=", -0.01))
+# Everything that a move changes in the store, in whatever order
+CHANGES = (
+    "create_experiment",
+    "create_run",
+    "log_batch",
+    "set_registered_model_alias",
+    "delete_registered_model_alias",
+    "set_model_version_tag",
+    "set_terminated",
+)
+
+
+class BrokenOff(Exception):
+    pass
+
+
+class Breaking:
+    """A client that is cut off before its n-th change."""
+
+    def __init__(self, client: mlflow.MlflowClient, left: int) -> None:
+        self._client, self.left = client, left
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._client, name)
+        if name not in CHANGES:
+            return method
+
+        def counted(*arguments: Any, **options: Any) -> Any:
+            if self.left == 0:
+                raise BrokenOff
+            self.left -= 1
+            return method(*arguments, **options)
+
+        return counted
+
+
+def promote(client: Any, number: int, reason: str = "") -> None:
+    """The command as a person runs it again and again: settle, then move, unless it is done."""
+    promotions.settle(client, NAME)
+    champion = registry.aliases(client, NAME).get("champion")
+    if champion is None or champion.number != number:
+        promotions.promote(client, registry.find(client, f"models:/{NAME}/{number}"), champion, GATES, reason)
+
+
+@pytest.fixture
+def store(small_store: Store) -> Store:
+    """A champion, 1, and a challenger, 2."""
+    for cell in ("a", "b", "c"):
+        small_store.register(cell)
+    promote(small_store.client, 1)
+    small_store.alias("challenger", 2)
+    return small_store
+
+
+def actions(store: Store) -> list[tuple[str, str, str]]:
+    finished = [move for move in promotions.history(store.client, NAME) if move.status == "FINISHED"]
+    return [(move.action, move.before, move.version) for move in reversed(finished)]
+
+
+def test_a_promotion_moves_the_aliases_and_is_written_to_the_version_and_the_record(store: Store) -> None:
+    promote(store.client, 2, "it is better")
+    assert store.aliases == {"champion": 2, "previous": 1}
+    move, first = promotions.history(store.client, NAME)
+    assert (first.action, first.before, first.version) == ("promoted", "none", "1")
+    assert (move.action, move.before, move.version) == ("promoted", "1", "2")
+    assert (move.reason, move.verdict, move.person) == ("it is better", "all gates hold", promotions.person())
+    tags = store.client.get_model_version(NAME, "2").tags
+    assert tags["promotion"] == f"promoted {move.time:%Y-%m-%dT%H:%M:%SZ}"
+    assert tags["promotion.person"] == move.person
+    assert [gate["holds"] for gate in json.loads(tags["promotion.gates"])] == [True, True]
+    run = store.client.get_run(move.run_id)
+    assert run.data.metrics == {"accuracy": 0.9}  # in the UI, as a column
+    assert run.info.run_name == "version 2 promoted"
+
+
+def test_a_rollback_swaps_champion_and_previous_and_once_more_undoes_it(store: Store) -> None:
+    promote(store.client, 2)
+    promotions.roll_back(store.client, NAME)
+    assert store.aliases == {"champion": 1, "previous": 2}
+    promotions.roll_back(store.client, NAME)
+    assert store.aliases == {"champion": 2, "previous": 1}
+    assert actions(store)[-2:] == [("rolled back to", "2", "1"), ("rolled back to", "1", "2")]
+
+
+def test_without_a_previous_champion_there_is_nothing_to_roll_back_to(store: Store) -> None:
+    with pytest.raises(Failure, match="has no previous: there is nothing to roll back to"):
+        promotions.roll_back(store.client, NAME)
+
+
+def test_a_promotion_broken_off_before_any_of_its_steps_is_completed_by_running_it_again(
+    empty_database: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for left in range(30):
+        store = Store(tmp_path / str(left), empty_database)
+        monkeypatch.chdir(store.root)
+        for cell in ("a", "b"):
+            store.register(cell)
+        promote(store.client, 1)
+        store.alias("challenger", 2)
+        whole = True
+        try:
+            promote(Breaking(store.client, left), 2)
+        except BrokenOff:
+            whole = False
+            assert store.aliases["champion"] in (1, 2)
+            promote(store.client, 2)
+        assert store.aliases == {"champion": 2, "previous": 1}
+        assert actions(store) == [("promoted", "none", "1"), ("promoted", "1", "2")]
+        assert store.client.get_model_version(NAME, "2").tags["promotion.verdict"] == "all gates hold"
+        assert "RUNNING" not in {move.status for move in promotions.history(store.client, NAME)}
+        if whole:
+            assert left > 6  # there were steps to break off before
+            return
+    raise AssertionError("the promotion has no end")
+
+
+def test_after_a_promotion_that_was_broken_off_a_rollback_leads_back_to_the_last_champion(store: Store) -> None:
+    promote(store.client, 2)
+    with pytest.raises(BrokenOff):
+        promote(Breaking(store.client, 3), 3)  # the champion has moved; previous has not
+    assert store.aliases["champion"] == 3
+    said = promotions.settle(store.client, NAME)
+    assert len(said) == 1
+    assert "was broken off; it is completed now" in said[0]
+    promotions.roll_back(store.client, NAME)
+    assert store.aliases == {"champion": 2, "previous": 3}
+
+
+def test_a_move_made_by_hand_is_recognised_once_and_can_be_rolled_back(store: Store) -> None:
+    store.alias("champion", 3)
+    said = promotions.settle(store.client, NAME)
+    assert said == ["The champion was moved by hand, from version 1 to version 3: noted in the record."]
+    assert promotions.settle(store.client, NAME) == []
+    assert actions(store)[-1] == ("moved by hand", "1", "3")
+    promotions.roll_back(store.client, NAME)
+    assert store.aliases == {"champion": 1, "previous": 3, "challenger": 2}
+
+
+def test_a_champion_that_was_removed_by_hand_is_recognised(store: Store) -> None:
+    store.client.delete_registered_model_alias(NAME, "champion")
+    assert promotions.settle(store.client, NAME) == [
+        "The champion was moved by hand, from version 1 to none: noted in the record."
+    ]
+    promote(store.client, 2)
+    assert store.aliases == {"champion": 2, "previous": 1}
+
+
+def test_a_previous_champion_that_was_deleted_is_left_out(store: Store) -> None:
+    store.client.delete_registered_model_alias(NAME, "champion")
+    store.client.delete_model_version(NAME, "1")
+    promote(store.client, 2)
+    assert store.aliases == {"champion": 2}
+
+
+def test_whoever_is_overtaken_by_someone_else_on_the_server_is_told(store: Store) -> None:
+    class Overtaken(Breaking):
+        def set_model_version_tag(self, *arguments: Any) -> None:
+            store.alias("champion", 3)
+
+    with pytest.raises(Failure, match=r"someone else made version 3 .* the champion of car-or-truck; that stands"):
+        promote(Overtaken(store.client, 99), 2)
+    assert store.aliases["champion"] == 3
+    promotions.settle(store.client, NAME)
+    assert actions(store)[-1] == ("moved by hand", "2", "3")
+
+
+def test_two_promotions_take_turns_and_a_killed_one_does_not_stop_the_others(store: Store) -> None:
+    script = "import filelock, sys, time\nwith filelock.FileLock(sys.argv[1]):\n print(flush=True)\n time.sleep(60)"
+    lock = store.root / ".dvc/tmp/promotion.lock"
+    with subprocess.Popen([sys.executable, "-c", script, str(lock)], stdout=subprocess.PIPE) as other:
+        assert other.stdout
+        other.stdout.readline()
+        waited_since = time.monotonic()
+        threading.Timer(0.5, other.kill).start()
+        with one_at_a_time("promotion"):
+            assert time.monotonic() - waited_since > 0.4
+            promote(store.client, 2)
+    assert store.aliases["champion"] == 2

@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import base64
+import json
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from mlflow.exceptions import MlflowException
+from PIL import Image
+
+from car_or_truck.prepare import images
+from car_or_truck.train import runtime
+from helpers.nets import built
+
+RANDOM = np.random.default_rng(0)
+WIDE = RANDOM.integers(0, 256, (40, 90, 3), np.uint8)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def started() -> None:
+    runtime.start(0, "float32")
+
+
+def classifier(side: int = 32, image_size: int = 32) -> Any:
+    from car_or_truck.registry.serving import Classifier
+
+    return Classifier(built(side, blocks=[{"filters": 4}]), image_size, ["Cat", "Dog"])
+
+
+def packed(pixels: Any = WIDE, form: str = "png", **options: Any) -> str:
+    file = BytesIO()
+    Image.fromarray(pixels).save(file, form, **options)
+    return base64.b64encode(file.getvalue()).decode()
+
+
+def refusal(model: Any, *rows: dict[str, Any]) -> str:
+    with pytest.raises(MlflowException) as caught:
+        model.predict(pd.DataFrame(list(rows)))
+    assert caught.value.get_http_status_code() == 400
+    return str(caught.value.message)
+
+
+def test_a_picture_of_any_size_is_letterboxed_as_in_training_and_answered_by_the_net(tmp_path: Path) -> None:
+    model = classifier()
+    Image.fromarray(WIDE).save(tmp_path / "wide.png")
+    prepared = images.decode(tmp_path / "wide.png", 32).pixels
+    expected = model.net(prepared[None] / np.float32(255)).numpy()[0, 0]
+    rows = [
+        {"image": packed()},
+        {"image": "data:image/png;base64," + packed()},
+        {"image": packed(form="webp", lossless=True)},
+        {"pixels": WIDE.tolist()},
+        {"pixels": WIDE},
+        {"pixels": prepared.tolist()},
+    ]
+    answer = model.predict(pd.DataFrame(rows))
+    np.testing.assert_allclose(answer["probability"], expected, atol=1e-6)
+    assert set(answer["probability_of"]) == {"Dog"}
+    assert list(answer["label"]) == ["Dog" if expected > 0.5 else "Cat"] * len(rows)
+
+
+@pytest.mark.parametrize("form", ["jpeg", "png", "webp", "bmp", "gif", "tiff", "avif", "jpeg2000", "ppm"])
+def test_every_usual_format_is_answered(form: str) -> None:
+    assert len(classifier().predict(pd.DataFrame([{"image": packed(form=form)}]))) == 1
+
+
+def test_a_net_that_sees_less_than_was_prepared_gets_what_it_was_trained_on() -> None:
+    from car_or_truck.train.scaling import resized
+
+    model = classifier(side=16, image_size=32)
+    pixels = RANDOM.integers(0, 256, (3, 32, 32, 3), np.uint8)
+    expected = model.net(resized(pixels, 16) / np.float32(255)).numpy()[:, 0]
+    np.testing.assert_allclose(model.probability(pixels), expected, atol=1e-6)
+
+
+def test_many_pictures_are_answered_as_one_by_one() -> None:
+    model = classifier()
+    pixels = RANDOM.integers(0, 256, (150, 32, 32, 3), np.uint8)
+    together = model.probability(pixels)
+    assert together.shape == (150,)
+    np.testing.assert_allclose(
+        together[[0, 77, 149]], [model.probability(pixels[[n]])[0] for n in (0, 77, 149)], atol=1e-6
+    )
+    assert model.probability(pixels[:0]).shape == (0,)
+
+
+def bomb() -> str:
+    file = BytesIO()
+    Image.new("1", (9000, 9000)).save(file, "png")
+    return base64.b64encode(file.getvalue()).decode()
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ({"image": "/etc/passwd"}, "row 0: image: not base64; give a picture file's bytes in base64, not its name"),
+        ({"image": "file:///etc/passwd"}, "not base64"),
+        ({"image": "http://127.0.0.1:9/photo.jpg"}, "not base64"),
+        ({"image": base64.b64encode(b"no picture").decode()}, "row 0: image: not an image"),
+        ({"image": ""}, "row 0: image: not an image"),
+        ({"image": packed()[:400]}, "row 0: image: "),
+        ({"image": 3}, "row 0: image: not text, but int"),
+        ({"image": None}, "row 0: give one of image and pixels, not none"),
+        ({"image": packed(), "pixels": [[1]]}, "row 0: give one of image and pixels, not both"),
+        ({"image": base64.b64encode(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n").decode()}, "not an image"),
+        ({"image": bomb()}, "9000x9000 pixels are more than 64,000,000"),
+        ({"picture": "x"}, "rows need a column `image`"),
+        ({"pixels": [[1, 2], [3]]}, "row 0: pixels: not nested numbers of one shape"),
+        ({"pixels": [["a"]]}, "row 0: pixels: not nested numbers of one shape"),
+        ({"pixels": "x"}, "row 0: pixels: not nested numbers of one shape"),
+        ({"pixels": 5}, "row 0: pixels: the shape is []"),
+        ({"pixels": [[[1, 2]]]}, "row 0: pixels: the shape is [1, 1, 2]"),
+        ({"pixels": []}, "row 0: pixels: the shape is [0]"),
+        ({"pixels": [[1, 256]]}, "row 0: pixels: numbers must be 0..255, not 1..256"),
+        ({"pixels": [[-1, 2]]}, "numbers must be 0..255, not -1..2"),
+        ({"pixels": [[float("nan"), 2]]}, "numbers must be 0..255"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_a_wrong_row_is_refused_with_what_is_wrong(row: dict[str, Any], says: str) -> None:
+    assert says.lower() in refusal(classifier(), row).lower()
+
+
+def test_wrong_rows_are_named_among_right_ones_and_not_all_of_many() -> None:
+    right = {"image": packed()}
+    assert refusal(classifier(), right, {"image": "?"}, right).startswith("Row 1: image: not base64")
+    assert refusal(classifier(), *[{"image": "?"}] * 9).endswith("; and 4 more.")
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=200)
+@given(content=st.one_of(st.binary(max_size=200), st.tuples(st.integers(0, 300), st.binary(min_size=1, max_size=4))))
+def test_no_content_does_anything_but_answer_or_refuse(content: Any, only_model: Any) -> None:
+    if isinstance(content, tuple):  # a picture with a few bytes changed
+        whole, (place, change) = base64.b64decode(packed(WIDE[:8, :8])), content
+        content = whole[:place] + change + whole[place + len(change) :]
+    row = only_model._row({"image": base64.b64encode(content).decode()})
+    assert isinstance(row, str) or row.shape == (32, 32, 3)
+
+
+@pytest.fixture(scope="module")
+def only_model() -> Any:
+    return classifier()
+
+
+def test_the_shipped_files_import_nothing_of_the_project() -> None:
+    from car_or_truck.tracking import model as flavour
+
+    for name in flavour.SHIPPED:
+        source = (flavour.PACKAGE / name).read_text()
+        assert "car_or_truck" not in source, name
+
+
+def test_it_is_loaded_from_what_mlflow_keeps(tmp_path: Path) -> None:
+    from car_or_truck.registry import serving
+
+    model = classifier()
+    model.net.save(tmp_path / "model.keras")
+    (tmp_path / "serving.json").write_text(json.dumps({"image_size": 32, "classes": ["Cat", "Dog"], "cell": "x"}))
+    loaded = serving._load_pyfunc(str(tmp_path))
+    rows = pd.DataFrame([{"image": packed()}])
+    pd.testing.assert_frame_equal(loaded.predict(rows), model.predict(rows))
+    assert loaded.get_raw_model().classes == ["Cat", "Dog"]

@@ -1,0 +1,115 @@
+"""What a person sees in a real browser: the real MLflow UI, started with no flags, on a store that is done."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import mlflow
+import pytest
+
+from helpers.clones import Project
+from helpers.processes import running
+from helpers.stores import SYNTHETIC as NAME
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+CELLS = ("tutorial-31415", "exercise-31415")
+# The UI opens its assistant's panel over a third of a page that it has never shown before.
+NO_PANEL = (
+    "localStorage.setItem('mlflow.assistant.fab.autoOpenedOnFirstLoad_v1', 'true');"
+    "localStorage.setItem('mlflow.assistant.panelOpen_v1', 'false')"
+)
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here"),
+]
+
+
+@pytest.fixture
+def page(project: Project) -> Iterator[Any]:
+    """A browser's page; `page.show("/experiments/1")` goes to a page of the UI."""
+    from playwright.sync_api import sync_playwright
+
+    with running(project, "mlflow", "ui", ready="/health") as address, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page: Any = browser.new_page(viewport={"width": 1400, "height": 900})
+        page.set_default_timeout(60_000)
+        page.add_init_script(NO_PANEL)
+
+        def show(path: str) -> None:
+            page.goto("about:blank")
+            page.goto(f"{address}/#{path}")
+
+        page.show = show
+        yield page
+        browser.close()
+
+
+@pytest.fixture
+def client(project: Project) -> mlflow.MlflowClient:
+    return mlflow.MlflowClient(f"sqlite:///{project.root / 'mlflow.db'}")
+
+
+def runs(client: mlflow.MlflowClient) -> tuple[str, dict[str, str]]:
+    """The experiment's id, and {name: id} of its runs."""
+    experiment = str(client.get_experiment_by_name(NAME).experiment_id)
+    return experiment, {run.info.run_name: run.info.run_id for run in client.search_runs([experiment])}
+
+
+def test_runs_curves_figures_datasets_and_comparison_are_shown(page: Any, client: mlflow.MlflowClient) -> None:
+    experiment, found = runs(client)
+    page.show(f"/experiments/{experiment}/runs")
+    for cell in CELLS:
+        page.get_by_role("link", name=cell).first.wait_for()
+    page.get_by_text("rendered-train").first.wait_for()
+    for column in ("Run Name", "Dataset", "Duration"):
+        page.get_by_text(column, exact=True).first.wait_for()
+
+    run = f"/experiments/{experiment}/runs/{found['exercise-31415']}"
+    page.show(run)
+    for text in ("generalization_gap", "val_binary_accuracy", "recipe.optimizer.name", "rendered-train", "git.commit"):
+        page.get_by_text(text).first.wait_for()
+    page.show(f"{run}/model-metrics")
+    page.get_by_text("exercise-31415 (binary_accuracy)").first.wait_for()
+    page.show(f"{run}/artifacts/figures/learning_curves.png")
+    page.locator("img[src*='learning_curves'], img[src^='blob:']").first.wait_for()
+
+    ids = json.dumps([found[cell] for cell in CELLS], separators=(",", ":"))
+    keys = json.dumps(["val_loss", "loss"], separators=(",", ":"))
+    page.show(f'/metric?runs={ids}&experiments=["{experiment}"]&metric="val_loss"&plot_metric_keys={keys}&x_axis=step')
+    for cell in CELLS:
+        for metric in ("val_loss", "loss"):
+            page.get_by_text(f"{cell} ({metric})").first.wait_for()
+
+
+def test_an_alias_that_is_moved_there_is_what_predict_asks(
+    page: Any, client: mlflow.MlflowClient, project: Project
+) -> None:
+    for number, variant in ((1, "tutorial"), (2, "exercise")):
+        if client.get_model_version(NAME, str(number)).tags["variant"] != variant:
+            raise AssertionError("the pipeline registers in the order of params.yaml")
+    client.set_registered_model_alias(NAME, "champion", "1")
+    page.show(f"/models/{NAME}")
+    for text in ("Version 1", "Version 2", "champion", "variant"):
+        page.get_by_text(text).first.wait_for()
+    page.show(f"/models/{NAME}/versions/2")
+    for text in ("a convnet that tells Car from Truck", "How good.", "Overfitting.", "of no use on photographs"):
+        page.get_by_text(text).first.wait_for()
+
+    page.locator("button[title*='aliases'], button[aria-label*='aliases']").first.click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_role("combobox").fill("champion")
+    page.keyboard.press("Enter")
+    dialog.get_by_role("button", name=re.compile("Save")).click()
+    dialog.wait_for(state="hidden")
+    assert client.get_model_version_by_alias(NAME, "champion").version in (2, "2")
+
+    picture = next((project.root / "data/raw/valid/Car").iterdir())
+    said = project.run("car-or-truck", "predict", str(picture))
+    assert f"Asking {NAME} version 2 (exercise-31415)" in said
+    said = project.run("car-or-truck", "promote", "--history")
+    assert "from none to version 2" in said

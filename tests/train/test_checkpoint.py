@@ -1,0 +1,211 @@
+from __future__ import annotations
+
+import random
+import signal
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+
+from car_or_truck.train import batches, runtime
+from car_or_truck.train.checkpoint import Checkpoint
+from car_or_truck.train.history import METRICS
+from helpers.clones import Project
+from helpers.nets import EVERYTHING, VARIANTS, recipe, split
+from helpers.processes import EPOCHS, await_epochs, longer, start
+
+
+class BrokenOff(Exception):
+    pass
+
+
+@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
+@pytest.mark.parametrize(
+    "variant",
+    [name if name in ("tutorial", "exercise") else pytest.param(name, marks=pytest.mark.slow) for name in VARIANTS],
+)
+def test_every_variant_gives_the_same_bytes_twice(variant: str, precision: str, tmp_path: Path) -> None:
+    from car_or_truck.train import convnet
+    from car_or_truck.train.fit import save
+
+    changes: dict[str, Any] = {"epochs": 2}
+    base = VARIANTS[variant].base
+    if base:
+        changes["base"] = base.model_copy(update={"weights": None})
+    chosen = VARIANTS[variant].model_copy(update=changes)
+    runs = [trained(chosen, tmp_path / f"{place}.npz", precision) for place in range(2)]
+    assert runs[0][1].equals(runs[1][1])
+    for place, (net, _, _) in enumerate(runs):
+        save(convnet.for_use(net), tmp_path / f"{place}.keras")
+    assert (tmp_path / "0.keras").read_bytes() == (tmp_path / "1.keras").read_bytes()
+
+
+def trained(chosen: Any, path: Path, precision: str, break_off_after: int | None = None) -> tuple[Any, Any, int]:
+    """A training as a process of its own would do it, broken off after an epoch if asked for."""
+    import keras
+
+    from car_or_truck.train import convnet
+    from car_or_truck.train.fit import fit
+
+    class Breaker(keras.callbacks.Callback):  # type: ignore[misc]
+        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+            if epoch + 1 == break_off_after:
+                raise BrokenOff
+
+    runtime.start(1, precision)
+    net = convnet.build(chosen, 32)
+    saved = Checkpoint(path)
+    saved.read()
+    try:
+        history, kept = fit(net, chosen, split(24, 32), split(12, 32, "valid"), 8, 1, [Breaker()], saved)
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+    return net, history, kept
+
+
+@pytest.mark.parametrize(
+    ("changes", "precision"),
+    [
+        pytest.param({"head": {"units": 6, "dropout": 0.5}}, "float32", marks=pytest.mark.slow),
+        (EVERYTHING, "float32"),
+        (EVERYTHING, "mixed_bfloat16"),
+        ({"early_stopping": {"patience": 2}, "optimizer": {"name": "sgd", "learning_rate": 1.0}}, "float32"),
+    ],
+)
+def test_a_training_that_was_broken_off_ends_as_if_it_had_not_been(
+    changes: dict[str, Any], precision: str, tmp_path: Path
+) -> None:
+    chosen = recipe(**{"epochs": 5, **changes})
+    whole = trained(chosen, tmp_path / "whole.npz", precision)
+    for epoch in (1, 2):
+        with pytest.raises(BrokenOff):
+            trained(chosen, tmp_path / "broken.npz", precision, break_off_after=epoch)
+    resumed = trained(chosen, tmp_path / "broken.npz", precision)
+    assert resumed[1].equals(whole[1])
+    assert resumed[2] == whole[2]
+    dataset = batches.in_order(split(12, 32, "valid"), 8)
+    assert np.array_equal(resumed[0].predict(dataset, verbose=0), whole[0].predict(dataset, verbose=0))
+
+
+def test_a_finished_training_is_not_trained_again(tmp_path: Path) -> None:
+    chosen = recipe(epochs=2)
+    first = trained(chosen, tmp_path / "cell.npz", "float32")
+    again = trained(chosen, tmp_path / "cell.npz", "float32", break_off_after=1)  # no epoch runs
+    assert again[1].equals(first[1])
+
+
+@pytest.mark.parametrize("keep", [0, 100, 0.5, 0.98])
+def test_a_torn_checkpoint_is_set_aside_with_a_word(keep: float, tmp_path: Path, capsys: Any) -> None:
+    chosen = recipe(epochs=2)
+    whole = trained(chosen, tmp_path / "cell.npz", "float32")
+    path = tmp_path / "cell.npz"
+    content = path.read_bytes()
+    path.write_bytes(content[: int(keep if keep >= 1 else keep * len(content))])
+    again = trained(chosen, path, "float32")
+    assert "is torn" in capsys.readouterr().out
+    assert path.with_suffix(".torn").exists()
+    assert again[1].equals(whole[1])
+
+
+@pytest.mark.parametrize("kills", [3, pytest.param(10, marks=pytest.mark.slow)])
+def test_a_killed_process_goes_on_in_its_own_run_and_ends_with_the_same_bytes(kills: int, project: Project) -> None:
+    project.edit(lambda tree: longer(tree, EPOCHS * kills // 3))
+    folder = project.root / "models/tutorial/31415"
+    project.run("car-or-truck", "train", "tutorial", "31415")
+    untroubled = {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    chance = random.Random(31415)
+    for _ in range(kills):
+        process = start(project)
+        assert process.stdout
+        with process.stdout:
+            await_epochs(process, chance.randint(1, 4))
+            signal.sigtimedwait([signal.SIGUSR1], chance.random() / 5)  # and a moment more
+            process.kill()
+            process.wait()
+    said = project.run("car-or-truck", "train", "tutorial", "31415")
+    assert "tutorial-31415 goes on after epoch" in said
+    assert "MLflow run tutorial-31415 was left RUNNING by a process that is gone: now KILLED." in said
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == untroubled
+
+    client = mlflow.MlflowClient(f"sqlite:///{project.root / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("car-or-truck-rendered")
+    found = [
+        run
+        for run in client.search_runs([experiment.experiment_id])
+        if run.data.params.get("recipe.epochs") == str(EPOCHS * kills // 3)
+    ]
+    assert [run.info.status for run in found] == ["FINISHED", "FINISHED"]  # the untroubled one, and this one
+    history = pd.read_csv(folder / "history.csv")
+    for name in METRICS:
+        points = client.get_metric_history(found[0].info.run_id, name)
+        assert sorted(point.step for point in points) == list(history["epoch"])  # each once
+        assert {point.step: point.value for point in points} == dict(zip(history["epoch"], history[name], strict=True))
+    assert not list((project.root / ".dvc/tmp/training").glob("*.npz"))
+
+
+@pytest.mark.slow
+def test_a_second_process_waits_for_the_one_that_trains_the_same_cell(project: Project) -> None:
+    project.edit(lambda tree: tree["variants"]["tutorial"].update(epochs=200))  # longer than a process takes to start
+    first = start(project)
+    assert first.stdout
+    with first.stdout:
+        await_epochs(first, 1)
+        said = project.run("car-or-truck", "train", "tutorial", "31415")
+        first.stdout.read()
+    assert first.wait() == 0
+    assert "is being trained by another process; waiting" in said
+    assert "was trained by that other process" in said
+    assert "  epoch " not in said
+
+
+@pytest.mark.slow
+def test_an_interrupted_training_says_how_to_go_on(project: Project) -> None:
+    project.edit(longer)
+    process = start(project)
+    assert process.stdout
+    with process.stdout:
+        await_epochs(process, 1)
+        process.send_signal(signal.SIGINT)
+        said = process.stdout.read()
+    assert process.wait() == 130
+    assert f"of {EPOCHS}; `dvc repro` goes on from there." in said
+    client = mlflow.MlflowClient(f"sqlite:///{project.root / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("car-or-truck-rendered")
+    (killed,) = client.search_runs([experiment.experiment_id], "attributes.status = 'KILLED'")
+    project.run("car-or-truck", "train", "tutorial", "31415")
+    assert client.get_run(killed.info.run_id).info.status == "FINISHED"
+
+
+@pytest.mark.slow
+def test_a_training_outlives_dvc_and_no_second_one_starts_beside_it(project: Project) -> None:
+    project.edit(lambda tree: longer(tree, 200))
+    command = ("dvc", "repro", "--single-item", "train@tutorial-31415")
+    dvc = start(project, *command)
+    assert dvc.stdout
+    with dvc.stdout:
+        await_epochs(dvc, 1)
+        dvc.kill()
+        dvc.wait()
+        said = project.run(*command)
+        dvc.stdout.read()
+    assert "is being trained by another process; waiting" in said
+    assert "  epoch " not in said
+    assert len(pd.read_csv(project.root / "models/tutorial/31415/history.csv")) == 200
+
+
+@pytest.mark.slow
+def test_a_run_whose_process_is_gone_is_closed_by_the_next_command(project: Project) -> None:
+    project.edit(longer)
+    process = start(project)
+    assert process.stdout
+    with process.stdout:
+        await_epochs(process, 1)
+        process.kill()
+        process.wait()
+    said = project.run("car-or-truck", "sync")
+    assert "MLflow run tutorial-31415 was left RUNNING by a process that is gone: now KILLED." in said
+    assert "left RUNNING" not in project.run("car-or-truck", "sync")

@@ -1,0 +1,437 @@
+"""Every word of `variants:`: what it builds, what it changes, and what is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from car_or_truck.errors import Failure
+from car_or_truck.train import batches, runtime
+from car_or_truck.train.recipe import APPLICATIONS, Augment, Recipe
+from helpers.nets import PLAIN, built, fitted, recipe, split
+
+
+@pytest.fixture(scope="module", autouse=True)
+def started() -> None:
+    runtime.start(0, "float32")
+
+
+def kinds(net: Any) -> list[str]:
+    return [type(layer).__name__ for layer in net.layers]
+
+
+@pytest.mark.parametrize(
+    ("block", "layers"),
+    [
+        ({}, ["Conv2D", "MaxPooling2D"]),
+        ({"convs": 2, "pool": "average"}, ["Conv2D", "Conv2D", "AveragePooling2D"]),
+        ({"pool": "none", "dropout": 0.1}, ["Conv2D", "Dropout"]),
+        ({"batch_norm": True}, ["Conv2D", "BatchNormalization", "Activation", "MaxPooling2D"]),
+        ({"separable": True, "activation": "gelu"}, ["SeparableConv2D", "MaxPooling2D"]),
+    ],
+)
+def test_a_blocks_words_are_layers_in_their_order(block: dict[str, Any], layers: list[str]) -> None:
+    assert kinds(built(blocks=[{"filters": 4, **block}]))[: len(layers)] == layers
+
+
+def test_strides_halve_and_a_bias_gives_way_to_batch_norm() -> None:
+    net = built(blocks=[{"filters": 4, "strides": 2, "convs": 2, "batch_norm": True, "pool": "none"}])
+    assert net.layers[0].output.shape == (None, 16, 16, 4)
+    assert net.layers[3].output.shape == (None, 16, 16, 4)
+    assert not net.layers[0].use_bias
+
+
+def test_a_residual_block_adds_its_input_projected_where_shapes_differ() -> None:
+    same = built(blocks=[{"filters": 4, "pool": "none"}, {"filters": 4, "residual": True, "convs": 2, "pool": "none"}])
+    assert kinds(same).count("Conv2D") == 3
+    assert "Add" in kinds(same)
+    wider = built(blocks=[{"filters": 8, "residual": True, "strides": 2, "batch_norm": True}])
+    assert kinds(wider).count("Conv2D") == 2  # one of them the projection
+    zeroed = built(blocks=[{"filters": 3, "residual": True, "pool": "none"}])
+    zeroed.layers[1].set_weights([np.zeros_like(weight) for weight in zeroed.layers[1].get_weights()])
+    import keras
+
+    image = np.random.default_rng(0).random((1, 32, 32, 3), np.float32)
+    after = keras.Model(zeroed.inputs, zeroed.layers[-4].output)
+    np.testing.assert_allclose(after.predict(image, verbose=0), image, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("count", "precision"), [(8, "float32"), (5, "mixed_bfloat16")])
+def test_batch_norm_is_kerass_own_in_one_operation(count: int, precision: str) -> None:
+    import keras
+    import tensorflow as tf
+
+    from car_or_truck.train.convnet import BatchNormalization
+
+    draw = np.random.default_rng(0)
+    policy = keras.DTypePolicy(precision)
+    ours, keras_own = (kind(dtype=policy) for kind in (BatchNormalization, keras.layers.BatchNormalization))
+    maps = tf.cast(draw.normal(3.0, 2.0, (count, 6, 6, 4)), policy.compute_dtype)
+    weights = [draw.random(4, np.float32) for _ in range(4)]
+    found = []
+    for layer in (ours, keras_own):
+        layer.build(maps.shape)
+        layer.set_weights(weights)
+        with tf.GradientTape() as tape:
+            tape.watch(maps)
+            learning = layer(maps, training=True)
+            loss = tf.reduce_sum(tf.sin(tf.cast(learning, tf.float32)))
+        gradients = tape.gradient(loss, [maps, *layer.trainable_variables])
+        found.append([learning, layer(maps, training=False), *gradients, *layer.get_weights()])
+    loose = 1e-4 if precision == "float32" else 0.05  # bfloat16 has three digits
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(tf.cast(one, tf.float32), tf.cast(other, tf.float32), rtol=loose, atol=loose)
+    for one, other in zip(ours.get_weights(), keras_own.get_weights(), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5)
+
+
+def test_a_net_with_batch_norm_is_saved_with_kerass_own_alone(tmp_path: Any) -> None:
+    import keras
+
+    from car_or_truck.train import convnet
+    from car_or_truck.train.fit import save
+
+    part = split(16, 32)
+    net = fitted(recipe(blocks=[{"filters": 4, "batch_norm": True}, {"filters": 4, "residual": True}]), part)[0]
+    save(convnet.for_use(net), tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    assert {type(layer).__module__.split(".")[0] for layer in again.layers} == {"keras"}
+    dataset = batches.in_order(part, 8)
+    np.testing.assert_allclose(again.predict(dataset), net.predict(dataset), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("head", "layers"),
+    [
+        ({"units": 6}, ["Flatten", "Dense", "Dense"]),
+        ({"pooling": "global_average"}, ["GlobalAveragePooling2D", "Dense"]),
+        ({"pooling": "global_max", "dropout": 0.5}, ["GlobalMaxPooling2D", "Dropout", "Dense"]),
+        ({"units": [8, 4], "dropout": 0.1}, ["Flatten", "Dense", "Dropout", "Dense", "Dropout", "Dense"]),
+    ],
+)
+def test_a_heads_words_are_layers_in_their_order(head: dict[str, Any], layers: list[str]) -> None:
+    assert kinds(built(head=head))[-len(layers) :] == layers
+
+
+def test_the_learning_rate_follows_its_schedule() -> None:
+    from car_or_truck.train import convnet
+
+    def rates(**schedule: Any) -> list[float]:
+        chosen = recipe(epochs=10, optimizer={"name": "sgd", "learning_rate": 1.0}, schedule=schedule)
+        net = convnet.build(chosen, 16)
+        convnet.compile_net(net, chosen, 10)
+        found = []
+        for step in range(0, 101, 10):
+            net.optimizer.iterations.assign(step)
+            found.append(float(net.optimizer.learning_rate))
+        return found
+
+    assert rates(name="constant") == [1.0] * 11
+    cosine = rates(name="cosine")
+    assert cosine == pytest.approx([(1 + np.cos(np.pi * step / 10)) / 2 for step in range(11)], abs=1e-6)
+    cycle = rates(name="one_cycle")
+    assert cycle[0] == pytest.approx(0.04)
+    assert cycle[3] == pytest.approx(max(cycle)) == pytest.approx(1.0)
+    assert cycle[-1] == pytest.approx(0.0, abs=1e-6)
+    warm = rates(name="constant", warm_up=0.5)
+    assert warm[:6] == sorted(warm[:6])
+    assert warm[5:] == pytest.approx([1.0] * 6)
+
+
+def streamed(part: batches.Split, epochs: int = 1, seed: int = 3, **changes: Any) -> list[tuple[Any, ...]]:
+    chosen = recipe(epochs=epochs, **changes)
+    order = np.tile(np.arange(len(part), dtype=np.int32), (epochs, 1))
+    change = batches.training_change(chosen, part.labels, seed)
+    return [tuple(item.numpy() for item in batch) for batch in batches.stream(part, order, 8, change)]
+
+
+WORDS: list[dict[str, Any]] = [
+    {"flip": True},
+    {"shift": 0.2},
+    {"rotate": 20.0},
+    {"zoom": 0.3},
+    {"contrast": 0.5},
+    {"brightness": 0.3},
+    {"erase": 0.5},
+]
+
+
+@pytest.mark.parametrize("augment", [*WORDS, {key: value for word in WORDS for key, value in word.items()}])
+def test_augmentation_changes_pictures_anew_each_epoch_and_keeps_labels(augment: dict[str, Any]) -> None:
+    part = split(16, 32)
+    first, again = (streamed(part, epochs=2, augment=augment) for _ in range(2))
+    plain = streamed(part, epochs=2)
+    for one, other, original in zip(first, again, plain, strict=True):
+        assert np.array_equal(one[0], other[0])  # the same seed changes them in the same way
+        assert np.array_equal(one[1], original[1])
+        assert one[0].min() >= 0
+        assert one[0].max() <= 1 + 1e-6
+    changed = [
+        not np.array_equal(a, b)
+        for one, two in zip(first, plain, strict=True)
+        for a, b in zip(one[0], two[0], strict=True)
+    ]
+    assert sum(changed) > len(changed) / 4
+    assert not np.array_equal(first[0][0], first[2][0])  # the second epoch differs from the first
+    assert not np.array_equal(first[0][0], streamed(part, seed=4, augment=augment)[0][0])
+
+
+def test_a_flip_is_exactly_a_mirror_image() -> None:
+    part = split(16, 32)
+    for one, original in zip(streamed(part, augment={"flip": True}), streamed(part), strict=True):
+        for image, before in zip(one[0], original[0], strict=True):
+            assert np.array_equal(image, before) or np.array_equal(image, before[:, ::-1])
+
+
+def test_a_rotation_by_nothing_and_a_zoom_by_nothing_leave_the_picture() -> None:
+    part = split(8, 32)
+    (moved,), (plain,) = streamed(part, augment={"rotate": 1e-4}), streamed(part)
+    np.testing.assert_allclose(moved[0], plain[0], atol=1e-3)
+
+
+def test_mixup_blends_pictures_and_labels_alike() -> None:
+    pixels = np.zeros((8, 16, 16, 3), np.uint8)
+    pixels[::2] = 255
+    part = batches.Split(pixels, np.array([1, 0] * 4, np.uint8))
+    ((images, labels),) = streamed(part, augment={"mixup": 1.0})
+    np.testing.assert_allclose(images.mean(axis=(1, 2, 3)), labels[:, 0], atol=1e-5)
+    assert ((labels > 0.5)[:, 0] == part.labels.astype(bool)).all()  # the nearer class stays the true one
+    assert ((labels > 0.01) & (labels < 0.99)).any()
+
+
+def test_smoothed_labels_and_balanced_weights_are_what_they_say() -> None:
+    part = batches.Split(np.zeros((8, 16, 16, 3), np.uint8), np.array([1, 0, 0, 0] * 2, np.uint8))
+    ((_, labels, weights),) = streamed(part, loss={"label_smoothing": 0.1}, class_weight="balanced")
+    assert labels[:, 0] == pytest.approx(np.where(part.labels, 0.95, 0.05))
+    assert weights[part.labels == 1].sum() == pytest.approx(weights[part.labels == 0].sum())
+    assert weights.mean() == pytest.approx(1.0)
+
+
+def test_valid_is_never_changed() -> None:
+    part = split(16, 32)
+    chosen = {"augment": {"flip": True, "erase": 0.5, "mixup": 0.4}, "loss": {"label_smoothing": 0.2}, "l2": 0.01}
+    net, history, _ = fitted(recipe(epochs=2, class_weight="balanced", **chosen), part)
+    from car_or_truck.train import convnet
+
+    judged = convnet.for_use(net)
+    judged.compile(loss="binary_crossentropy", metrics=["binary_accuracy"])
+    found = judged.evaluate(batches.in_order(split(8, 32, "valid"), 8), return_dict=True, verbose=0)
+    assert found["loss"] == pytest.approx(history["val_loss"].iloc[-1], rel=1e-5)  # neither smoothing nor penalty
+    assert found["binary_accuracy"] == pytest.approx(history["val_binary_accuracy"].iloc[-1])
+
+
+def test_every_word_at_once_trains_and_repeats() -> None:
+    chosen = recipe(
+        epochs=2,
+        image_size=24,
+        blocks=[
+            {"filters": 4, "batch_norm": True, "activation": "silu", "dropout": 0.1},
+            {"filters": 6, "residual": True, "separable": True, "convs": 2, "strides": 2, "pool": "none"},
+        ],
+        head={"pooling": "global_average", "units": [5], "dropout": 0.2},
+        augment={key: value for word in WORDS for key, value in word.items()} | {"mixup": 0.2},
+        schedule={"name": "one_cycle"},
+        l2=1e-4,
+        shuffle="each_epoch",
+        class_weight="balanced",
+        optimizer={"name": "sgd", "learning_rate": 0.05, "momentum": 0.9, "nesterov": True},
+    )
+    part = split(24, 24)
+    histories = [fitted(chosen, part)[1] for _ in range(2)]
+    assert histories[0].equals(histories[1])
+
+
+def test_early_stopping_ends_the_training_and_the_history() -> None:
+    chosen = recipe(epochs=30, early_stopping={"patience": 1}, optimizer={"name": "sgd", "learning_rate": 3.0})
+    _, history, kept = fitted(chosen, split(24, 32))
+    assert kept == len(history) < 30
+
+
+def test_a_smaller_side_is_the_mean_of_what_it_covers(tmp_path: Any) -> None:
+    part = split(3, 32)
+    (tmp_path / "train").mkdir()
+    np.save(tmp_path / "train/images.npy", part.images)
+    np.save(tmp_path / "train/labels.npy", part.labels)
+    half = batches.load(tmp_path, "train", 16).images
+    expected = part.images.reshape(3, 16, 2, 16, 2, 3).astype(float).mean(axis=(2, 4))
+    np.testing.assert_allclose(half, expected, atol=0.51)
+    assert batches.load(tmp_path, "train", 48).images.shape == (3, 48, 48, 3)
+
+
+block = st.fixed_dictionaries(
+    {"filters": st.integers(1, 6)},
+    optional={
+        "kernel_size": st.integers(1, 5),
+        "convs": st.integers(1, 2),
+        "strides": st.integers(1, 2),
+        "activation": st.sampled_from(["relu", "elu", "gelu", "silu", "tanh", "leaky_relu"]),
+        "batch_norm": st.booleans(),
+        "residual": st.booleans(),
+        "separable": st.booleans(),
+        "pool": st.sampled_from(["max", "average", "none"]),
+        "dropout": st.sampled_from([0.0, 0.3]),
+    },
+)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(blocks=st.lists(block, min_size=1, max_size=3), side=st.integers(16, 33))
+def test_any_valid_net_builds_with_the_shapes_that_were_computed(blocks: list[dict[str, Any]], side: int) -> None:
+    chosen = recipe(blocks=blocks, head={"pooling": "flatten"}, image_size=side)
+    sides = chosen.map_sides(128)
+    if 0 in sides:
+        return  # params.py refuses it
+    net = built(blocks=blocks, head={"pooling": "flatten"}, image_size=side)
+    assert net.layers[-2].output.shape == (None, sides[-1] ** 2 * blocks[-1]["filters"])
+    probability = net.predict(np.random.default_rng(0).random((2, side, side, 3), np.float32), verbose=0)
+    assert probability.shape == (2, 1)
+    assert ((probability >= 0) & (probability <= 1)).all()
+
+
+wrong = [
+    ("blocks.0.pool", "maximum"),
+    ("blocks.0.strides", 0),
+    ("blocks.0.activation", "rleu"),
+    ("head.pooling", "mean"),
+    ("head.units", [0]),
+    ("head.units", 6.5),
+    ("augment.flip", "yes"),
+    ("augment.rotate", 181.0),
+    ("augment.mixup", -1.0),
+    ("schedule.name", "linear"),
+    ("schedule.warm_up", 1.0),
+    ("loss.label_smoothing", 1.0),
+    ("class_weight", "equal"),
+    ("l2", -0.1),
+    ("early_stopping.patience", 0),
+    ("image_size", 4),
+    ("base.application", "VGG17"),
+]
+
+
+@pytest.mark.parametrize(("path", "value"), wrong)
+def test_an_impossible_word_is_refused_by_its_key(path: str, value: Any) -> None:
+    tree: dict[str, Any] = PLAIN | {"blocks": [dict(PLAIN["blocks"][0])], "head": dict(PLAIN["head"])}
+    node: Any = tree
+    *parents, key = path.split(".")
+    for parent in parents:
+        node = node[int(parent)] if parent.isdigit() else node.setdefault(parent, {})
+    node[key] = value
+    with pytest.raises(ValidationError) as caught:
+        Recipe.model_validate(tree)
+    found = {".".join(str(part) for part in detail["loc"]) for detail in caught.value.errors()}
+    assert any(name.startswith(path) for name in found)
+
+
+def test_a_net_needs_blocks_or_a_base() -> None:
+    with pytest.raises(ValidationError, match="neither blocks nor a base"):
+        recipe(blocks=[])
+
+
+def test_the_applications_are_kerass_own() -> None:
+    import inspect
+    import sys
+
+    import keras
+
+    for name in APPLICATIONS:
+        assert hasattr(sys.modules[getattr(keras.applications, name).__module__], "preprocess_input")
+    # MobileNetV3 is only the two's common ground
+    theirs = {name for name, value in vars(keras.applications).items() if inspect.isfunction(value)}
+    assert theirs == set(APPLICATIONS)
+
+
+TOP = {"head": {"units": 6}, "blocks": []}
+
+
+def test_vgg16_has_the_lessons_counts() -> None:
+    net = built(128, base={"application": "VGG16", "weights": None}, **TOP)
+    assert net.get_layer("features").count_params() == 14_714_688
+    assert sum(int(np.prod(weight.shape)) for weight in net.trainable_weights) == 49_165
+
+
+def test_a_base_sees_its_own_preprocessing() -> None:
+    import keras
+
+    net = built(32, base={"application": "VGG16", "weights": None}, **TOP)
+    image = np.random.default_rng(0).random((2, 32, 32, 3), np.float32)
+    inner = next(layer for layer in net.get_layer("features").layers if layer.name == "vgg16")
+    expected = inner.predict(keras.applications.vgg16.preprocess_input(image * 255), verbose=0)
+    found = net.get_layer("features").predict(image, verbose=0)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("pooling", [pytest.param("flatten", marks=pytest.mark.slow), "global_average"])
+def test_a_frozen_base_is_computed_once_and_gives_the_same_net(pooling: str, tmp_path: Any) -> None:
+    import keras
+
+    from car_or_truck.train import convnet
+    from car_or_truck.train.fit import save
+
+    chosen = recipe(
+        base={"application": "MobileNetV2", "weights": None}, blocks=[], head={"pooling": pooling, "units": 4}, epochs=2
+    )
+    part, valid = split(16, 32), split(8, 32, "valid")
+    before = convnet.build(chosen, 32).get_layer("features").count_params()
+    net, history, _ = fitted(chosen, part)
+    assert net.get_layer("features").count_params() == before
+    judged = convnet.for_use(net)
+    save(judged, tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    again.compile(loss="binary_crossentropy", metrics=["binary_accuracy"])
+    found = again.evaluate(batches.in_order(valid, 8), return_dict=True, verbose=0)
+    assert found["loss"] == pytest.approx(history["val_loss"].iloc[-1], rel=1e-4)
+
+
+def test_a_base_trained_from_a_layer_on_trains_those_alone() -> None:
+    net = built(32, base={"application": "VGG16", "weights": None, "trainable": "block5_conv1"}, **TOP)
+    inner = next(layer for layer in net.get_layer("features").layers if layer.name == "vgg16")
+    assert [layer.name for layer in inner.layers if layer.trainable and layer.weights] == [
+        "block5_conv1",
+        "block5_conv2",
+        "block5_conv3",
+    ]
+    with pytest.raises(Failure, match=r"base.trainable is 'block9', which is no layer of VGG16"):
+        built(32, base={"application": "VGG16", "weights": None, "trainable": "block9"}, **TOP)
+
+
+def test_weights_from_a_file_are_used_and_wrong_ones_refused(tmp_path: Any) -> None:
+    import keras
+
+    source = keras.applications.MobileNetV2(include_top=False, weights=None, input_shape=(32, 32, 3))
+    path = tmp_path / "mine.weights.h5"
+    source.save_weights(path)
+    net = built(32, base={"application": "MobileNetV2", "weights": str(path)}, **TOP)
+    inner = next(layer for layer in net.get_layer("features").layers if "mobilenet" in layer.name)
+    assert all(np.array_equal(a, b) for a, b in zip(inner.get_weights(), source.get_weights(), strict=True))
+    with pytest.raises(Failure, match=r"base.weights is '/nowhere.h5', but there is no such file"):
+        built(32, base={"application": "MobileNetV2", "weights": "/nowhere.h5"}, **TOP)
+    with pytest.raises(Failure, match=r"VGG16 cannot be made with base.weights"):
+        built(32, base={"application": "VGG16", "weights": str(path)}, **TOP)
+
+
+def test_imagenet_weights_out_of_reach_name_the_file_and_both_ways(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    import keras
+
+    monkeypatch.setattr(keras.config, "keras_home", lambda: str(tmp_path), raising=False)
+    monkeypatch.setattr(
+        keras.src.applications.vgg16,
+        "WEIGHTS_PATH_NO_TOP",
+        "http://127.0.0.1:9/vgg16_weights_notop.h5",
+    )
+    with pytest.raises(Failure, match=r"\(vgg16_weights_notop.h5\).*cannot be downloaded.* fetch http.* elsewhere"):
+        built(32, base={"application": "VGG16", "weights": "imagenet"}, **TOP)
+
+
+def test_the_defaults_change_nothing() -> None:
+    part = split(16, 32)
+    assert batches.training_change(recipe(), part.labels, 1) is None
+    assert recipe().augment == Augment()
