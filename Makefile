@@ -3,37 +3,41 @@
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: repro data test test-all lint format lock help
+.PHONY: repro data test test-all test-browser lint format lock help
 
-repro: $(BIN)/.installed  ## run the pipeline: whatever is not up to date
+repro: $(BIN)/.installed  ## run every stage that is not up to date
 	dvc repro
 
-data: $(BIN)/.installed  ## fetch the images again (leaves the stand-in as soon as the real ones can be reached)
+data: $(BIN)/.installed  ## fetch the images again, for instance when Kaggle can be reached now
 	dvc repro --force --single-item fetch
 
 test: $(BIN)/.installed  ## the tests, in minutes
 	python -m pytest
 
-test-all: $(BIN)/.installed  ## the tests, with the slow ones
+test-all: $(BIN)/.installed  ## the tests and the slow tests
 	python -m pytest -m "slow or not slow"
+
+test-browser: $(BIN)/.installed  ## the MLflow UI in a headless Chromium
+	python -m pytest -n 0 -m slow tests/tracking/test_browser.py
 
 lint: $(BIN)/.installed  ## ruff and mypy
 	ruff check .
 	ruff format --check .
 	mypy
 
-format: $(BIN)/.installed  ## let ruff mend what it can
+format: $(BIN)/.installed  ## format, and fix what ruff can fix
 	ruff check --fix .
 	ruff format .
 
-lock: $(BIN)/.installed  ## choose the newest versions that fit pyproject.toml
-	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --upgrade \
-	  --custom-compile-command "make lock" --quiet --output-file requirements.lock
+lock: $(BIN)/.installed  ## lock the newest versions that fit pyproject.toml and train/versions.txt
+	uv pip compile pyproject.toml --constraint src/car_or_truck/train/versions.txt --extra dev --universal \
+	  --python-version 3.11 --generate-hashes --upgrade --custom-compile-command "make lock" --quiet \
+	  --output-file requirements.lock
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*##/\1:/p' $(MAKEFILE_LIST)
 
-# The stamp is written last, so an installation that was broken off is done again.
+# The stamp is written last, so that an interrupted installation is repeated.
 $(BIN)/.installed: requirements.lock pyproject.toml scripts/install
 	@sh scripts/install
 	@touch $@

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from filelock import FileLock
 from hypothesis import settings
 
 from helpers.clones import FOREIGN, Project, clone
-from helpers.stores import Store
+from helpers.stores import Store, relocate
+
+if TYPE_CHECKING:
+    import mlflow
 
 settings.register_profile("patient", deadline=None)  # a machine may be busy with other things
 settings.load_profile("patient")
@@ -43,8 +48,28 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
 @pytest.fixture
 def project(finished: Project, tmp_path: Path) -> Project:
     """A copy of the finished clone, to change."""
-    shutil.copytree(finished.root, tmp_path / "project", symlinks=True)
-    return Project(tmp_path / "project")
+    copy = tmp_path / "project"
+    shutil.copytree(finished.root, copy, symlinks=True)
+    relocate(copy / "mlflow.db", finished.root, copy)
+    return Project(copy)
+
+
+@pytest.fixture
+def standing_in_finished(finished: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(finished.root)
+
+
+@pytest.fixture
+def client(project: Project, monkeypatch: pytest.MonkeyPatch) -> mlflow.MlflowClient:
+    """Of the store of a copy of the finished clone; the test stands in that copy."""
+    from mlflow.tracking._tracking_service import utils
+
+    from car_or_truck.tracking import store
+
+    # MLflow remembers by a run's id where its artifacts are; every copy has the same runs.
+    monkeypatch.setattr(utils, "_artifact_repos_cache", OrderedDict())
+    monkeypatch.chdir(project.root)
+    return store.open_store()
 
 
 @pytest.fixture(scope="session")
@@ -52,10 +77,10 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An MLflow database with nothing in it: making one takes seconds, copying it none."""
     import mlflow
 
-    path = tmp_path_factory.mktemp("database") / "mlflow.db"
-    mlflow.set_tracking_uri(f"sqlite:///{path}")
-    mlflow.search_experiments()
-    return path
+    folder = tmp_path_factory.mktemp("database")
+    mlflow.MlflowClient(f"sqlite:///{folder / 'made.db'}").search_experiments()
+    # A copy that no engine of MLflow's has open, so that no test can write into it.
+    return Path(shutil.copyfile(folder / "made.db", folder / "empty.db"))
 
 
 @pytest.fixture

@@ -1,32 +1,33 @@
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import typer
+from ruamel.yaml import YAML
 
+from car_or_truck.cli import app
 from helpers.clones import ROOT, Project
 
-VERBS = (
-    "fetch",
-    "prepare",
-    "train",
-    "evaluate",
-    "compare",
-    "leaderboard",
-    "promote",
-    "rollback",
-    "predict",
-    "reproduce",
-    "clean",
-)
+COMMAND = typer.main.get_group(app)
+VERBS = sorted(COMMAND.commands)
+
+
+def test_the_stages_and_what_a_person_runs_are_verbs() -> None:
+    stages = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
+    assert {stage["cmd"].split()[1] for stage in stages.values()} == set(stages) < set(VERBS)
+    people = {"leaderboard", "promote", "rollback", "predict", "reproduce", "sync", "clean"}
+    assert set(VERBS) - set(stages) >= people
+    assert not [verb for verb in VERBS if COMMAND.commands[verb].hidden]
 
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_has_help_with_an_example(verb: str) -> None:
-    project = Project(ROOT)
-    assert f"Example: car-or-truck {verb}" in project.run("car-or-truck", verb, "--help")
+    said = Project(ROOT).run("car-or-truck", verb, "--help")
+    assert re.search(rf"Example: .*car-or-truck {verb}\b", said)
 
 
 def test_help_is_quick_because_it_imports_nothing_heavy() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from car_or_truck import files
-from helpers.clones import Project, clone, interruptible
+from helpers.clones import OFFLINE, Project, clone, interruptible
 
 IMAGES = 400
 
@@ -44,7 +44,7 @@ def test_a_stage_that_was_broken_off_is_done_again(
 ) -> None:
     project = fresh(tmp_path / "project")
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    environment["KAGGLE_API_ENVIRONMENT"] = "TEST"
+    environment |= OFFLINE
     running = subprocess.Popen(
         ["dvc", "repro", "prepare"],
         cwd=project.root,

@@ -59,9 +59,13 @@ def test_every_key_of_the_shipped_file_has_a_comment_or_stands_in_a_commented_va
         (
             "[tutorial, exercise, sprint]",
             "[tutorail]",
-            "train.variants names 'tutorail', which is not defined; did you mean",
+            "train.variants lists 'tutorail', which is not defined; did you mean",
         ),
-        ("[tutorial, exercise, sprint]", "[tutorial, tutorial]", "train: tutorial stands there twice"),
+        (
+            "[tutorial, exercise, sprint]",
+            "[tutorial, tutorial]",
+            "train.variants is ['tutorial', 'tutorial']: tutorial is listed twice",
+        ),
         ("[tutorial, exercise, sprint]", "[]", "train.variants is []"),
         ("epochs: 40", "epochs: '40'", "variants.tutorial.epochs is '40': should be a valid integer"),
         ("epochs: 40", "epochs: 40.5", "variants.tutorial.epochs is 40.5"),
@@ -71,7 +75,7 @@ def test_every_key_of_the_shipped_file_has_a_comment_or_stands_in_a_commented_va
         (
             "sources: [kaggle, rendered]",
             "sources: [archive]",
-            "sources names archive, so data.archive.url must be given",
+            "sources lists archive, so data.archive.url must be given",
         ),
         ("precision: auto", "precision: fp8", "train.precision is 'fp8': should be 'auto', 'float32' or"),
         ("seeds: [31415]", "seeds: [-1]", "train.seeds.0 is -1"),
@@ -92,6 +96,27 @@ def test_every_key_of_the_shipped_file_has_a_comment_or_stands_in_a_commented_va
             "early_stopping.patience is 0: should be greater",
         ),
         ("epochs: 40", "epochs: 40\n    early_stopping: {wait: 2}", "early_stopping.wait is an unknown key"),
+        (
+            "application: VGG16, weights: imagenet,",
+            "application: VGG16, weights: mine.h5,",
+            "vgg16.base: weights is the file 'mine.h5', so sha256 must be given beside it (`sha256sum mine.h5`)",
+        ),
+        (
+            "application: VGG16, weights: imagenet,",
+            f"application: VGG16, weights: imagenet, sha256: {'a' * 64},",
+            "variants.vgg16.base: sha256 is for a weights file, but weights is imagenet",
+        ),
+        (
+            "application: VGG16, weights: imagenet,",
+            "application: VGG16, weights: mine.h5, sha256: abc,",
+            "variants.vgg16.base.sha256 is 'abc': should match pattern",
+        ),
+        (
+            "epochs: 40",
+            "epochs: 40\n    initial_from: exercise",
+            "tutorial.initial_from is an unknown key; allowed",
+        ),
+        ("min_accuracy: 0.7", "min_accuracy: 70", "promotion.min_accuracy is 70: should be less than or equal to 1"),
         (
             "application: VGG16,",
             "application: VGG61,",

@@ -13,6 +13,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from car_or_truck.drawing import png_base64
+from car_or_truck.evaluate.scores import rise_text
 from car_or_truck.train.history import METRICS
 from helpers.clones import Project
 from helpers.stores import runs
@@ -30,7 +32,7 @@ def test_a_first_run_says_what_it_does_and_ends_with_the_leaderboard(finished: P
     assert "kaggle: out of reach (Connection refused)" in console
     assert "not the real data" in console
     assert re.search(r"tutorial-31415  epoch 2/2  loss \d\.\d{4}  .* images/s  0 s left", console)
-    assert "Accuracy on valid, best first" in console
+    assert "Accuracy on validation, best first" in console
     assert "Warning" not in console
     assert not re.search(r"^[IWE]\d{4} ", console, re.MULTILINE)  # TensorFlow's own log lines
 
@@ -56,18 +58,18 @@ def test_metrics_history_and_predictions_tell_the_same_story(finished: Project) 
         assert {name: evaluation[name] for name in metrics} == metrics  # the few that DVC shows, of all
         assert list(history["epoch"]) == list(range(1, evaluation["epochs"] + 1))
         right = (predictions["probability"] > 0.5) == (predictions["label"] == 1)
-        assert metrics["val_binary_accuracy"] == pytest.approx(right.mean())
+        assert metrics["val_binary_accuracy"] == right.mean()
         assert metrics["final_val_binary_accuracy"] == pytest.approx(right.mean())  # keep: last
         probability = predictions["probability"].clip(1e-7, 1 - 1e-7)
         likelihood = np.where(predictions["label"] == 1, probability, 1 - probability)
-        assert metrics["val_loss"] == pytest.approx(-np.log(likelihood).mean(), rel=1e-3)
+        assert metrics["val_loss"] == pytest.approx(-np.log(likelihood).mean(), rel=1e-6)
         assert metrics["val_loss"] == pytest.approx(history["val_loss"].iloc[-1], rel=1e-5)
         assert len(pd.read_csv(report / "test_predictions.csv")) == 0
         assert len(predictions) == 40
         assert metrics["collapsed"] == (len(set(predictions["probability"] > 0.5)) == 1)
 
 
-def test_the_comparison_shows_every_cell_and_says_that_this_is_the_stand_in(finished: Project) -> None:
+def test_the_comparison_shows_every_cell_and_says_that_the_images_are_synthetic(finished: Project) -> None:
     table = pd.read_csv(finished.root / "reports/comparison.csv")
     assert set(table["variant"]) == set(CELLS)
     assert table["val_binary_accuracy"].is_monotonic_decreasing
@@ -76,13 +78,13 @@ def test_the_comparison_shows_every_cell_and_says_that_this_is_the_stand_in(fini
     curves = pd.read_csv(finished.root / "reports/curves.csv")
     assert curves.groupby("cell").size().to_dict() == {"tutorial-31415": 2, "exercise-31415": 3}
     page = (finished.root / "reports/report.html").read_text()
-    assert "Not the real data." in page
+    assert "Synthetic images, not photographs." in page
     assert not re.findall(r"(?:src|href)=\"(?!data:|#)", page)  # self-contained
     for picture in re.findall(r"data:image/png;base64,([^\"]+)", page):
         assert base64.b64decode(picture).startswith(b"\x89PNG")
     printed = finished.run("car-or-truck", "leaderboard")
     assert all(variant in printed for variant in CELLS)
-    assert "STAND-IN" in printed
+    assert "SYNTHETIC images, not photographs" in printed
 
 
 def test_a_net_that_gives_one_answer_is_flagged_wherever_it_is_shown(project: Project) -> None:
@@ -91,7 +93,7 @@ def test_a_net_that_gives_one_answer_is_flagged_wherever_it_is_shown(project: Pr
     path.write_text(json.dumps(metrics))
     printed = project.run("car-or-truck", "compare")
     assert "tutorial*" in printed
-    assert "collapsed: it gives the same answer to every image" in printed
+    assert "* collapsed: it gives the same answer to every image." in printed
     assert "tutorial*" in (project.root / "reports/report.html").read_text()
 
 
@@ -133,7 +135,6 @@ def test_the_runs_show_what_the_files_say(finished: Project, client: mlflow.Mlfl
             "calibration",
             "mistakes",
             "architecture",
-            "kernels",
             "feature_maps",
             "grad_cam",
         ]
@@ -146,12 +147,18 @@ def test_each_cell_is_one_registered_version_with_a_model_that_loads(
     versions = client.search_model_versions("name = 'car-or-truck-rendered'")
     assert {version.tags["variant"] for version in versions} == set(CELLS)
     assert {version.run_id for version in versions} == {run.info.run_id for run in runs(client)}
+    for version in versions:
+        report = finished.root / f"reports/cells/{version.tags['variant']}/31415/metrics.json"
+        rise = json.loads(report.read_text())["overfit_rise"]
+        ending = f"and then rose by {rise_text(rise)}." if rise > 0 else "at the end (epoch 2)."
+        assert ending in version.description
+        assert "rose by 0.00." not in version.description
     mlflow.set_tracking_uri(f"sqlite:///{finished.root / 'mlflow.db'}")
     version = versions[0]
     loaded = mlflow.pyfunc.load_model(f"models:/{version.name}/{version.version}")
-    assert loaded.metadata.signature.inputs.input_names() == ["image", "pixels"]
+    assert loaded.metadata.signature.inputs.input_names() == ["image"]
     images = np.load(finished.root / "data/prepared/valid/images.npy")
-    predicted = loaded.predict(pd.DataFrame({"pixels": list(images)}))
+    predicted = loaded.predict(pd.DataFrame({"image": [png_base64(image) for image in images]}))
     report = finished.root / f"reports/cells/{version.tags['variant']}/31415/predictions.csv"
     np.testing.assert_allclose(predicted["probability"], pd.read_csv(report)["probability"], atol=1e-3)
     requirements = mlflow.pyfunc.get_model_dependencies(f"models:/{version.name}/{version.version}")
@@ -191,6 +198,7 @@ TRAIN, EVALUATE = (
         ("prepare/images.py", {"prepare"}),
         ("train/convnet.py", {*TRAIN, *EVALUATE, "compare"}),
         ("train/history.py", {*TRAIN, *EVALUATE, "compare"}),
+        ("train/versions.txt", {*TRAIN, *EVALUATE, "compare"}),
         ("evaluate/scores.py", {*EVALUATE, "compare"}),
         ("compare/statistics.py", {"compare"}),
         ("compare/templates/report.html.j2", {"compare"}),
@@ -199,6 +207,7 @@ TRAIN, EVALUATE = (
         ("registry/serving.py", set()),
         ("commands/predict.py", set()),
         ("pipeline.py", set()),
+        ("files.py", set()),
         ("cli.py", set()),
     ],
 )
@@ -206,6 +215,14 @@ def test_editing_code_makes_stale_only_what_it_can_change(file: str, stale: set[
     path = project.root / "src/car_or_truck" / file
     path.write_text(path.read_text() + "# edited\n")
     assert project.stale() == stale
+
+
+def test_editing_a_parameter_makes_stale_only_what_it_can_change(project: Project) -> None:
+    project.edit(lambda tree: tree["promotion"].update(min_accuracy=0.1))
+    assert project.stale() == {"compare"}
+    project.edit(lambda tree: tree["promotion"].update(min_accuracy=0.7))
+    project.edit(lambda tree: tree["train"].update(batch_size=8))
+    assert project.stale() == TRAIN  # an evaluation uses the batch size that its model was trained with
 
 
 @pytest.mark.slow
@@ -305,7 +322,7 @@ def test_a_variant_that_is_not_defined_stops_before_any_work(project: Project) -
     assert "Parameters 'variants.excercise' are missing from 'params.yaml'" in said
     assert "epoch" not in said
     said = project.run("dvc", "repro", "--force", "fetch", code=None)
-    assert "train.variants names 'excercise', which is not defined; did you mean 'exercise'?" in said
+    assert "train.variants lists 'excercise', which is not defined; did you mean 'exercise'?" in said
 
 
 def test_a_dead_tracking_server_costs_a_warning_and_nothing_else(project: Project) -> None:
@@ -313,7 +330,7 @@ def test_a_dead_tracking_server_costs_a_warning_and_nothing_else(project: Projec
     untroubled = path.read_bytes()
     path.unlink()
     said = project.run("car-or-truck", "train", "exercise", "31415", MLFLOW_TRACKING_URI="http://127.0.0.1:9")
-    assert said.count("The tracking server http://127.0.0.1:9 does not take this run now") == 1
+    assert said.count("The tracking server http://127.0.0.1:9 did not take this run") == 1
     assert "`car-or-truck sync` delivers it later" in said
     assert path.read_bytes() == untroubled
 
@@ -324,7 +341,7 @@ def test_a_loss_that_is_no_number_marks_the_run_failed_and_registers_nothing(pro
 
     project.edit(wild)
     said = project.run("car-or-truck", "train", "tutorial", "31415", code=1)
-    assert "Training went wrong in epoch" in said
+    assert "Training diverged in epoch" in said
     client = mlflow.MlflowClient(f"sqlite:///{project.root / 'mlflow.db'}")
     assert sorted(run.info.status for run in runs(client)) == ["FAILED", "FINISHED", "FINISHED"]
     assert len(client.search_model_versions("name = 'car-or-truck-rendered'")) == 2

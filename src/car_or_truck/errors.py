@@ -1,8 +1,13 @@
-"""The one exception that is meant for people."""
+"""The one exception whose message is meant for people."""
 
 
 class Failure(Exception):
-    """Something went wrong that one or two lines can explain: what, its value, and the way out.
+    """A failure that one or two lines explain: what is wrong, its value, and the way out.
 
     The command line prints the message alone and exits with 1.
     """
+
+
+def in_one_line(error: BaseException, most: int = 300) -> str:
+    """An error's message on one line, at most `most` characters of it."""
+    return (" ".join(str(error).split()) or type(error).__name__)[:most]

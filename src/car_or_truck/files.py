@@ -1,4 +1,4 @@
-"""Files and folders that are there whole or not at all, and what they hold."""
+"""Files and folders written whole or not at all, and digests of what they hold."""
 
 from __future__ import annotations
 
@@ -9,17 +9,21 @@ import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
 
 from car_or_truck.errors import Failure
+
+Model = TypeVar("Model", bound=BaseModel)
 
 
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """Yields an empty folder beside `path` (`path` + ".part"), which takes the place of `path` at the end.
+    """Yield an empty folder beside `path` (`path` + ".part") that replaces `path` at the end.
 
-    When the block raises, `path` stays as it was. A process killed on the way leaves at most the
-    ".part" folder, which the next one starts by removing.
+    If the block raises, `path` is left untouched. A killed process leaves at most the ".part" folder,
+    which the next call removes.
     """
     part = path.with_name(path.name + ".part")
     try:
@@ -36,7 +40,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` to `path`, whole or not at all; its folder is made if need be."""
+    """Write `text` to `path`, whole or not at all; creates its folder."""
     part = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -49,16 +53,25 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented JSON, whole or not at all. A number that is not finite is an error."""
+    """Write `value` as indented JSON, whole or not at all. Raises ValueError for a number that is not finite."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def read_json(path: Path, remedy: str) -> Any:
-    """The JSON in `path`; a Failure with the `remedy` when it is missing or broken."""
+    """The JSON in `path`; a Failure that ends with `remedy` when it is missing or broken."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise Failure(f"{path} cannot be read ({error}). {remedy}") from None
+
+
+def read_model(path: Path, kind: type[Model], remedy: str) -> Model:
+    """The JSON in `path` as an object of `kind`; a Failure that ends with `remedy` when it does not hold one."""
+    try:
+        return kind.model_validate_json(path.read_bytes())
+    except (OSError, ValueError) as error:
+        reason = f"{error.error_count()} wrong keys" if isinstance(error, ValidationError) else error
+        raise Failure(f"{path} cannot be read ({reason}). {remedy}") from None
 
 
 def sha256(path: Path) -> str:
@@ -67,15 +80,10 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def share(checksum: str, purpose: str) -> float:
-    """A number in [0, 1) that depends on a content alone, for splits that stay as they are when files are added."""
-    return int(hashlib.sha256(f"{purpose} {checksum}".encode()).hexdigest()[:13], 16) / 16**13
-
-
 def content_digest(entries: Iterable[tuple[str, str]]) -> str:
     """SHA-256 over (name, sha256) pairs, sorted by name; in hexadecimal.
 
-    The text that is hashed is what `sha256sum` prints, so anyone can check the digest of data/raw:
+    The hashed text is what `sha256sum` prints, so the digest of data/raw can be checked by hand:
     `cd data/raw && find train valid -type f | LC_ALL=C sort | xargs -d '\\n' sha256sum | sha256sum`
     """
     digest = hashlib.sha256()

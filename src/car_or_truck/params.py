@@ -1,4 +1,4 @@
-"""params.yaml as frozen, typed objects: read once, checked whole before any work."""
+"""params.yaml as frozen, typed objects: read once, and checked as a whole before any work."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, Field, StringConstraints, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, Field, StringConstraints, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from car_or_truck.errors import Failure
-from car_or_truck.train.recipe import Recipe, Strict
+from car_or_truck.train.recipe import Checksum, Recipe, Strict
 
 FILE = Path("params.yaml")
 
 Source = Literal["kaggle", "archive", "directory", "rendered"]
 VariantName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]*$")]
-# One folder's name: it becomes a path, and a column of a figure
+# The name of one folder
 ClassName = Annotated[str, StringConstraints(pattern=r"^[^/\\.\x00-\x1f][^/\\\x00-\x1f]*$", max_length=100)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
@@ -36,7 +36,7 @@ class Archive(Strict):
     """A zip or tar that holds the images."""
 
     url: str | None = None
-    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{64}$")] | None = None
+    sha256: Checksum | None = None
     max_files: Annotated[int, Field(ge=1)]
     max_gigabytes: Annotated[float, Field(gt=0)]
 
@@ -49,24 +49,27 @@ class Directory(Strict):
 
 
 class Rendered(Strict):
-    """The stand-in that the project draws; with 8 images or more, both classes are there."""
+    """The synthetic images that the project draws. Eight or more hold both classes."""
 
     train: Annotated[int, Field(ge=8)]
     valid: Annotated[int, Field(ge=8)]
     seed: Seed
 
 
-def _distinct(items: tuple[Any, ...]) -> None:
+def _distinct(items: tuple[Any, ...]) -> tuple[Any, ...]:
     for item in items:
         if items.count(item) > 1:
-            raise ValueError(f"{item} stands there twice")
+            raise ValueError(f"{item} is listed twice")
+    return items
 
 
 class Data(Strict):
-    """Where the images come from and how large they are made."""
+    """Where the images come from, and how they are prepared."""
 
-    sources: Annotated[tuple[Source, ...], Field(min_length=1, strict=False)]
-    classes: Annotated[tuple[ClassName, ...], Field(min_length=2, max_length=2, strict=False)]
+    sources: Annotated[tuple[Source, ...], Field(min_length=1, strict=False), AfterValidator(_distinct)]
+    classes: Annotated[
+        tuple[ClassName, ...], Field(min_length=2, max_length=2, strict=False), AfterValidator(_distinct)
+    ]
     kaggle: Kaggle
     archive: Archive
     directory: Directory
@@ -78,32 +81,24 @@ class Data(Strict):
 
     @model_validator(mode="after")
     def _sources_are_described(self) -> Self:
-        _distinct(self.sources)
-        _distinct(self.classes)
         for source, key, value in (("archive", "url", self.archive.url), ("directory", "path", self.directory.path)):
             if source in self.sources and not value:
-                raise ValueError(f"sources names {source}, so data.{source}.{key} must be given")
+                raise ValueError(f"sources lists {source}, so data.{source}.{key} must be given")
         return self
 
 
 class Train(Strict):
-    """Which cells to train, and what they share."""
+    """Which variants to train with which seeds, and what they share."""
 
-    variants: Annotated[tuple[VariantName, ...], Field(min_length=1, strict=False)]
-    seeds: Annotated[tuple[Seed, ...], Field(min_length=1, strict=False)]
+    variants: Annotated[tuple[VariantName, ...], Field(min_length=1, strict=False), AfterValidator(_distinct)]
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1, strict=False), AfterValidator(_distinct)]
     batch_size: Annotated[int, Field(ge=1, le=65536)]
     precision: Literal["auto", "float32", "mixed_bfloat16"]
     threads: Annotated[int, Field(ge=1, le=1024)] | None
 
-    @model_validator(mode="after")
-    def _no_cell_twice(self) -> Self:
-        _distinct(self.variants)
-        _distinct(self.seeds)
-        return self
-
 
 class Promotion(Strict):
-    """The gates that a model passes to become the champion; shares are in 0..1."""
+    """The limits that a model must meet to become the champion; all are shares in 0..1."""
 
     min_accuracy: Annotated[float, Field(ge=0, le=1)]
     margin: Annotated[float, Field(ge=0, le=1)]
@@ -122,28 +117,28 @@ class Params(Strict):
 
     @property
     def cells(self) -> list[tuple[str, int]]:
-        """(variant, seed) of every cell, in the order of params.yaml."""
+        """(variant, seed) of every model to train, in the order of params.yaml."""
         return [(variant, seed) for variant in self.train.variants for seed in self.train.seeds]
 
 
 def load(path: Path = FILE) -> Params:
     """Read and check `path`.
 
-    Raises Failure that names each wrong key, its value and what is allowed.
+    Raises Failure, which names each wrong key, its value and what is allowed.
     """
     try:
         with path.open(encoding="utf-8") as file:
-            tree = YAML(typ="safe").load(file)  # the reader that DVC uses: 1e-4 is a number, a key twice an error
+            tree = YAML(typ="safe").load(file)  # DVC's reader: 1e-4 is a number, a duplicate key an error
     except FileNotFoundError:
         raise Failure(f"There is no {path} here ({Path.cwd()}); run this from the project's root.") from None
     except (YAMLError, UnicodeDecodeError) as error:
         raise Failure(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(tree, dict):
-        raise Failure(f"{path} must hold the keys data, train, promotion and variants.")
+        raise Failure(f"{path} must hold the keys {', '.join(Params.model_fields)}.")
     try:
         params = Params.model_validate(tree)
     except ValidationError as error:
-        # a tuple whose items are wrong is also reported as too short: once is enough
+        # pydantic also reports a tuple with wrong items as too short: once is enough
         wrong = [_explain(detail) for detail in error.errors() if detail["type"] != "too_short" or not detail["input"]]
         raise Failure(_listed(path, wrong)) from None
     wrong = list(_contradictions(params))
@@ -153,7 +148,7 @@ def load(path: Path = FILE) -> Params:
 
 
 def load_with(variant: str) -> Params:
-    """Read and check params.yaml, which must define `variant`."""
+    """Read and check params.yaml. Raises Failure when it does not define `variant`."""
     params = load()
     if variant not in params.variants:
         raise Failure(f"params.yaml defines no variant {variant!r}; it defines {', '.join(params.variants)}.")
@@ -161,7 +156,7 @@ def load_with(variant: str) -> Params:
 
 
 def _listed(path: Path, wrong: list[str], most: int = 3) -> str:
-    """The first few of what is wrong, a line each: YAML's merge keys repeat one slip in every heir."""
+    """The first errors, one a line: YAML's merge keys repeat one typo in every variant that inherits it."""
     lines = [f"{path}: {line}" for line in wrong[:most]]
     if len(wrong) > most:
         lines.append(f"{path}: and {len(wrong) - most} more like these")
@@ -169,47 +164,35 @@ def _listed(path: Path, wrong: list[str], most: int = 3) -> str:
 
 
 def _contradictions(params: Params) -> Iterator[str]:
-    """What is wrong between keys that are right each by itself."""
+    """Errors between keys that are each valid by themselves."""
     defined = ", ".join(params.variants)
     for name in params.train.variants:
         if name not in params.variants:
             hint = _near(name, params.variants)
-            yield f"train.variants names {name!r}, which is not defined;{hint} defined: {defined}"
+            yield f"train.variants lists {name!r}, which is not defined;{hint} defined: {defined}"
     for name, recipe in params.variants.items():
-        yield from _pooled_away(f"variants.{name}", recipe, params.data.image_size)
-
-
-def _pooled_away(where: str, recipe: Recipe, size: int) -> Iterator[str]:
-    sides = recipe.map_sides(size) if recipe.base is None else []
-    if 0 in sides:
-        key = "image_size" if recipe.image_size else "data.image_size"
-        yield (
-            f"{where}.blocks has {len(recipe.blocks)} blocks, which pool {recipe.side(size)} pixels "
-            f"({key}) away to nothing; at most {sides.index(0)} fit"
-        )
-    if recipe.initial_from is not None:
-        yield from _pooled_away(f"{where}.initial_from", recipe.initial_from, size)
+        sides = [] if recipe.base else recipe.map_sides(params.data.image_size)
+        if 0 in sides:
+            key = "image_size" if recipe.image_size else "data.image_size"
+            yield (
+                f"variants.{name}.blocks has {len(recipe.blocks)} blocks, which pool "
+                f"{recipe.side(params.data.image_size)} pixels ({key}) away to nothing; at most {sides.index(0)} fit"
+            )
 
 
 def _explain(detail: ErrorDetails) -> str:
-    """One line for one of pydantic's errors: the key's path, its value and what is allowed."""
-    where = _path(detail["loc"])
+    """One of pydantic's errors as a line: the key, its value and what is allowed."""
+    where = ".".join(str(part) for part in detail["loc"] if part != "[key]")
     if detail["type"] == "extra_forbidden":
         key, allowed = str(detail["loc"][-1]), _allowed_keys(detail["loc"][:-1])
         return f"{where} is an unknown key;{_near(key, allowed)} allowed here: {', '.join(allowed)}"
     if detail["type"] == "missing":
         return f"{where} is missing"
-    message = re.sub(r"^(Value error, |Input |String )", "", detail["msg"])
-    message = re.sub(r"valid dictionary or instance of \w+", "mapping of keys to values", message).replace(
-        "valid tuple", "list"
-    )
+    message = re.sub(r"^(Value error, |Input |String )", "", detail["msg"]).replace("valid tuple", "list")
+    message = re.sub(r"valid dictionary or instance of \w+", "mapping of keys to values", message)
     if isinstance(detail["input"], dict):  # a rule over several keys: the message names them
         return f"{where}: {message}"
     return f"{where} is {detail['input']!r}: {message}"
-
-
-def _path(loc: tuple[int | str, ...]) -> str:
-    return ".".join(str(part) for part in loc if part != "[key]")
 
 
 def _near(word: str, known: Any) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 RAW = Path("data/raw")
 SOURCE = RAW / "SOURCE.json"
 PREPARED = Path("data/prepared")
+DATASET = PREPARED / "dataset.json"
 AUDIT = Path("reports/data")
 MODELS = Path("models")
 REPORTS = Path("reports")
@@ -15,12 +16,12 @@ CELLS = REPORTS / "cells"
 
 
 def model_folder(variant: str, seed: int) -> Path:
-    """What `train` writes for one cell: model.keras, history.csv, cell.json."""
+    """Where `train` writes one cell: model.keras, history.csv, cell.json."""
     return MODELS / variant / str(seed)
 
 
 def report_folder(variant: str, seed: int) -> Path:
-    """What `evaluate` writes for one cell: metrics.json, evaluation.json, predictions.csv, figures/."""
+    """Where `evaluate` writes one cell: metrics.json, evaluation.json, predictions.csv, figures/."""
     return CELLS / variant / str(seed)
 
 
@@ -30,3 +31,10 @@ def root() -> Path:
         return Path(os.environ["DVC_ROOT"])
     here = Path.cwd()
     return next((path for path in (here, *here.parents) if (path / "dvc.yaml").is_file()), here)
+
+
+def scratch(name: str) -> Path:
+    """A folder that git and DVC ignore, made if need be: .dvc/tmp/NAME at the root."""
+    folder = root() / ".dvc" / "tmp" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

@@ -1,10 +1,22 @@
-"""The five stages as DVC calls them."""
+"""The five stages as DVC calls them: the only place where a stage meets MLflow.
+
+A stage's own function takes parameters and files and leaves files; MLflow is told of it here.
+"""
 
 from __future__ import annotations
 
+import sys
+
 from rich.console import Console
 
+from car_or_truck import files
+from car_or_truck.cells.cell import Cell, TrainedCell, read_dataset, read_trained
+from car_or_truck.cells.times import Pace, write_pace
+from car_or_truck.errors import Failure
 from car_or_truck.params import Params
+from car_or_truck.train import checks, runtime
+from car_or_truck.train.checkpoint import Checkpoint, locked_checkpoint
+from car_or_truck.train.recipe import Setup
 
 
 def fetch(params: Params) -> None:
@@ -22,25 +34,107 @@ def prepare(params: Params) -> None:
 
 
 def train(params: Params, variant: str, seed: int) -> None:
-    """Stage `train`, of one variant with one seed."""
-    from car_or_truck.train import fit
+    """Stage `train`: models/VARIANT/SEED, and an MLflow run that grows with the training."""
+    cell, reason = _start(params, variant, seed)
+    position = ""
+    if (variant, seed) in params.cells:
+        position = f" (model {params.cells.index((variant, seed)) + 1} of {len(params.cells)})"
+    with locked_checkpoint(cell.fingerprint, cell.name) as saved, runtime.strategy().scope():
+        if saved.waited and _is_trained(cell):
+            print(f"{cell.name} was trained by that other process.", flush=True)
+            return
+        try:
+            _train(cell, saved, reason, position)
+        except KeyboardInterrupt:
+            done = f"stopped after epoch {saved.state.epoch} of {cell.recipe.epochs}"
+            print(f"\n{cell.name} {done}; `dvc repro` continues from there.")
+            raise
+        saved.remove()
 
-    fit.train(params, variant, seed)
+
+def _start(params: Params, variant: str, seed: int) -> tuple[Cell, str]:
+    """Check what can be checked, and start TensorFlow; returns the cell, and the reason for its precision."""
+    recipe, wanted = params.variants[variant], params.train.precision
+    checks.check_versions(checks.pinned_versions())
+    checks.check_weights(recipe.base)
+    dataset = read_dataset()
+    threads = params.train.threads or runtime.available_threads()
+    precision = runtime.start(seed, wanted, threads)
+    reason = "as params.yaml asks" if wanted == precision else runtime.automatic_precision()[1]
+    facts = {"recipe": recipe, "seed": seed, "batch_size": params.train.batch_size}
+    setup = Setup.model_validate({**facts, "precision": precision, "threads": threads})
+    return Cell.describe(variant, setup, dataset), reason
+
+
+def _is_trained(cell: Cell) -> bool:
+    try:
+        return read_trained(cell.variant, cell.seed)[0].fingerprint == cell.fingerprint
+    except Failure:
+        return False
+
+
+def _train(cell: Cell, saved: Checkpoint, reason: str, position: str) -> None:
+    from car_or_truck import paths
+    from car_or_truck.tracking import training
+    from car_or_truck.tracking.progress import progress
+    from car_or_truck.train import convnet, fit
+
+    net = convnet.build(cell.recipe, cell.data.image_size)
+    data = fit.load_data(paths.PREPARED, cell.side)
+    print(
+        f"{cell.name}{position}: {cell.recipe.epochs} epochs of {len(data.train):,} images, "
+        f"{net.count_params():,} parameters, {cell.precision} ({reason}), {cell.threads} threads",
+        flush=True,
+    )
+    if saved.state.epoch:
+        print(f"{cell.name} continues after epoch {saved.state.epoch}.", flush=True)
+    with training.training_run(cell, saved, {"precision.reason": reason}) as callbacks:
+        callbacks.append(progress(cell.name, len(data.train)))
+        history, kept_epoch = fit.fit(net, cell, data, saved, callbacks)
+        model = convnet.inference_copy(net)
+        outcome = {"kept_epoch": kept_epoch, "parameters": int(model.count_params())}
+        trained = TrainedCell.model_validate(cell.model_dump(by_alias=True) | outcome)
+        with files.whole_folder(cell.model_folder) as folder:
+            fit.save(model, folder / "model.keras")
+            history.to_csv(folder / "history.csv", index=False, lineterminator="\n")
+            files.write_json(folder / "cell.json", trained.model_dump(mode="json", by_alias=True))
+        training.log_model(model, data.valid.images[0], trained)
+    state = saved.state
+    if state.seconds:
+        write_pace(cell.fingerprint, Pace(state.seconds, state.cpu_seconds, state.images / state.seconds))
 
 
 def evaluate(variant: str, seed: int) -> None:
-    """Stage `evaluate`, of one variant with one seed."""
-    from car_or_truck import params
+    """Stage `evaluate`: reports/cells/VARIANT/SEED; the model's run gets its scores, and the model a version."""
+    cell, history = read_trained(variant, seed)
+    runtime.start(seed, cell.precision, cell.threads)
     from car_or_truck.evaluate import stage
+    from car_or_truck.registry import versions
+    from car_or_truck.tracking import delivery, runs, training
 
-    stage.evaluate(params.load(), variant, seed)
+    scores = stage.evaluate(cell, history)
+    run_id = runs.find_run(cell) or training.rebuild(cell, history)
+    versions.record_evaluation(run_id, cell, scores)
+    delivery.hand_over(run_id)
 
 
 def compare(params: Params, console: Console) -> None:
-    """Stage `compare`."""
+    """Stage `compare`: reports/; MLflow gets a run that holds them, and the registry a challenger."""
+    from car_or_truck.cells.results import read_results
     from car_or_truck.compare import leaderboard, stage
+
+    dataset = read_dataset()
+    results, missing = read_results(params, dataset)
+    comparison = stage.compare(results, missing, dataset)
+    try:
+        from car_or_truck.tracking.comparison import log_comparison
+
+        if log_comparison(comparison):
+            print("MLflow run comparison: FINISHED", flush=True)
+    except Exception as error:  # whatever it is, the comparison itself needs no store
+        reason = " ".join(str(error).split())[:200]
+        print(f"MLflow has no run of this comparison: {reason}", file=sys.stderr)
+    leaderboard.show(console)
     from car_or_truck.registry.challenger import name_challenger
 
-    stage.compare(params)
-    leaderboard.show(console)
-    print(name_challenger(params))
+    print(name_challenger(params.promotion, results, dataset))

@@ -1,19 +1,20 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import mlflow
 import pytest
+from mlflow.entities import ViewType
 from rich.console import Console
 
 from car_or_truck import params
 from car_or_truck.commands import clean
 from car_or_truck.errors import Failure
-from car_or_truck.tracking import store
-from helpers.clones import ROOT
+from helpers.clones import ROOT, Project
 from helpers.stores import NAME, Store
 
 
@@ -36,20 +37,32 @@ def cleaned(small_store: Store, monkeypatch: pytest.MonkeyPatch, capsys: Any) ->
     return run
 
 
-def left(store: Store) -> tuple[set[str], set[int], set[str]]:
-    """The cells that have runs, the versions, and the cells whose artifacts are on the disk."""
-    runs = store.client.search_runs([store.experiment], run_view_type=mlflow.entities.ViewType.ALL)
-    folders = {path.name for path in (store.root / "mlruns" / NAME).iterdir()}
+def active(store: Store) -> tuple[set[str], set[int]]:
+    """The cells that have runs, and the versions. Every such run has its model, and no other model is left."""
+    runs = store.client.search_runs([store.experiment], "tags.cell LIKE '%'")
     versions = {int(version.version) for version in store.client.search_model_versions(f"name = '{NAME}'")}
-    on_disk = {run.data.tags.get("cell", "") for run in runs if run.info.run_id in folders}
-    assert len(folders - {"models"}) == len(runs)
-    assert len(list((store.root / "mlruns" / NAME / "models").iterdir())) == len(runs)
-    return {run.data.tags.get("cell", "") for run in runs}, versions, on_disk
+    models = store.client.search_logged_models([store.experiment])
+    assert {model.source_run_id for model in models} == {run.info.run_id for run in runs}
+    return {run.data.tags["cell"] for run in runs}, versions
 
 
-def test_what_is_referred_to_stays_and_all_else_goes_with_its_artifacts(
-    small_store: Store, cleaned: Callable[..., str]
-) -> None:
+def comparisons(store: Store) -> set[str]:
+    runs = store.client.search_runs([store.experiment], "tags.comparison LIKE '%'")
+    return {run.data.tags["comparison"] for run in runs}
+
+
+def trash(store: Store) -> list[Any]:
+    return list(store.client.search_runs([store.experiment], run_view_type=ViewType.DELETED_ONLY))
+
+
+def on_disk(store: Store) -> set[str]:
+    folder = store.root / "mlruns"
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def full_store(small_store: Store) -> Store:
+    """Cells with an alias, an output or a DVC experiment, one that is under way, and three that nothing refers to."""
     for cell in ("champion", "previous", "challenger", "stale", "current"):
         small_store.register(cell)
     small_store.register("tried", **{"dvc.exp": "more-dropout"})
@@ -59,22 +72,85 @@ def test_what_is_referred_to_stays_and_all_else_goes_with_its_artifacts(
     small_store.train("failed", "FAILED")
     small_store.train("training", "RUNNING")
     output(small_store, "tutorial", "current")
-    before = left(small_store)
+    return small_store
 
-    said = cleaned(dry_run=True)
-    assert "A dry run: nothing was removed" in said
-    assert left(small_store) == before
-    said = cleaned()
+
+KEPT = {"champion", "previous", "challenger", "current", "tried", "training"}
+
+
+def test_what_is_referred_to_stays_and_all_else_goes_into_the_trash(
+    full_store: Store, cleaned: Callable[..., str]
+) -> None:
+    before, files = active(full_store), on_disk(full_store)
+    assert "Dry run: nothing was removed" in cleaned(dry_run=True)
+    assert active(full_store) == before
+    printed = cleaned()
     for part in (
         "version 4 (stale-1), which has no alias",
         "version 7 (dropped-1)",
         "run failed-1",
-        "Removed for good",
+        "Moved to the trash.",
+        "Versions have none: those are removed.",
+        f"`mlflow gc --backend-store-uri sqlite:///{full_store.root}/mlflow.db --tracking-uri sqlite:",
     ):
-        assert part in said, part
-    kept = {"champion", "previous", "challenger", "current", "tried", "training"}
-    assert left(small_store) == (kept, {1, 2, 3, 5, 6}, kept)
+        assert part in printed, part
+    assert active(full_store) == (KEPT, {1, 2, 3, 5, 6})
+    assert on_disk(full_store) == files  # so that what is in the trash is whole
     assert "Nothing to remove" in cleaned()
+
+
+def test_the_runs_in_the_trash_can_be_restored_whole(full_store: Store, cleaned: Callable[..., str]) -> None:
+    cleaned()
+    assert {run.data.tags["cell"] for run in trash(full_store)} == {"stale", "dropped", "failed"}
+    for run in trash(full_store):
+        full_store.client.restore_run(run.info.run_id)
+        text = full_store.client.download_artifacts(run.info.run_id, "trace/text.txt", str(full_store.root))
+        assert Path(text).read_text() == "x" * 1000
+    assert trash(full_store) == []
+    runs = full_store.client.search_runs([full_store.experiment], "tags.cell LIKE '%'")
+    assert {run.data.tags["cell"] for run in runs} == KEPT | {"stale", "dropped", "failed"}
+
+
+@pytest.mark.slow
+def test_the_command_that_it_names_empties_the_trash_and_nothing_else(
+    full_store: Store, cleaned: Callable[..., str]
+) -> None:
+    old, newest = full_store.compare("old"), full_store.compare("new")
+    printed = cleaned()
+    gone = {run.info.run_id for run in trash(full_store)}
+    assert old in gone
+    command = re.findall(r"`(mlflow gc [^`]+)`", printed.replace("\n", " "))
+    before = active(full_store)
+    Project(full_store.root).run(*shlex.split(command[0]))
+    assert trash(full_store) == []
+    assert active(full_store) == before
+    assert comparisons(full_store) == {"new"}
+    kept = {run.info.run_id for run in full_store.client.search_runs([full_store.experiment])}
+    folders = {path.split("/")[1] for path in on_disk(full_store)} - {"models"}
+    assert newest in kept
+    assert folders == kept
+    assert len(list((full_store.root / "mlruns" / NAME / "models").rglob("MLmodel"))) == len(before[0])
+
+
+def test_only_the_newest_comparison_stays_and_the_others_can_be_restored(
+    small_store: Store, cleaned: Callable[..., str]
+) -> None:
+    small_store.train("current")
+    output(small_store, "tutorial", "current")
+    older = [small_store.compare(digest) for digest in ("first", "second")]
+    small_store.compare("newest")
+    small_store.compare("broken off", "FAILED")
+    small_store.compare("under way", "RUNNING")
+    printed = cleaned()
+    assert printed.count("run comparison") == 3
+    assert comparisons(small_store) == {"newest", "under way"}
+    for run_id in older:
+        small_store.client.restore_run(run_id)
+    assert comparisons(small_store) == {"first", "second", "newest", "under way"}
+    for name in ("first", "second"):
+        (run,) = small_store.client.search_runs([small_store.experiment], f"tags.comparison = '{name}'")
+        report = small_store.client.download_artifacts(run.info.run_id, "report.html", str(small_store.root))
+        assert Path(report).read_text() == name
 
 
 def test_a_run_that_the_project_did_not_make_stays(small_store: Store, cleaned: Callable[..., str]) -> None:
@@ -84,27 +160,16 @@ def test_a_run_that_the_project_did_not_make_stays(small_store: Store, cleaned: 
     assert "Nothing to remove" in cleaned()
 
 
-def test_artifacts_that_the_store_does_not_know_go(small_store: Store, cleaned: Callable[..., str]) -> None:
+def test_folders_that_the_store_does_not_know_are_not_touched(small_store: Store, cleaned: Callable[..., str]) -> None:
+    """They may be another store's."""
     small_store.train("current")
-    output(small_store, "tutorial", "current")
-    orphan = small_store.root / "mlruns" / NAME / "0123456789abcdef"
-    orphan.mkdir()
-    (orphan / "big").write_bytes(b"0" * 2_500_000)
-    assert "that would free 2.5 MB" in cleaned(dry_run=True)
-    cleaned()
-    assert not orphan.exists()
-
-
-def test_artifacts_of_another_store_are_not_touched(
-    small_store: Store, cleaned: Callable[..., str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+    small_store.train("stale")
     output(small_store, "tutorial", "current")
     foreign = small_store.root / "mlruns" / NAME / "0123456789abcdef"
-    foreign.mkdir(parents=True)
-    (small_store.root / "mlflow.db").rename(tmp_path / "other.db")
-    monkeypatch.setattr(store, "CHOSEN", f"sqlite:///{tmp_path / 'other.db'}")
-    assert "Nothing to remove" in cleaned()
-    assert foreign.exists()
+    foreign.mkdir()
+    (foreign / "big").write_bytes(b"0" * 2_500_000)
+    assert "run stale-1" in cleaned()
+    assert (foreign / "big").stat().st_size == 2_500_000
 
 
 @pytest.mark.parametrize("locked", [False, True])
@@ -115,4 +180,4 @@ def test_without_the_outputs_nothing_is_removed(locked: bool, small_store: Store
         (small_store.root / "dvc.lock").write_text("schema: '2.0'\nstages: {train@tutorial-31415: {cmd: x}}\n")
     with pytest.raises(Failure, match="lacks tutorial-31415" if locked else "models/ is empty"):
         cleaned()
-    assert left(small_store)[1] == {1}
+    assert active(small_store) == ({"stale"}, {1})

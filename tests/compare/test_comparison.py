@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from car_or_truck.compare import statistics
+from car_or_truck.evaluate.scores import wilson
 from helpers.clones import Project
 from helpers.stores import runs
 
@@ -46,10 +47,11 @@ def test_evaluation_says_more_than_metrics_and_never_otherwise(finished: Project
     folder = finished.root / "reports/cells/exercise/31415"
     metrics, evaluation = (json.loads((folder / f"{name}.json").read_text()) for name in ("metrics", "evaluation"))
     assert all(evaluation[name] == value for name, value in metrics.items())
-    assert {"val_f1", "val_brier_score", "threshold", "val_f1_at_threshold", "train_loss"} <= set(evaluation)
+    assert {"val_f1", "val_brier_score", "val_roc_auc", "train_loss", "multiply_adds"} <= set(evaluation)
+    assert not [name for name in evaluation if "threshold" in name or name.startswith("kept_gen")]
     assert evaluation["val_accuracy_low"] < evaluation["val_binary_accuracy"] < evaluation["val_accuracy_high"]
     described = " ".join(metrics["describes"])
-    assert "the kept weights (of epoch 3) on valid" in described
+    assert "val_*: the saved weights (epoch 3) on validation; positive class: Truck" in described
     shown = finished.run("dvc", "metrics", "show")
     assert "val_binary_accuracy" in shown
     assert "describes" not in shown
@@ -67,6 +69,60 @@ def test_what_dvc_plots_draws_is_complete(finished: Project) -> None:
     for _, curve in roc.groupby("cell"):
         rates = curve[["false_positive_rate", "true_positive_rate"]]
         assert rates.to_numpy()[[0, -1]].tolist() == [[0, 0], [1, 1]]
+
+
+def test_what_compare_writes_is_a_function_of_what_it_reads(project: Project) -> None:
+    def written() -> dict[str, bytes]:
+        reports = project.root / "reports"
+        names = ("comparison.csv", "comparison.json", "curves.csv", "report.html", "plots/*.csv")
+        return {path.name: path.read_bytes() for name in names for path in reports.glob(name)}
+
+    before = written()
+    assert len(before) == 4 + 3
+    assert project.run("git", "rev-parse", "HEAD").strip().encode() not in b"".join(before.values())
+    project.run("git", "add", ".")
+    project.run("git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-q", "-m", "results")
+    times = project.root / ".dvc/tmp/times"
+    assert len(list(times.iterdir())) == 2
+    shutil.rmtree(times)
+    (project.root / "mlflow.db").unlink()
+    shutil.rmtree(project.root / "mlruns")
+    for name in before:
+        for path in (project.root / "reports").rglob(name):
+            path.unlink()
+    project.run("car-or-truck", "compare")
+    assert written() == before
+
+
+def test_times_are_shown_where_they_are_known(project: Project) -> None:
+    printed = project.run("car-or-truck", "leaderboard", COLUMNS="200")
+    assert "images/s" in printed
+    shutil.rmtree(project.root / ".dvc/tmp/times")
+    assert "images/s" not in project.run("car-or-truck", "leaderboard", COLUMNS="200")
+
+
+def test_accuracy_is_read_in_one_way(finished: Project) -> None:
+    table = pd.read_csv(finished.root / "reports/comparison.csv").set_index("variant")
+    said = comparison(finished)
+    for variant in ("tutorial", "exercise"):
+        folder = finished.root / f"reports/cells/{variant}/31415"
+        evaluation = json.loads((folder / "evaluation.json").read_text())
+        predictions = pd.read_csv(folder / "predictions.csv")
+        right = int(((predictions["probability"] > 0.5) == (predictions["label"] == 1)).sum())
+        row = table.loc[variant]
+        assert evaluation["val_binary_accuracy"] == row["val_binary_accuracy"] == right / len(predictions)
+        interval = wilson(right, len(predictions))
+        assert (evaluation["val_accuracy_low"], evaluation["val_accuracy_high"]) == interval
+        assert (row["interval_low"], row["interval_high"]) == interval
+        gap = evaluation["train_binary_accuracy"] - evaluation["val_binary_accuracy"]
+        assert evaluation["generalization_gap"] == row["generalization_gap"] == gap
+        metrics = json.loads((folder / "metrics.json").read_text())
+        assert metrics["generalization_gap"] == gap
+        history = pd.read_csv(finished.root / f"models/{variant}/31415/history.csv")
+        assert evaluation["training_gap"] == (history["binary_accuracy"] - history["val_binary_accuracy"]).iloc[-1]
+        assert history["val_binary_accuracy"].iloc[-1] == pytest.approx(right / len(predictions), abs=1e-7)  # float32
+    best = said["pairs"][0]["first"]
+    assert f"{100 * table.loc[best, 'val_binary_accuracy']:.1f}% accuracy on 40 validation" in said["verdict"][0]
 
 
 def test_the_comparison_is_one_run_in_mlflow_and_stays_one(project: Project) -> None:
@@ -92,13 +148,13 @@ def test_cells_that_are_missing_or_stale_are_shown_as_such(project: Project) -> 
     printed = project.run("car-or-truck", "compare")
     said = comparison(project)
     assert [(one["variant"], one["seed"], one["why"]) for one in said["missing"]] == [
-        ("tutorial", 7, "is not evaluated"),
+        ("tutorial", 7, "is not trained"),  # a copy of another cell is none
         ("exercise", 31415, "was trained with other parameters than params.yaml has now"),
         ("exercise", 7, "is not trained"),
     ]
     assert said["pairs"] == []
-    assert said["verdict"][0].startswith("tutorial alone was compared")
-    assert "exercise-7 is missing here: it is not trained." in " ".join(printed.split())
+    assert said["verdict"][0].startswith("tutorial is the only variant here: ")
+    assert "exercise-7 is missing: it is not trained." in " ".join(printed.split())
     table = pd.read_csv(project.root / "reports/comparison.csv")
     assert list(table["status"].eq("compared")) == [True, False, False, False]
     assert pd.read_csv(project.root / "reports/curves.csv")["cell"].unique() == ["tutorial-31415"]
@@ -128,7 +184,7 @@ def test_without_a_cell_there_is_nothing_to_compare(project: Project) -> None:
 @pytest.mark.parametrize(
     ("store", "warning"),
     [
-        ("http://127.0.0.1:9", "does not take this run now"),
+        ("http://127.0.0.1:9", "did not take this run"),
         pytest.param("sqlite:////dev/null/mlflow.db", "MLflow has no run of this", marks=pytest.mark.slow),
     ],
 )
@@ -139,5 +195,5 @@ def test_a_store_that_cannot_be_reached_does_not_stop_the_comparison(
     said = project.run("car-or-truck", "compare", MLFLOW_TRACKING_URI=store)
     assert len([line for line in said.splitlines() if warning in line]) == 1
     assert not re.search(r"Traceback|WARNING", said)
-    assert comparison(project)["verdict"][0].startswith("exercise alone was compared")
-    assert "exercise alone was compared" in (project.root / "reports/report.html").read_text()
+    assert comparison(project)["verdict"][0].startswith("exercise is the only variant here: ")
+    assert "exercise is the only variant here: " in (project.root / "reports/report.html").read_text()

@@ -43,13 +43,13 @@ def test_the_report_fits_asks_for_nothing_and_sorts(
     assert [url for url in asked if not url.startswith("data:")] == [report]
 
     def accuracies() -> list[float]:
-        return [float(text) for text in page.locator("#cells tbody td:nth-child(3)").all_inner_texts()]
+        return [float(text) for text in page.locator("#results tbody td:nth-child(3)").all_inner_texts()]
 
     best_first = accuracies()
     assert best_first == sorted(best_first, reverse=True)
-    page.locator("#cells").get_by_role("button", name="accuracy").click()
+    page.locator("#results").get_by_role("button", name="accuracy").click()
     assert accuracies() == sorted(best_first)
-    page.locator("#cells").get_by_role("button", name="variant").click()
-    names = page.locator("#cells tbody td:first-child").all_inner_texts()
+    page.locator("#results").get_by_role("button", name="variant").click()
+    names = page.locator("#results tbody td:first-child").all_inner_texts()
     assert names == sorted(names, reverse=True)
     page.close()

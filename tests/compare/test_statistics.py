@@ -9,29 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from scipy.stats import binom, ttest_rel
-from sklearn.calibration import calibration_curve
-from sklearn.metrics import accuracy_score
+from scipy.stats import ttest_rel
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.power import NormalIndPower
-from statsmodels.stats.proportion import proportion_confint
 
 from car_or_truck.compare import statistics
-
-
-@given(st.integers(0, 300), st.integers(1, 300))
-def test_the_wilson_interval_is_that_of_statsmodels(right: int, total: int) -> None:
-    right = min(right, total)
-    assert statistics.wilson(right, total) == pytest.approx(proportion_confint(right, total, method="wilson"))
-
-
-def test_the_wilson_interval_covers_the_true_share_19_times_of_20() -> None:
-    for share, total in ((0.85, 384), (0.79, 700), (0.5, 40)):
-        counts = np.arange(total + 1)
-        intervals = np.array([statistics.wilson(int(right), total) for right in counts])
-        covered = (intervals[:, 0] <= share) & (share <= intervals[:, 1])
-        assert binom.pmf(counts, total, share)[covered].sum() == pytest.approx(0.95, abs=0.025)  # no chance in it
-
 
 answers = st.integers(1, 60).flatmap(
     lambda count: st.tuples(*[st.lists(st.booleans(), min_size=count, max_size=count)] * 2)
@@ -56,7 +38,7 @@ def test_mcnemar_of_five_against_none_is_one_in_sixteen() -> None:
 def test_who_is_first_only_turns_the_signs(pair: tuple[list[bool], list[bool]]) -> None:
     one, two = (statistics.paired_difference(*ordered, draws=2000) for ordered in (pair, pair[::-1]))
     assert one.difference == pytest.approx(np.mean(pair[0]) - np.mean(pair[1]))
-    assert one.low - 1e-9 <= one.difference <= one.high + 1e-9 or len(pair[0]) < 30
+    assert one.low - 1e-9 <= one.difference <= one.high + 1e-9
     assert one.difference == pytest.approx(-two.difference)
     assert one.probability == pytest.approx(1 - two.probability, abs=0.09)
     assert statistics.paired_difference(*pair, draws=2000) == one  # the same each time
@@ -153,68 +135,6 @@ def test_where_images_cannot_help_seeds_may() -> None:
     needed = statistics.seeds_needed(a, b)
     assert needed is not None
     assert needed == pytest.approx(2 * 0.0008 * (1.96 + 0.84) ** 2 / 0.03**2, rel=0.1)
-
-
-@settings(max_examples=30)
-@given(
-    st.integers(1, 200).flatmap(
-        lambda n: st.tuples(
-            st.lists(st.integers(0, 1), min_size=n, max_size=n),
-            st.lists(st.floats(0, 1, width=32), min_size=n, max_size=n),  # as nets answer
-        )
-    )
-)
-def test_calibration_error_and_threshold_against_scikit_learn(both: tuple[list[int], list[float]]) -> None:
-    labels, probability = map(np.array, both)
-    frequency, stated = calibration_curve(labels, probability, n_bins=10)
-    bins = np.histogram(np.searchsorted(np.linspace(0, 1, 11)[1:-1], probability), np.arange(11))[0]
-    expected = (np.abs(frequency - stated) * bins[bins > 0]).sum() / labels.size
-    assert statistics.expected_calibration_error(labels, probability) == pytest.approx(expected, abs=1e-12)
-
-    threshold = statistics.best_threshold(labels, probability)
-    found = accuracy_score(labels, probability > threshold)
-    steps = [0, 0.5, *probability]  # accuracy changes at the stated probabilities alone
-    assert found >= max(accuracy_score(labels, probability > step) for step in steps) - 1e-12
-    assert 0 <= threshold <= 1
-
-
-def test_a_net_that_says_what_happens_is_calibrated() -> None:
-    random = np.random.default_rng(2)
-    probability = random.random(200_000)
-    labels = random.random(200_000) < probability
-    assert statistics.expected_calibration_error(labels, probability) < 0.01
-    assert statistics.expected_calibration_error(labels, np.ones(200_000)) == pytest.approx(0.5, abs=0.01)
-
-
-@pytest.mark.parametrize(
-    ("labels", "probability", "threshold"),
-    [
-        ([0, 0, 1, 1], [0.1, 0.2, 0.3, 0.9], 0.25),
-        ([0, 0, 1, 1], [0.1, 0.2, 0.6, 0.9], 0.5),  # as good as any
-        ([0, 1, 0, 0], [0.7, 0.8, 0.6, 0.1], 0.75),
-        ([0, 0, 0], [0.7, 0.7, 0.7], 0.85),  # never
-    ],
-)
-def test_the_best_threshold(labels: list[int], probability: list[float], threshold: float) -> None:
-    assert statistics.best_threshold(labels, probability) == pytest.approx(threshold)
-
-
-@given(
-    st.integers(6, 40), st.integers(6, 40), st.floats(0.001, 1), st.floats(0.001, 1), st.data(), st.floats(-100, 100)
-)
-def test_one_noisy_epoch_hardly_moves_the_smoothed_onset(
-    down: int, up: int, fall: float, rise: float, data: Any, noise: float
-) -> None:
-    losses = np.concatenate([fall * np.arange(down, 0, -1), rise * np.arange(up)])
-    plain = statistics.smoothed_onset(losses)
-    assert abs(plain - (down + 1)) <= 2
-    losses[data.draw(st.integers(0, losses.size - 1))] = noise
-    assert abs(statistics.smoothed_onset(losses) - (down + 1)) <= 3
-
-
-def test_the_onset_of_a_curve_that_never_rises_is_its_end() -> None:
-    assert statistics.smoothed_onset([0.5]) == 1
-    assert statistics.smoothed_onset(np.linspace(1, 0, 30)) >= 29
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=30))

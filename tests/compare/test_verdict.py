@@ -8,6 +8,7 @@ from car_or_truck.compare import statistics, verdict
 
 RANDOM = np.random.default_rng(4)
 HARD = RANDOM.random(3000)  # images that are hard for one net are hard for others
+MAJORITY = ("Car", 0.58)
 
 
 def recipe(accuracy: float, seeds: int = 1) -> NDArray[np.bool_]:
@@ -16,72 +17,87 @@ def recipe(accuracy: float, seeds: int = 1) -> NDArray[np.bool_]:
     return right
 
 
-RIGHT = {"low": recipe(0.7), "high": recipe(0.9), "near": recipe(0.895)}
+CORRECT = {"low": recipe(0.7), "high": recipe(0.9), "near": recipe(0.895)}
 
 
-def test_a_clear_lead_is_said_with_its_interval() -> None:
-    (pair,) = verdict.of_recipes({"low": RIGHT["low"], "high": RIGHT["high"]})
-    assert pair.certain
+def test_a_significant_lead_is_stated_with_its_interval() -> None:
+    correct = {"low": CORRECT["low"], "high": CORRECT["high"]}
+    (pair,) = verdict.compare_recipes(correct)
+    assert pair.significant
     assert not pair.of_recipes
-    points = 100 * (RIGHT["high"].mean() - RIGHT["low"].mean())
+    points = 100 * (CORRECT["high"].mean() - CORRECT["low"].mean())
     assert pair.words == f"high beats low by {points:.1f} points ({pair.interval})."
-    said = verdict.headline({"low": RIGHT["low"], "high": RIGHT["high"]}, [pair], 0.58, "Car")
-    assert said[0].startswith("high is best: it is right on 8")
-    assert f"beats low by {points:.1f} points ({pair.interval})." in said[0]
-    assert said[1] == verdict.ONE_SEED
+    accuracy = f"{100 * CORRECT['high'].mean():.1f}% accuracy on 3000 validation images"
+    assert verdict.headline(correct, [pair], MAJORITY) == [
+        f"high wins: {accuracy}, {points:.1f} points ahead of low ({pair.interval}).",
+        verdict.ONE_SEED,
+    ]
 
 
-def test_what_cannot_be_told_apart_says_what_would_be_needed() -> None:
-    pairs = {(pair.first, pair.second): pair for pair in verdict.of_recipes(RIGHT)}
+def test_of_several_that_are_beaten_the_nearest_is_named() -> None:
+    correct = {"low": CORRECT["low"], "high": CORRECT["high"], "lower": recipe(0.6)}
+    pairs = verdict.compare_recipes(correct)
+    (nearest,) = [pair for pair in pairs if (pair.first, pair.second) == ("high", "low")]
+    lead = f"{100 * nearest.estimate.difference:.1f} points ahead of low, the runner-up ({nearest.interval})."
+    assert verdict.headline(correct, pairs, MAJORITY)[0].endswith(lead)
+
+
+def test_a_difference_that_is_not_significant_says_what_would_be_needed() -> None:
+    pairs = {(pair.first, pair.second): pair for pair in verdict.compare_recipes(CORRECT)}
     close = next(pair for names, pair in pairs.items() if set(names) == {"near", "high"})
-    assert not close.certain
-    assert "cannot be told apart on these 3000 images" in close.words
-    assert "more images would be needed" in close.words
-    assert close.more_images is not None
-    needed = statistics.images_needed(RIGHT[close.first], RIGHT[close.second], 1 - 0.05 / 3)
-    assert close.more_images == (needed or 0) - 3000
-    said = verdict.headline(RIGHT, list(pairs.values()), 0.58, "Car")
-    assert f"cannot be told apart from {close.second}" in said[0]
+    assert not close.significant
+    assert "do not differ significantly on these 3000 images" in close.words
+    needed = statistics.images_needed(CORRECT[close.first], CORRECT[close.second], 1 - 0.05 / 3)
+    assert needed is not None
+    assert close.more_images == needed - 3000
+    digits = len(str(close.more_images)) - 2  # rounded up to two of them
+    assert f"about {-(-close.more_images // 10**digits) * 10**digits:,} more images would be needed" in close.words
+    said = verdict.headline(CORRECT, list(pairs.values()), MAJORITY)
+    assert said[0].startswith(f"{close.first} leads with ")
+    assert said[0].endswith(f"but not significantly ahead of {close.second}.")
 
 
-def test_equal_answers_are_said_to_be_equal() -> None:
-    (pair,) = verdict.of_recipes({"one": RIGHT["low"], "two": RIGHT["low"]})
+def test_equal_predictions_are_said_to_be_equally_accurate() -> None:
+    (pair,) = verdict.compare_recipes({"one": CORRECT["low"], "two": CORRECT["low"]})
     assert pair.words == (
-        "one and two cannot be told apart on these 3000 images: they are right equally often (0.0 to 0.0)."
+        "one and two do not differ significantly on these 3000 images: both are equally accurate (95% CI 0.0 to 0.0)."
     )
 
 
 def test_several_seeds_compare_recipes() -> None:
-    right = {"low": recipe(0.7, 3), "high": recipe(0.9, 3)}
-    (pair,) = verdict.of_recipes(right)
+    correct = {"low": recipe(0.7, 3), "high": recipe(0.9, 3)}
+    (pair,) = verdict.compare_recipes(correct)
     assert pair.of_recipes
-    assert pair.certain
-    said = verdict.headline(right, [pair], 0.58, "Car")
+    assert pair.significant
+    said = verdict.headline(correct, [pair], MAJORITY)
     assert "(mean of 3 seeds)" in said[0]
-    assert verdict.ONE_SEED not in said
+    assert len(said) == 1  # nothing about a single seed
 
 
 def test_seeds_that_differ_ask_for_seeds() -> None:
-    right = {"a": np.stack([recipe(0.7)[0], recipe(0.9)[0]]), "b": np.stack([recipe(0.72)[0], recipe(0.8)[0]])}
-    (pair,) = verdict.of_recipes(right)
-    assert not pair.certain
+    correct = {"a": np.stack([recipe(0.7)[0], recipe(0.9)[0]]), "b": np.stack([recipe(0.72)[0], recipe(0.8)[0]])}
+    (pair,) = verdict.compare_recipes(correct)
+    assert not pair.significant
     assert pair.more_images is None
     assert "seeds of each" in pair.words
 
 
 def test_one_variant_alone_is_no_comparison() -> None:
-    assert verdict.of_recipes({"low": RIGHT["low"]}) == []
-    assert verdict.headline({"low": RIGHT["low"]}, [], 0.58, "Car")[0].startswith("low alone was compared")
+    assert verdict.compare_recipes({"low": CORRECT["low"]}) == []
+    said = verdict.headline({"low": CORRECT["low"]}, [], MAJORITY)
+    accuracy = f"{100 * CORRECT['low'].mean():.1f}% accuracy on 3000 validation images"
+    assert said == [f"low is the only variant here: {accuracy}."]
 
 
-def test_a_net_no_better_than_a_constant_is_told_so() -> None:
-    said = verdict.headline({"net": recipe(0.58)}, [], 0.58, "Car")
-    assert "Always answering Car would be right on 58.0 %: that is no better." in said[0]
+def test_a_model_no_better_than_a_constant_is_told_so() -> None:
+    said = verdict.headline({"net": recipe(0.58)}, [], MAJORITY)
+    assert said[0].endswith("Always answering Car would reach 58.0%: it is no better than that.")
+    assert "Always" not in verdict.headline({"net": recipe(0.7)}, [], MAJORITY)[0]
 
 
 def test_every_pair_of_thirty_models_is_corrected_for_their_number() -> None:
-    right = {f"m{number}": recipe(0.8 + number / 1000)[0] for number in range(30)}
-    pairs = verdict.of_models(right)
+    correct = {f"m{number}": recipe(0.8 + number / 1000)[0] for number in range(30)}
+    pairs = verdict.compare_models(correct)
     assert len(pairs) == 435
     for pair in pairs:
         assert pair.difference >= 0
@@ -90,7 +106,7 @@ def test_every_pair_of_thirty_models_is_corrected_for_their_number() -> None:
 
 
 @pytest.mark.parametrize(
-    ("probability", "words"), [(0.5, "50 %"), (0.999, "over 99 %"), (1.0, "over 99 %"), (0.0, "under 1 %")]
+    ("probability", "words"), [(0.5, "50%"), (0.999, "over 99%"), (1.0, "over 99%"), (0.0, "under 1%")]
 )
 def test_a_probability_is_never_quite_certain(probability: float, words: str) -> None:
     assert verdict.chance(probability) == words

@@ -4,15 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from car_or_truck import params
-from car_or_truck.evaluate.stage import look_inside
+from car_or_truck.evaluate.figures import Predictions
 from car_or_truck.train import runtime
-from helpers.clones import ROOT
-from helpers.nets import built, fitted, recipe, split
-
-SHIPPED = params.load(ROOT / "params.yaml").variants
+from helpers.nets import VARIANTS, built, fitted, recipe, split
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -46,7 +43,7 @@ def test_the_steps_are_the_printed_summary() -> None:
     from car_or_truck.evaluate import inspection
     from car_or_truck.train import convnet
 
-    steps = inspection.steps(convnet.build(SHIPPED["exercise"], 128))
+    steps = inspection.steps(convnet.build(VARIANTS["exercise"], 128))
     assert [(step.label.split("\n")[0], step.shape, step.parameters) for step in steps[:4]] == [
         ("input", (128, 128, 3), 0),
         ("conv 3x3", (128, 128, 32), 896),
@@ -114,15 +111,15 @@ NETS: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("changes", NETS)
 def test_every_kind_of_net_can_be_looked_into(changes: dict[str, Any], tmp_path: Path) -> None:
+    from car_or_truck.evaluate import inspection_figures
     from car_or_truck.train import convnet
 
     part = split(12, 32)
-    net = convnet.for_use(fitted(recipe(epochs=1, **changes), part)[0])
+    net = convnet.inference_copy(fitted(recipe(epochs=1, **changes), part)[0])
     probability = net.predict(part.images.astype(np.float32) / 255, verbose=0)[:, 0]
-    look_inside("net", net, part, ["Car", "Truck"], probability, tmp_path)
+    table = pd.DataFrame({"name": [f"{number}.png" for number in range(12)], "label": part.labels})
+    valid = Predictions("net", ("Car", "Truck"), part.images, table.assign(probability=probability.astype(float)))
+    inspection_figures.draw(net, valid, tmp_path)
     drawn = {path.name for path in tmp_path.iterdir()}
     assert {"architecture.png", "grad_cam.png", "summary.txt"} <= drawn
-    assert ("kernels.png" in drawn) == (
-        "base" not in changes and "separable" not in str(changes["blocks"][:1] if changes else "")
-    )
     assert "Total params" in (tmp_path / "summary.txt").read_text()

@@ -1,16 +1,12 @@
 from __future__ import annotations
 
-import http.server
+import os
 import shutil
 import socket
 import subprocess
 import sys
 import tarfile
-import threading
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +17,7 @@ from car_or_truck.errors import Failure
 from car_or_truck.fetch import folders
 from car_or_truck.fetch.stage import fetch
 from helpers.clones import ROOT, photos
-from helpers.sources import data, nothing_was_written
-
-
-def zipped(folder: Path, path: Path, prefix: str = "") -> Path:
-    with zipfile.ZipFile(path, "w") as archive:
-        for file in sorted(folder.rglob("*")):
-            archive.write(file, prefix + str(file.relative_to(folder)))
-    return path
+from helpers.sources import data, nothing_was_written, served, zipped
 
 
 @pytest.fixture
@@ -40,7 +29,7 @@ def test_rendered_images_come_with_a_record_of_what_they_are(raw: Path) -> None:
     record = fetch(data("rendered"), raw)
     assert record == files.read_json(raw / "SOURCE.json", "")
     assert (record["source"], record["stand_in"], record["images"]) == ("rendered", True, 16)
-    assert record["counts"] == folders.check(raw, ("Car", "Truck"), "raw")
+    assert record["counts"] == folders.count_images(raw, ("Car", "Truck"), "raw")
     listed = list(raw.rglob("*.jpeg"))
     digest = files.content_digest((str(path.relative_to(raw)), files.sha256(path)) for path in listed)
     assert record["digest"] == digest
@@ -80,7 +69,7 @@ def test_a_truncated_archive_is_an_error(keep: float, raw: Path, tmp_path: Path)
     path = zipped(photos(tmp_path / "photos"), tmp_path / "a.zip")
     content = path.read_bytes()
     path.write_bytes(content[: int(keep if keep >= 1 else keep * len(content))])
-    with pytest.raises(Failure, match=r"a\.zip is no whole zip or tar archive"):
+    with pytest.raises(Failure, match=r"a\.zip is not a complete zip or tar archive"):
         fetch(data("archive", "rendered", archive={"url": str(path)}), raw)
     assert nothing_was_written(raw)
 
@@ -88,7 +77,7 @@ def test_a_truncated_archive_is_an_error(keep: float, raw: Path, tmp_path: Path)
 @pytest.mark.parametrize(
     "name", ["../evil.jpg", "/tmp/evil.jpg", "train/../../evil.jpg", "C:/evil.jpg", "..\\evil.jpg"]
 )
-def test_an_entry_that_points_outside_is_refused(name: str, raw: Path, tmp_path: Path) -> None:
+def test_an_entry_that_points_outside_the_archive_is_refused(name: str, raw: Path, tmp_path: Path) -> None:
     path = zipped(photos(tmp_path / "photos"), tmp_path / "a.zip")
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr(zipfile.ZipInfo(name), b"evil")
@@ -117,15 +106,15 @@ def test_a_missing_split_or_class_is_an_error(raw: Path, tmp_path: Path) -> None
     assert nothing_was_written(raw)
 
 
-def test_what_is_out_of_reach_is_passed_over_loudly(raw: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_falling_back_to_synthetic_images_is_loud(raw: Path, capfd: pytest.CaptureFixture[str]) -> None:
     missing = {"archive": {"url": "/nowhere/a.zip"}, "directory": {"path": "/nowhere"}}
     record = fetch(data("archive", "directory", "rendered", **missing), raw)
     assert (record["source"], record["unreached"]) == ("rendered", ["archive", "directory"])
-    said = capfd.readouterr().err
-    assert "there is no file /nowhere/a.zip" in said
-    assert "not the real data" in said
-    assert "STAND-IN" in said
-    assert "make data" in said
+    console = capfd.readouterr().err
+    assert "there is no file /nowhere/a.zip" in console
+    assert "not the real data" in console
+    assert "SYNTHETIC IMAGES" in console
+    assert "make data" in console
 
 
 def test_when_nothing_can_be_reached_the_way_out_is_named(raw: Path) -> None:
@@ -134,49 +123,77 @@ def test_when_nothing_can_be_reached_the_way_out_is_named(raw: Path) -> None:
     assert nothing_was_written(raw)
 
 
-def test_real_images_survive_an_hour_without_their_source(raw: Path, tmp_path: Path) -> None:
+def content(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_images_fetched_before_are_kept_while_their_source_is_unreachable(raw: Path, tmp_path: Path) -> None:
     folder = photos(tmp_path / "photos")
     settings = data("directory", "rendered", directory={"path": str(folder)})
     first = fetch(settings, raw)
     folder.rename(tmp_path / "unplugged")
     assert fetch(settings, raw) == first
-    (raw / "train/Car/a.JPEG").write_bytes(b"changed by hand")
-    assert fetch(settings, raw)["source"] == "rendered"
     (tmp_path / "unplugged").rename(folder)
     assert fetch(settings, raw) == first
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"classes": ["Truck", "Car"]},
+        {"valid_fraction": 0.3},
+        {"directory": {"path": "/nowhere/else"}},
+    ],
+    ids=str,
+)
+def test_real_images_are_never_replaced_by_synthetic_ones_because_the_settings_changed_offline(
+    changed: dict[str, Any], raw: Path, tmp_path: Path
+) -> None:
+    folder = photos(tmp_path / "photos")
+    fetch(data("directory", directory={"path": str(folder)}), raw)
+    before = content(raw)
+    folder.rename(tmp_path / "unplugged")
+    settings = data("directory", "rendered", **{"directory": {"path": str(folder)}, **changed})
+    with pytest.raises(Failure) as caught:
+        fetch(settings, raw)
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 2
+    assert lines[0].startswith("Out of reach: directory. ")
+    assert f"{raw} holds 4 images of directory, fetched with other settings, and is left as it is." in lines[0]
+    assert "`make data`" in lines[1]
+    assert "list only `rendered` in data.sources" in lines[1]
+    assert content(raw) == before
+
+
+def test_real_images_of_another_source_are_not_replaced_by_synthetic_ones(raw: Path, tmp_path: Path) -> None:
+    fetch(data("directory", directory={"path": str(photos(tmp_path / "photos"))}), raw)
+    before = content(raw)
+    with pytest.raises(Failure, match=r"Out of reach: archive\. .* holds 4 images of directory, and is left as it is"):
+        fetch(data("archive", "rendered", archive={"url": "/nowhere/a.zip"}), raw)
+    assert content(raw) == before
+
+
+def test_real_images_changed_by_hand_are_not_replaced_by_synthetic_ones(raw: Path, tmp_path: Path) -> None:
+    folder = photos(tmp_path / "photos")
+    settings = data("directory", "rendered", directory={"path": str(folder)})
+    fetch(settings, raw)
+    folder.rename(tmp_path / "unplugged")
+    (raw / "train/Car/a.JPEG").write_bytes(b"changed by hand")
+    with pytest.raises(Failure, match="4 images of directory, changed since they were fetched, and is left as it is"):
+        fetch(settings, raw)
+    assert (raw / "train/Car/a.JPEG").read_bytes() == b"changed by hand"
+
+
+def test_synthetic_images_replace_real_ones_when_params_yaml_names_them_alone(raw: Path, tmp_path: Path) -> None:
+    fetch(data("directory", directory={"path": str(photos(tmp_path / "photos"))}), raw)
+    assert fetch(data("rendered"), raw)["stand_in"]
+    assert fetch(data("directory", "rendered", directory={"path": "/nowhere"}), raw)["unreached"] == ["directory"]
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("a file in the way")
     with pytest.raises(Failure, match=r"Cannot write .*data/raw"):
         fetch(data("rendered"), tmp_path / "data" / "raw")
-
-
-@contextmanager
-def served(folder: Path, status: int = 200, port: int = 0) -> Iterator[str]:
-    """A web server on this machine; one that answers everything with `status` unless that is 200."""
-
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        def do_GET(self) -> None:
-            if status != 200:
-                self.send_error(status)
-            else:
-                super().do_GET()
-
-        do_POST = do_GET
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", port), partial(Handler, directory=str(folder)))
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 def test_an_archive_is_downloaded(raw: Path, tmp_path: Path) -> None:
@@ -266,6 +283,131 @@ def test_an_archive_past_its_limits_is_refused(limit: Any, says: str, kind: str,
     assert nothing_was_written(raw)
 
 
+@pytest.mark.parametrize("name", ["val", "validation"])
+def test_the_validation_set_may_have_another_usual_name(
+    name: str, raw: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = photos(tmp_path / "photos")
+    valid = content(folder / "valid")
+    (folder / "valid").rename(folder / name)
+    (folder / "train" / "a.txt").write_text("stray")
+    assert fetch(data("archive", archive={"url": str(zipped(folder, tmp_path / "a.zip"))}), raw)["images"] == 4
+    assert f"a.zip: {name}/ is taken as the validation set." in " ".join(capfd.readouterr().err.split())
+    assert content(raw / "valid") == valid
+    assert sorted(path.name for path in raw.iterdir()) == ["SOURCE.json", "train", "valid"]
+
+
+def test_two_validation_sets_are_an_error_that_names_both(raw: Path, tmp_path: Path) -> None:
+    folder = photos(tmp_path / "photos")
+    shutil.copytree(folder / "valid", folder / "val")
+    with pytest.raises(Failure, match=r"more than one validation set: valid/ and val/ beside train/"):
+        fetch(data("directory", directory={"path": str(folder)}), raw)
+    assert nothing_was_written(raw)
+
+
+def test_a_test_set_is_not_taken_as_the_validation_set(raw: Path, tmp_path: Path) -> None:
+    folder = photos(tmp_path / "photos")
+    (folder / "valid").rename(folder / "test")
+    with pytest.raises(Failure, match=r"no folder valid/.* holds: test/, train/\. It may be named val/ .* not test/"):
+        fetch(data("directory", directory={"path": str(folder)}), raw)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("data:application/zip;base64,UEsDBBQAAAAIAA" + "A" * 5000, r"data:application/zip;base64,UEsD"),
+        ("DATA:,hello", "DATA:,hello"),
+        ("data://host/a.zip", "data://host/a.zip"),
+        ("http:/example.org/a.zip", "http:/example.org/a.zip"),
+        ("nonsense://example.org/a.zip", "nonsense://example.org/a.zip"),
+    ],
+)
+def test_an_address_that_is_neither_path_nor_url_is_an_error_and_no_reason_to_fall_back(
+    url: str, shown: str, raw: Path
+) -> None:
+    with pytest.raises(Failure, match=rf"^data\.archive\.url is {shown}.* Allowed: a path, or a URL") as caught:
+        fetch(data("archive", "rendered", archive={"url": url}), raw)
+    assert len(str(caught.value)) < 300
+    assert nothing_was_written(raw)
+
+
+def test_a_schemes_case_does_not_matter(raw: Path, tmp_path: Path) -> None:
+    zipped(photos(tmp_path / "photos"), tmp_path / "a.zip")
+    with served(tmp_path) as url:
+        assert fetch(data("archive", archive={"url": f"{url.replace('http', 'HTTP')}/a.zip"}), raw)["images"] == 4
+
+
+def test_the_secrets_of_a_url_are_neither_printed_nor_remembered(
+    raw: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    zipped(photos(tmp_path / "photos"), tmp_path / "a.zip")
+    (tmp_path / "b.zip").write_text("no archive")
+    with served(tmp_path) as address:
+        url = f"{address.replace('//', '//user:SECRET@')}/a.zip?token=SECRET&X-Amz-Signature=SECRET"
+        settings = data("archive", "rendered", archive={"url": url})
+        record = fetch(settings, raw)
+        with pytest.raises(Failure) as wrong_checksum:
+            fetch(data("archive", archive={"url": url, "sha256": "0" * 64}), raw)
+        with pytest.raises(Failure) as missing:
+            fetch(data("archive", archive={"url": url.replace("a.zip", "c.zip")}), raw)
+        with pytest.raises(Failure) as broken:
+            fetch(data("archive", archive={"url": url.replace("a.zip", "b.zip")}), raw)
+    assert fetch(settings, raw) == record  # the server is gone
+    shown = f"{address.replace('//', '//***@')}/a.zip?token=***&X-Amz-Signature=***"
+    assert record["origin"]["url"] == record["request"]["url"] == shown
+    messages = [str(caught.value) for caught in (wrong_checksum, missing, broken)]
+    assert all("/***@127.0.0.1" in message and "SECRET" not in message for message in messages)
+    assert "SECRET" not in (raw / "SOURCE.json").read_text()
+    printed = "".join(capfd.readouterr())
+    assert "Downloading" in printed
+    assert "SECRET" not in printed
+
+
+def test_a_url_that_differs_in_a_masked_part_is_another_request(raw: Path, tmp_path: Path) -> None:
+    zipped(photos(tmp_path / "photos"), tmp_path / "a.zip")
+    with served(tmp_path) as url:
+        fetch(data("archive", archive={"url": f"{url}/a.zip?id=1"}), raw)
+    with pytest.raises(Failure, match="fetched with other settings"):
+        fetch(data("archive", "rendered", archive={"url": f"{url}/a.zip?id=2"}), raw)
+
+
+def test_a_name_that_looks_like_markup_is_printed_as_it_is(
+    raw: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = photos(tmp_path / "[bold] photos")
+    (folder / "train/[x].txt").write_text("stray")
+    fetch(data("directory", directory={"path": str(folder)}), raw)
+    fetch(data("archive", "rendered", archive={"url": "/[b]/[x].zip"}), tmp_path / "other" / "raw")
+    console = " ".join(capfd.readouterr().err.split())
+    assert "[bold] photos: left out 1 file(s)" in console
+    assert "train/[x].txt" in console
+    assert "archive: out of reach (there is no file /[b]/[x].zip)" in console
+
+
+def with_a_name_that_is_not_utf8(folder: Path) -> Path:
+    path = os.fsencode(folder / "train/Car")
+    os.rename(path + b"/a.JPEG", path + b"/caf\xe9.JPEG")  # noqa: PTH104
+    return folder
+
+
+@pytest.mark.parametrize("source", ["directory", "archive"])
+def test_a_name_that_is_not_utf8_is_spelt_in_ascii(source: str, raw: Path, tmp_path: Path) -> None:
+    folder = with_a_name_that_is_not_utf8(photos(tmp_path / "photos"))
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        archive.add(folder, "photos")
+    settings = {"directory": {"path": str(folder)}, "archive": {"url": str(tmp_path / "a.tar")}}
+    assert fetch(data(source, **settings), raw)["images"] == 4
+    assert [path.name for path in (raw / "train/Car").iterdir()] == ["caf%E9.JPEG"]
+
+
+def test_two_names_that_would_become_the_same_are_an_error(raw: Path, tmp_path: Path) -> None:
+    folder = with_a_name_that_is_not_utf8(photos(tmp_path / "photos"))
+    shutil.copyfile(folder / "train/Truck/a.JPEG", folder / "train/Car/caf%E9.JPEG")
+    with pytest.raises(Failure, match=r"two images that would be train/Car/caf%E9\.JPEG"):
+        fetch(data("directory", directory={"path": str(folder)}), raw)
+    assert nothing_was_written(raw)
+
+
 ON_A_FULL_DISK = """
 import sys
 from pathlib import Path
@@ -288,7 +430,7 @@ IN_A_NAMESPACE = ["unshare", "--user", "--map-root-user", "--mount"]  # where an
     not shutil.which("unshare") or subprocess.run([*IN_A_NAMESPACE, "true"], capture_output=True).returncode != 0,
     reason="this machine lets nobody mount a small disk",
 )
-def test_a_full_disk_is_said_plainly_and_what_was_there_stays(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_plainly_and_the_images_before_stay(tmp_path: Path) -> None:
     (tmp_path / "disk").mkdir()
     (tmp_path / "script.py").write_text(ON_A_FULL_DISK)
     script = f'mount -t tmpfs -o size=300k none disk && "{sys.executable}" script.py "{ROOT / "tests"}"'

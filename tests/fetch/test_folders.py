@@ -11,7 +11,7 @@ from helpers.clones import photos
 CLASSES = ("Car", "Truck")
 
 
-def test_images_are_counted_and_other_files_are_told_of(tmp_path: Path) -> None:
+def test_images_and_other_files_are_counted(tmp_path: Path) -> None:
     photos(tmp_path)
     (tmp_path / "train/Car/.hidden.jpg").write_bytes(b"")
     (tmp_path / "train/Car/notes.txt").write_bytes(b"")
@@ -19,35 +19,35 @@ def test_images_are_counted_and_other_files_are_told_of(tmp_path: Path) -> None:
     (tmp_path / "train/Bus").mkdir()
     (tmp_path / "train/Bus/a.jpg").write_bytes(b"")
     (tmp_path / "valid/stray.jpg").write_bytes(b"")
-    assert folders.check(tmp_path, CLASSES, "it") == {split: {"Car": 1, "Truck": 1} for split in folders.SPLITS}
-    assert folders.ignored(tmp_path, CLASSES) == {"train/Bus/": 1, "train/Car/": 2, "valid/stray.jpg": 1}
+    assert folders.count_images(tmp_path, CLASSES, "it") == {split: {"Car": 1, "Truck": 1} for split in folders.SPLITS}
+    assert folders.count_others(tmp_path, CLASSES) == {"train/Bus/": 1, "train/Car/": 2, "valid/stray.jpg": 1}
 
 
-def test_names_in_any_script_and_depth_are_found_in_a_fixed_order(tmp_path: Path) -> None:
+def test_names_in_any_script_and_depth_are_listed_in_a_fixed_order(tmp_path: Path) -> None:
     photos(tmp_path)
     names = ["ein Käfer.JPG", "トラック.png", "b/c/deep.webp", "a b.gif", "Z.Bmp"]
     for name in names:
         path = tmp_path / "train/Car" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"")
-    found = [str(name) for split, label, name in folders.images_of(tmp_path, CLASSES) if (split, label) == ("train", 0)]
-    assert found == sorted((f"Car/{name}" for name in [*names, "a.JPEG"]), key=lambda name: name.encode())
+    listed = [
+        str(name) for split, label, name in folders.list_images(tmp_path, CLASSES) if (split, label) == ("train", 0)
+    ]
+    assert listed == sorted((f"Car/{name}" for name in [*names, "a.JPEG"]), key=lambda name: name.encode())
 
 
 def test_a_missing_or_empty_folder_is_named_with_the_likely_slip(tmp_path: Path) -> None:
     photos(tmp_path, "valid/Truck")
     with pytest.raises(Failure, match=r"photos has no image in valid/Truck/"):
-        folders.check(tmp_path, CLASSES, "photos")
+        folders.count_images(tmp_path, CLASSES, "photos")
     (tmp_path / "valid/Truck").rename(tmp_path / "valid/Trucks")
     with pytest.raises(
         Failure, match=r"photos has no folder valid/Truck/.* Is it Trucks/\? valid holds: Car/, Trucks/"
     ):
-        folders.check(tmp_path, CLASSES, "photos")
-    (tmp_path / "valid").rename(tmp_path / "validation")
-    with pytest.raises(
-        Failure, match=r"photos has no folder valid/.* Is it validation/\? it holds: train/, validation/"
-    ):
-        folders.check(tmp_path, CLASSES, "photos")
+        folders.count_images(tmp_path, CLASSES, "photos")
+    (tmp_path / "valid").rename(tmp_path / "vaild")
+    with pytest.raises(Failure, match=r"photos has no folder valid/.* Is it vaild/\? it holds: train/, vaild/"):
+        folders.count_images(tmp_path, CLASSES, "photos")
 
 
 @pytest.mark.parametrize("nested", [".", "a", "a/b c/d"])
@@ -55,6 +55,13 @@ def test_the_root_is_found_wherever_it_is_nested(nested: str, tmp_path: Path) ->
     photos(tmp_path / nested)
     photos(tmp_path / "__MACOSX")
     assert folders.find_root(tmp_path, CLASSES, "it") == (tmp_path / nested, folders.SPLITS)
+
+
+@pytest.mark.parametrize("name", folders.VALID_NAMES)
+def test_the_root_is_found_by_any_name_of_the_validation_set(name: str, tmp_path: Path) -> None:
+    photos(tmp_path / "a")
+    (tmp_path / "a/valid").rename(tmp_path / "a" / name)
+    assert folders.find_root(tmp_path, CLASSES, "it") == (tmp_path / "a", ("train", name))
 
 
 def test_folders_without_splits_are_found_and_others_refused(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Kaggle, spoken to over a local server that answers as Kaggle does; kagglehub is asked to use it."""
+"""The source Kaggle, against a local server that answers as Kaggle does."""
 
 from __future__ import annotations
 
@@ -110,16 +110,16 @@ def raw(tmp_path: Path) -> Path:
     return tmp_path / "data" / "raw"
 
 
-def test_the_images_arrive_with_their_version_and_a_warning_when_they_are_not_those_known(
+def test_the_version_is_recorded_and_unknown_counts_are_a_warning(
     kaggle: Kaggle, raw: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     record = fetch(data("kaggle", "rendered"), raw)
     assert (record["source"], record["stand_in"], record["images"]) == ("kaggle", False, 4)
     assert record["origin"] == {"dataset": DATASET, "version": 3}
     assert sorted(path.name for path in raw.iterdir()) == ["SOURCE.json", "train", "valid"]
-    said = " ".join(capfd.readouterr().err.split())
-    assert "(version 3) holds {'train': {'Car': 1, 'Truck': 1}" in said
-    assert "not {'train': {'Car': 2961, 'Truck': 2156}" in said
+    console = " ".join(capfd.readouterr().err.split())
+    assert "(version 3) holds {'train': {'Car': 1, 'Truck': 1}" in console
+    assert "not {'train': {'Car': 2961, 'Truck': 2156}" in console
 
 
 def test_a_pinned_version_is_asked_for_and_kept_offline(kaggle: Kaggle, tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_a_pinned_version_is_asked_for_and_kept_offline(kaggle: Kaggle, tmp_path
     assert from_kaggle(pinned)[1] == 2  # from kagglehub's own cache
 
 
-def test_a_download_that_breaks_off_is_taken_up_where_it_stopped(kaggle: Kaggle, raw: Path) -> None:
+def test_a_download_that_breaks_off_is_resumed_where_it_stopped(kaggle: Kaggle, raw: Path) -> None:
     kaggle.broken_off_at = [len(kaggle.archive) // 2]
     assert fetch(data("kaggle"), raw)["images"] == 4
     assert any("bytes=1048576-" in path for path in kaggle.asked)

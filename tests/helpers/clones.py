@@ -19,6 +19,10 @@ ROOT = Path(__file__).parents[2]
 # What a clone of the project holds, as far as the pipeline needs it.
 CLONED = (".dvc/config", ".dvc/.gitignore", ".dvc/plots", ".dvcignore", ".gitignore", "dvc.yaml", "params.yaml", "src")
 
+# Kaggle's client asks its port on this machine, where test_kaggle.py may be serving: a proxy that is not there keeps
+# pipelines from it.
+OFFLINE = {"KAGGLE_API_ENVIRONMENT": "TEST", "http_proxy": "http://127.0.0.1:9", "no_proxy": "127.0.0.1"}
+
 # What the environment of whoever runs the tests may hold, and a fresh machine does not
 FOREIGN = ("MLFLOW_TRACKING_URI", "DVC_ROOT", "DVC_STAGE", "DVC_EXP_NAME", "CAR_OR_TRUCK_DEBUG")
 
@@ -36,7 +40,7 @@ class Project:
         done = subprocess.run(
             command,
             cwd=self.root,
-            env={**inherited, "PATH": path, "KAGGLE_API_ENVIRONMENT": "TEST", "COLUMNS": "100", **environment},
+            env={**inherited, "PATH": path, **OFFLINE, "COLUMNS": "100", **environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -12,11 +12,10 @@ from car_or_truck import params
 from car_or_truck.fetch.standin import draw as renderer
 from car_or_truck.train import batches, runtime
 from car_or_truck.train.checkpoint import Checkpoint
-from car_or_truck.train.recipe import Recipe
+from car_or_truck.train.recipe import Recipe, Setup
 from helpers.clones import ROOT
 
 VARIANTS = params.load(ROOT / "params.yaml").variants
-
 
 PLAIN: dict[str, Any] = {
     "blocks": [{"filters": 4}],
@@ -24,7 +23,6 @@ PLAIN: dict[str, Any] = {
     "optimizer": {"name": "adam", "learning_rate": 0.003},
     "epochs": 2,
 }
-
 
 EVERYTHING: dict[str, Any] = {
     "blocks": [{"filters": 4, "batch_norm": True, "dropout": 0.2}, {"filters": 6, "residual": True}],
@@ -42,6 +40,11 @@ def recipe(**changes: Any) -> Recipe:
     return Recipe.model_validate(PLAIN | changes)
 
 
+def setup(chosen: Recipe, seed: int = 1, precision: str = "float32") -> Setup:
+    settings = {"recipe": chosen, "seed": seed, "batch_size": 8, "precision": precision}
+    return Setup.model_validate({**settings, "threads": runtime.available_threads()})
+
+
 def built(side: int = 32, **changes: Any) -> Any:
     from car_or_truck.train import convnet
 
@@ -56,11 +59,12 @@ def split(count: int, size: int, name: str = "train") -> batches.Split:
 
 def fitted(chosen: Recipe, part: batches.Split, seed: int = 1) -> tuple[Any, Any, int]:
     from car_or_truck.train import convnet
-    from car_or_truck.train.fit import fit
+    from car_or_truck.train.fit import Data, fit
 
     runtime.start(seed, "float32")
     net = convnet.build(chosen, part.images.shape[1])
     with tempfile.TemporaryDirectory() as folder:
         saved = Checkpoint(Path(folder) / "cell.npz")
-        history, kept = fit(net, chosen, part, split(8, part.images.shape[1], "valid"), 8, seed, [], saved)
+        data = Data(part, split(8, part.images.shape[1], "valid"))
+        history, kept = fit(net, setup(chosen, seed), data, saved)
     return net, history, kept

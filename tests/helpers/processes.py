@@ -14,7 +14,7 @@ from typing import Any
 
 import requests
 
-from helpers.clones import Project, interruptible
+from helpers.clones import OFFLINE, Project, interruptible
 
 EPOCHS = 30
 
@@ -26,7 +26,7 @@ def longer(tree: Any, epochs: int = EPOCHS) -> None:
 
 def start(project: Project, *command: str, **variables: str) -> subprocess.Popen[str]:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = {**os.environ, "PATH": path, "KAGGLE_API_ENVIRONMENT": "TEST", **variables}
+    environment = {**os.environ, "PATH": path, **OFFLINE, **variables}
     return subprocess.Popen(
         command or ["car-or-truck", "train", "tutorial", "31415"],
         cwd=project.root,

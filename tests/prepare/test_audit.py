@@ -23,13 +23,13 @@ def test_measures_leave_the_bars_out() -> None:
     assert audit.measure(np.zeros((64, 64, 3), np.uint8))[:2] == (0, 0)
 
 
-def test_the_hash_is_imagehashs() -> None:
+def test_the_hash_is_that_of_imagehash() -> None:
     picture = draw(1, "train", 0)
-    content = Image.fromarray(audit.without_bars(np.asarray(picture)))
+    content = Image.fromarray(audit.crop_bars(np.asarray(picture)))
     assert f"{audit.measure(np.asarray(picture)).phash:016x}" == str(imagehash.phash(content))
 
 
-def test_a_picture_saved_anew_looks_the_same_and_another_does_not() -> None:
+def test_a_brightened_copy_is_a_near_duplicate_and_another_image_is_not() -> None:
     pictures = [draw(1, "train", number) for number in range(60)]
     pictures.append(ImageEnhance.Brightness(pictures[7]).enhance(1.04))
     hashes = np.array([audit.measure(np.asarray(picture)).phash for picture in pictures], np.uint64)
@@ -65,6 +65,6 @@ def test_the_standardized_difference_is_cohens_d() -> None:
     rows = {"split": ["train"] * 400 + ["valid"] * 400, "label": [0, 1] * 400}
     for name in ("brightness", "contrast", "red", "green", "blue", "content"):
         rows[name] = [*rng.normal(100, 10, 400), *rng.normal(105, 10, 400)]
-    found = audit.split_differences(pd.DataFrame(rows))
-    assert found["brightness"]["standardized"] == pytest.approx(0.5, abs=0.15)
-    assert found["second_class_share"] == {"train": 0.5, "valid": 0.5, "standardized": 0.0}
+    differences = audit.split_differences(pd.DataFrame(rows))
+    assert differences["brightness"]["standardized"] == pytest.approx(0.5, abs=0.15)
+    assert differences["second_class_share"] == {"train": 0.5, "valid": 0.5, "standardized": 0.0}

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
+import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -37,7 +41,7 @@ def test_sixteen_bits_are_scaled_not_clipped(tmp_path: Path) -> None:
     assert np.abs(seen - grey.astype(int)).max() <= 1
 
 
-def test_a_see_through_part_is_black(tmp_path: Path) -> None:
+def test_a_transparent_part_is_black(tmp_path: Path) -> None:
     Image.new("RGBA", (128, 128), (255, 255, 255, 0)).save(tmp_path / "a.png")
     assert images.decode(tmp_path / "a.png", 128).pixels.max() == 0
 
@@ -56,27 +60,123 @@ def test_any_shape_is_letterboxed_whole(width: int, height: int, tmp_path: Path)
     white = seen.min(axis=2) > 250
     assert white.any(axis=0).sum() == max(1, round(128 * min(1, width / height)))
     assert white.any(axis=1).sum() == max(1, round(128 * min(1, height / width)))
-    assert np.array_equal(white, white[::-1]) or min(width, height) == 1  # the bars are equal
+    bars = [np.argmax(lines.any(axis=axis)) for axis in (0, 1) for lines in (white, white[::-1, ::-1])]
+    assert abs(bars[0] - bars[1]) <= 1  # left and right
+    assert abs(bars[2] - bars[3]) <= 1  # top and bottom
 
 
-def encoded() -> bytes:
+def encoded(form: str = "jpeg") -> bytes:
     buffer = io.BytesIO()
-    picture().save(buffer, "jpeg")
+    picture().save(buffer, form)
     return buffer.getvalue()
 
 
-@pytest.mark.parametrize("content", [b"", b"just text", encoded()[:300], encoded()[:-2000], encoded()[100:]])
-def test_what_is_no_whole_picture_is_refused_with_the_reason(content: bytes, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "not an image"),
+        (b"just text", "not an image"),
+        (encoded()[100:], "not an image"),
+        (encoded()[:300], "Truncated File Read"),
+        (encoded()[:-2000], "image file is truncated"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n", "not an image"),
+        (b"\0\0\1\0" + bytes(40), "not an image"),  # an icon
+    ],
+)
+def test_anything_but_a_whole_image_is_refused_with_the_reason(content: bytes, reason: str, tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(content)
-    with pytest.raises(ValueError, match=r"\w{3}"):
+    with pytest.raises(ValueError, match=f"^{reason}"):
         images.decode(tmp_path / "a.jpg", 128)
 
 
-def test_a_decompression_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
-    picture().save(tmp_path / "a.png")
-    with pytest.raises(ValueError, match="decompression bomb"):
+def test_no_other_program_is_asked_to_read_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    picture().save(tmp_path / "a.eps")
+    started: list[Any] = []
+    monkeypatch.setattr(subprocess, "Popen", lambda *command, **_: started.append(command))
+    with pytest.raises(ValueError, match="not an image"):
+        images.decode(tmp_path / "a.eps", 128)
+    assert not started
+
+
+@pytest.mark.parametrize("form", images.FORMATS)
+def test_a_damaged_file_of_any_format_is_decoded_or_refused_with_one_line(form: str) -> None:
+    whole = encoded(form)
+    damaged = [whole[:size] for size in range(0, len(whole), max(1, len(whole) // 40))]
+    damaged += [whole[:place] + b"\xff\0\xff" + whole[place + 3 :] for place in range(0, len(whole), len(whole) // 50)]
+    outcomes = [outcome(content) for content in damaged]
+    assert outcome(whole) == "decoded"
+    assert sum(text != "decoded" for text in outcomes) >= 10
+    assert all(text and "\n" not in text for text in outcomes)
+
+
+def outcome(content: bytes) -> str:
+    try:
+        pixels = images.decode(io.BytesIO(content), 32).pixels
+    except ValueError as error:
+        return str(error)
+    assert pixels.shape == (32, 32, 3)
+    return "decoded"
+
+
+def test_a_level_that_is_not_a_number_is_black(tmp_path: Path) -> None:
+    levels = np.full((128, 128), 200, np.float32)
+    levels[:64] = np.nan
+    Image.fromarray(levels).save(tmp_path / "a.tiff")
+    pixels = images.decode(tmp_path / "a.tiff", 128).pixels
+    assert (pixels[:64] == 0).all()
+    assert (pixels[64:] == 200).all()
+
+
+@pytest.mark.parametrize("side", [8001, 10_000, 13_000, 14_000])  # Pillow warns from 9460, refuses from 13378
+def test_more_pixels_than_allowed_are_refused_before_they_are_decoded(side: int, tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        Image.new("1", (side, side)).save(tmp_path / "a.jpg", "tiff", compression="group4")
+    assert (tmp_path / "a.jpg").stat().st_size < 10_000
+    with pytest.raises(ValueError, match="more than 64,000,000"):
+        images.decode(tmp_path / "a.jpg", 128)
+
+
+def test_a_line_longer_than_any_photograph_is_refused(tmp_path: Path) -> None:
+    Image.new("1", (70_000, 1)).save(tmp_path / "a.png")
+    with pytest.raises(ValueError, match="70000x1 pixels: a side is longer than 65,535"):
         images.decode(tmp_path / "a.png", 128)
+
+
+DECODES = """
+import resource, sys
+from pathlib import Path
+from car_or_truck.prepare import images
+
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+try:
+    images.decode(Path(sys.argv[1]), 128)
+except ValueError as error:
+    print(error)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1000)
+"""
+
+
+def decoded_alone(path: Path) -> tuple[list[str], str]:
+    """What a process of its own prints: the reason if any, its peak memory (MB) beyond its imports; and its stderr."""
+    done = subprocess.run([sys.executable, "-c", DECODES, str(path)], capture_output=True, text=True, check=True)
+    return done.stdout.splitlines(), done.stderr
+
+
+@pytest.mark.parametrize("kind", [np.uint16, np.float32])
+def test_deep_levels_are_scaled_in_little_memory(kind: type, tmp_path: Path) -> None:
+    Image.fromarray(np.full((4000, 4000), 60_000, kind)).save(tmp_path / "a.tiff")
+    lines, said = decoded_alone(tmp_path / "a.tiff")
+    assert (len(lines), said) == (1, "")
+    assert int(lines[0]) < 64 + 16 + 100  # its levels, the same in 8 bits, and a strip
+
+
+def test_pillows_own_warning_of_large_images_is_not_printed(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        Image.new("1", (10_000, 10_000)).save(tmp_path / "a.png")
+    lines, said = decoded_alone(tmp_path / "a.png")
+    assert (lines[0], said) == ("more than 64,000,000 pixels", "")
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "a.JPEG", "a.png", "a.WebP", "a.bmp", "a.GIF"])

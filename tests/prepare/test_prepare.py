@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
+from PIL import Image, ImageEnhance
 
 from car_or_truck import files
 from car_or_truck.errors import Failure
@@ -123,7 +124,9 @@ def test_leaks_are_kept_or_fatal_when_asked_for(leaky: Path) -> None:
     assert audit["dropped"] == []
     assert len(audit["leaks"]) == 2
     assert "Car/leak.jpeg" in names(leaky, "train")
-    with pytest.raises(Failure, match=r"2 train images are also in valid \(the first: train/Car/leak.jpeg\)"):
+    with pytest.raises(
+        Failure, match=r"2 training images are also in the validation set \(the first: train/Car/leak.jpeg\)"
+    ):
         run(leaky, leaks="fail")
 
 
@@ -149,6 +152,56 @@ def test_other_sizes_are_letterboxed_and_counted(folder: Path) -> None:
     assert audit["sizes"] == {"128x128": 52, "200x100": 1}
     assert audit["modes"] == {"RGB": 52, "L": 1}
     assert audit["constant"] == ["train/Car/grey.png"]
+
+
+def named_in_bytes(folder: Path, name: bytes) -> None:
+    shutil.copyfile(folder / "raw/train/Car/00000.jpeg", os.fsencode(folder / "raw/train/Car") + b"/" + name)
+
+
+def test_a_name_that_no_table_can_hold_is_listed_and_left_out(folder: Path) -> None:
+    whole = run(folder)
+    named_in_bytes(folder, b"caf\xe9.jpeg")
+    named_in_bytes(folder, b"two\nlines.jpeg")
+    audit = run(folder)
+    reason = "its name is not UTF-8, or has control characters"
+    expected = [f"train/Car/{name}.jpeg" for name in ("caf%E9", "two%0Alines")]
+    assert audit["undecodable"] == [{"name": name, "reason": reason} for name in expected]
+    assert (audit["digest"], audit["counts"]) == (whole["digest"], whole["counts"])
+    assert json.loads((folder / "audit/audit.json").read_text("utf-8")) == audit
+    assert all(name.isascii() for name in names(folder, "train"))
+
+
+def test_a_name_may_mean_something_to_a_figure_a_table_or_the_console(folder: Path) -> None:
+    odd = ['"a"b.jpeg', "$a^{b.jpeg", "[red]a[.jpeg", "a_$x$_,b.jpeg", "トラック.jpeg"]
+    with Image.open(folder / "raw/train/Car/00000.jpeg") as image:
+        for place, name in enumerate(odd):  # near-duplicates, so that their names are drawn
+            ImageEnhance.Brightness(image).enhance(1.02 + place / 100).save(folder / "raw/train/Car" / name)
+            (folder / "raw/train/Car" / f"0{name}").write_text("no image")
+    audit = run(folder)
+    assert {f"train/Car/{name}" for name in odd} <= {name for *pair, _ in audit["near_duplicates"] for name in pair}
+    assert [item["name"] for item in audit["undecodable"]] == [f"train/Car/0{name}" for name in odd]
+    assert {f"Car/{name}" for name in odd} <= set(names(folder, "train"))
+
+
+def test_damaged_images_of_any_kind_never_stop_the_stage(folder: Path) -> None:
+    train = folder / "raw/train/Car"
+    image = Image.open(train / "00000.jpeg")
+    image.save(train / "a.jpg", "avif")
+    content = (train / "a.jpg").read_bytes()
+    (train / "a.jpg").write_bytes(content[:-400] + b"\xff\0" * 200)
+    Image.new("1", (9000, 9000)).save(train / "b.jpg", "tiff", compression="group4")
+    image.save(train / "c.jpg", "eps")
+    Image.fromarray(np.full((128, 128), np.nan, np.float32)).save(train / "d.jpg", "tiff")
+    audit = run(folder)
+    assert [Path(item["name"]).name for item in audit["undecodable"]] == ["a.jpg", "b.jpg", "c.jpg"]
+    assert audit["constant"] == audit["dark"] == ["train/Car/d.jpg"]
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"classes": ["Car", "Truck"]}', "3"])
+def test_a_record_that_fetch_did_not_write_is_refused(content: str, folder: Path) -> None:
+    (folder / "raw/SOURCE.json").write_text(content)
+    with pytest.raises(Failure, match=r"SOURCE.json is not what fetch writes. Run `make data`"):
+        run(folder)
 
 
 def test_other_classes_than_those_fetched_are_refused(folder: Path) -> None:

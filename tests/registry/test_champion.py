@@ -13,13 +13,15 @@ import mlflow
 import pytest
 
 from car_or_truck.errors import Failure
-from car_or_truck.registry import champion as promotions
-from car_or_truck.registry import versions as registry
-from car_or_truck.registry.gates import Gate
+from car_or_truck.registry import champion as champions
+from car_or_truck.registry import versions
+from car_or_truck.registry.gates import Decision, Gate
 from car_or_truck.tracking.store import one_at_a_time
 from helpers.stores import NAME, Store
 
-GATES = (Gate("accuracy", 0.9, ">=", 0.7), Gate("accuracy minus champion's, lower end", None, ">=", -0.01))
+ACCURACY = Gate("accuracy", 0.9, ">=", 0.7)
+PASSES = Decision((ACCURACY, Gate("accuracy minus champion's, lower end", None, ">=", -0.01)))
+FAILS = Decision((ACCURACY, Gate("generalization gap", 0.5, "<=", 0.25)))
 # Everything that a move changes in the store, in whatever order
 CHANGES = (
     "create_experiment",
@@ -56,12 +58,12 @@ class Breaking:
         return counted
 
 
-def promote(client: Any, number: int, reason: str = "") -> None:
+def promote(client: Any, number: int, reason: str = "", decision: Decision = PASSES) -> None:
     """The command as a person runs it again and again: settle, then move, unless it is done."""
-    promotions.settle(client, NAME)
-    champion = registry.aliases(client, NAME).get("champion")
+    champions.settle(client, NAME)
+    champion = versions.aliases(client, NAME).get("champion")
     if champion is None or champion.number != number:
-        promotions.promote(client, registry.find(client, f"models:/{NAME}/{number}"), champion, GATES, reason)
+        champions.promote(client, versions.find(client, f"models:/{NAME}/{number}"), champion, decision, reason)
 
 
 @pytest.fixture
@@ -75,38 +77,50 @@ def store(small_store: Store) -> Store:
 
 
 def actions(store: Store) -> list[tuple[str, str, str]]:
-    finished = [move for move in promotions.history(store.client, NAME) if move.status == "FINISHED"]
+    finished = [move for move in champions.history(store.client, NAME) if move.status == "FINISHED"]
     return [(move.action, move.before, move.version) for move in reversed(finished)]
 
 
 def test_a_promotion_moves_the_aliases_and_is_written_to_the_version_and_the_record(store: Store) -> None:
     promote(store.client, 2, "it is better")
     assert store.aliases == {"champion": 2, "previous": 1}
-    move, first = promotions.history(store.client, NAME)
+    move, first = champions.history(store.client, NAME)
     assert (first.action, first.before, first.version) == ("promoted", "none", "1")
     assert (move.action, move.before, move.version) == ("promoted", "1", "2")
-    assert (move.reason, move.verdict, move.person) == ("it is better", "all gates hold", promotions.person())
+    assert (move.reason, move.verdict, move.person) == ("it is better", "all gates pass", champions.person())
     tags = store.client.get_model_version(NAME, "2").tags
     assert tags["promotion"] == f"promoted {move.time:%Y-%m-%dT%H:%M:%SZ}"
     assert tags["promotion.person"] == move.person
-    assert [gate["holds"] for gate in json.loads(tags["promotion.gates"])] == [True, True]
+    assert [gate["passes"] for gate in json.loads(tags["promotion.gates"])] == [True, True]
     run = store.client.get_run(move.run_id)
     assert run.data.metrics == {"accuracy": 0.9}  # in the UI, as a column
     assert run.info.run_name == "version 2 promoted"
 
 
+def test_a_forced_promotion_records_the_failing_gate_and_the_reason(store: Store) -> None:
+    promote(store.client, 2, "the demo is tonight", FAILS)
+    move, _ = champions.history(store.client, NAME)
+    assert (move.verdict, move.reason) == ("forced past the gates", "the demo is tonight")
+    tags = store.client.get_model_version(NAME, "2").tags
+    assert [(gate["name"], gate["passes"]) for gate in json.loads(tags["promotion.gates"])] == [
+        ("accuracy", True),
+        ("generalization gap", False),
+    ]
+    assert store.client.get_run(move.run_id).data.metrics == {"accuracy": 0.9, "generalization_gap": 0.5}
+
+
 def test_a_rollback_swaps_champion_and_previous_and_once_more_undoes_it(store: Store) -> None:
     promote(store.client, 2)
-    promotions.roll_back(store.client, NAME)
+    champions.roll_back(store.client, NAME)
     assert store.aliases == {"champion": 1, "previous": 2}
-    promotions.roll_back(store.client, NAME)
+    champions.roll_back(store.client, NAME)
     assert store.aliases == {"champion": 2, "previous": 1}
     assert actions(store)[-2:] == [("rolled back to", "2", "1"), ("rolled back to", "1", "2")]
 
 
 def test_without_a_previous_champion_there_is_nothing_to_roll_back_to(store: Store) -> None:
-    with pytest.raises(Failure, match="has no previous: there is nothing to roll back to"):
-        promotions.roll_back(store.client, NAME)
+    with pytest.raises(Failure, match="Nothing to roll back to: car-or-truck has no previous"):
+        champions.roll_back(store.client, NAME)
 
 
 def test_a_promotion_broken_off_before_any_of_its_steps_is_completed_by_running_it_again(
@@ -128,8 +142,8 @@ def test_a_promotion_broken_off_before_any_of_its_steps_is_completed_by_running_
             promote(store.client, 2)
         assert store.aliases == {"champion": 2, "previous": 1}
         assert actions(store) == [("promoted", "none", "1"), ("promoted", "1", "2")]
-        assert store.client.get_model_version(NAME, "2").tags["promotion.verdict"] == "all gates hold"
-        assert "RUNNING" not in {move.status for move in promotions.history(store.client, NAME)}
+        assert store.client.get_model_version(NAME, "2").tags["promotion.verdict"] == "all gates pass"
+        assert "RUNNING" not in {move.status for move in champions.history(store.client, NAME)}
         if whole:
             assert left > 6  # there were steps to break off before
             return
@@ -141,27 +155,28 @@ def test_after_a_promotion_that_was_broken_off_a_rollback_leads_back_to_the_last
     with pytest.raises(BrokenOff):
         promote(Breaking(store.client, 3), 3)  # the champion has moved; previous has not
     assert store.aliases["champion"] == 3
-    said = promotions.settle(store.client, NAME)
-    assert len(said) == 1
-    assert "was broken off; it is completed now" in said[0]
-    promotions.roll_back(store.client, NAME)
+    lines = champions.settle(store.client, NAME)
+    assert len(lines) == 1
+    assert "was interrupted; it is complete now" in lines[0]
+    champions.roll_back(store.client, NAME)
     assert store.aliases == {"champion": 2, "previous": 3}
 
 
 def test_a_move_made_by_hand_is_recognised_once_and_can_be_rolled_back(store: Store) -> None:
     store.alias("champion", 3)
-    said = promotions.settle(store.client, NAME)
-    assert said == ["The champion was moved by hand, from version 1 to version 3: noted in the record."]
-    assert promotions.settle(store.client, NAME) == []
+    assert champions.settle(store.client, NAME) == [
+        "The champion was moved by hand, from version 1 to version 3; this is recorded now."
+    ]
+    assert champions.settle(store.client, NAME) == []
     assert actions(store)[-1] == ("moved by hand", "1", "3")
-    promotions.roll_back(store.client, NAME)
+    champions.roll_back(store.client, NAME)
     assert store.aliases == {"champion": 1, "previous": 3, "challenger": 2}
 
 
 def test_a_champion_that_was_removed_by_hand_is_recognised(store: Store) -> None:
     store.client.delete_registered_model_alias(NAME, "champion")
-    assert promotions.settle(store.client, NAME) == [
-        "The champion was moved by hand, from version 1 to none: noted in the record."
+    assert champions.settle(store.client, NAME) == [
+        "The champion was moved by hand, from version 1 to none; this is recorded now."
     ]
     promote(store.client, 2)
     assert store.aliases == {"champion": 2, "previous": 1}
@@ -179,16 +194,17 @@ def test_whoever_is_overtaken_by_someone_else_on_the_server_is_told(store: Store
         def set_model_version_tag(self, *arguments: Any) -> None:
             store.alias("champion", 3)
 
-    with pytest.raises(Failure, match=r"someone else made version 3 .* the champion of car-or-truck; that stands"):
+    with pytest.raises(Failure, match=r"Someone else made version 3 .* the champion of car-or-truck meanwhile"):
         promote(Overtaken(store.client, 99), 2)
     assert store.aliases["champion"] == 3
-    promotions.settle(store.client, NAME)
+    champions.settle(store.client, NAME)
     assert actions(store)[-1] == ("moved by hand", "2", "3")
 
 
 def test_two_promotions_take_turns_and_a_killed_one_does_not_stop_the_others(store: Store) -> None:
     script = "import filelock, sys, time\nwith filelock.FileLock(sys.argv[1]):\n print(flush=True)\n time.sleep(60)"
-    lock = store.root / ".dvc/tmp/promotion.lock"
+    lock = store.root / ".dvc/tmp/locks/promotion.lock"
+    lock.parent.mkdir(parents=True)
     with subprocess.Popen([sys.executable, "-c", script, str(lock)], stdout=subprocess.PIPE) as other:
         assert other.stdout
         other.stdout.readline()

@@ -14,7 +14,7 @@ from car_or_truck.train import batches, runtime
 from car_or_truck.train.checkpoint import Checkpoint
 from car_or_truck.train.history import METRICS
 from helpers.clones import Project
-from helpers.nets import EVERYTHING, VARIANTS, recipe, split
+from helpers.nets import EVERYTHING, VARIANTS, recipe, setup, split
 from helpers.processes import EPOCHS, await_epochs, longer, start
 
 
@@ -39,7 +39,7 @@ def test_every_variant_gives_the_same_bytes_twice(variant: str, precision: str, 
     runs = [trained(chosen, tmp_path / f"{place}.npz", precision) for place in range(2)]
     assert runs[0][1].equals(runs[1][1])
     for place, (net, _, _) in enumerate(runs):
-        save(convnet.for_use(net), tmp_path / f"{place}.keras")
+        save(convnet.inference_copy(net), tmp_path / f"{place}.keras")
     assert (tmp_path / "0.keras").read_bytes() == (tmp_path / "1.keras").read_bytes()
 
 
@@ -48,7 +48,7 @@ def trained(chosen: Any, path: Path, precision: str, break_off_after: int | None
     import keras
 
     from car_or_truck.train import convnet
-    from car_or_truck.train.fit import fit
+    from car_or_truck.train.fit import Data, fit
 
     class Breaker(keras.callbacks.Callback):  # type: ignore[misc]
         def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
@@ -60,7 +60,8 @@ def trained(chosen: Any, path: Path, precision: str, break_off_after: int | None
     saved = Checkpoint(path)
     saved.read()
     try:
-        history, kept = fit(net, chosen, split(24, 32), split(12, 32, "valid"), 8, 1, [Breaker()], saved)
+        data = Data(split(24, 32), split(12, 32, "valid"))
+        history, kept = fit(net, setup(chosen, precision=precision), data, saved, [Breaker()])
     finally:
         keras.mixed_precision.set_global_policy("float32")
     return net, history, kept
@@ -98,15 +99,15 @@ def test_a_finished_training_is_not_trained_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("keep", [0, 100, 0.5, 0.98])
-def test_a_torn_checkpoint_is_set_aside_with_a_word(keep: float, tmp_path: Path, capsys: Any) -> None:
+def test_a_damaged_checkpoint_is_set_aside_and_named(keep: float, tmp_path: Path, capsys: Any) -> None:
     chosen = recipe(epochs=2)
     whole = trained(chosen, tmp_path / "cell.npz", "float32")
     path = tmp_path / "cell.npz"
     content = path.read_bytes()
     path.write_bytes(content[: int(keep if keep >= 1 else keep * len(content))])
     again = trained(chosen, path, "float32")
-    assert "is torn" in capsys.readouterr().out
-    assert path.with_suffix(".torn").exists()
+    assert "it was set aside as cell.damaged." in capsys.readouterr().out
+    assert path.with_suffix(".damaged").exists()
     assert again[1].equals(whole[1])
 
 
@@ -127,8 +128,8 @@ def test_a_killed_process_goes_on_in_its_own_run_and_ends_with_the_same_bytes(ki
             process.kill()
             process.wait()
     said = project.run("car-or-truck", "train", "tutorial", "31415")
-    assert "tutorial-31415 goes on after epoch" in said
-    assert "MLflow run tutorial-31415 was left RUNNING by a process that is gone: now KILLED." in said
+    assert "tutorial-31415 continues after epoch" in said
+    assert "MLflow run tutorial-31415: its process is gone, so it is marked KILLED." in said
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == untroubled
 
     client = mlflow.MlflowClient(f"sqlite:///{project.root / 'mlflow.db'}")
@@ -172,7 +173,7 @@ def test_an_interrupted_training_says_how_to_go_on(project: Project) -> None:
         process.send_signal(signal.SIGINT)
         said = process.stdout.read()
     assert process.wait() == 130
-    assert f"of {EPOCHS}; `dvc repro` goes on from there." in said
+    assert f"of {EPOCHS}; `dvc repro` continues from there." in said
     client = mlflow.MlflowClient(f"sqlite:///{project.root / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("car-or-truck-rendered")
     (killed,) = client.search_runs([experiment.experiment_id], "attributes.status = 'KILLED'")
@@ -207,5 +208,5 @@ def test_a_run_whose_process_is_gone_is_closed_by_the_next_command(project: Proj
         process.kill()
         process.wait()
     said = project.run("car-or-truck", "sync")
-    assert "MLflow run tutorial-31415 was left RUNNING by a process that is gone: now KILLED." in said
-    assert "left RUNNING" not in project.run("car-or-truck", "sync")
+    assert "MLflow run tutorial-31415: its process is gone, so it is marked KILLED." in said
+    assert "its process is gone" not in project.run("car-or-truck", "sync")

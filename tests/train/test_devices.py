@@ -18,10 +18,10 @@ import tensorflow as tf
 sys.path.insert(0, sys.argv[1])
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * int(sys.argv[2]))
-from helpers.nets import recipe, split
+from helpers.nets import recipe, setup, split
 from car_or_truck.train import batches, convnet, runtime
 from car_or_truck.train.checkpoint import Checkpoint
-from car_or_truck.train.fit import fit
+from car_or_truck.train.fit import Data, fit
 runtime.start(1, "float32")
 strategy = runtime.strategy("CPU")
 assert strategy.num_replicas_in_sync == int(sys.argv[2])
@@ -31,8 +31,8 @@ with strategy.scope():
     net = convnet.build(chosen, 32)
     saved = Checkpoint(Path(sys.argv[3]))
     saved.read()
-    history, kept = fit(net, chosen, train, valid, 8, 1, [], saved)
-used = convnet.for_use(net)
+    history, kept = fit(net, setup(chosen), Data(train, valid), saved)
+used = convnet.inference_copy(net)
 answers = used.predict(batches.in_order(valid, 8), verbose=0)[:, 0]
 print(history.to_json(double_precision=15, orient="records"))
 print(answers.tolist())

@@ -21,7 +21,7 @@ def test_the_lessons_last_epochs_are_read_as_a_person_would() -> None:
     derived = derive(table([*rows, (0.0600, 0.9803, 0.7014, 0.8517)]))
     assert derived["overfit_epoch"] == 2
     assert derived["overfit_rise"] == pytest.approx(0.2796)
-    assert derived["generalization_gap"] == pytest.approx(0.1286)
+    assert derived["training_gap"] == pytest.approx(0.1286)
     assert (derived["best_epoch"], derived["best_val_binary_accuracy"]) == (4, 0.8517)
 
 
@@ -42,4 +42,4 @@ def test_derived_metrics_agree_with_plain_counting(rows: list[tuple[float, float
     assert derived["best_epoch"] == 1 + val_accuracy.index(max(val_accuracy))
     assert derived["overfit_epoch"] == 1 + val_loss.index(min(val_loss))
     assert derived["overfit_rise"] == val_loss[-1] - min(val_loss) >= 0
-    assert np.isclose(derived["generalization_gap"], rows[-1][1] - rows[-1][3])
+    assert np.isclose(derived["training_gap"], rows[-1][1] - rows[-1][3])

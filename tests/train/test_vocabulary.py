@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from car_or_truck.errors import Failure
+from car_or_truck.files import sha256
 from car_or_truck.train import batches, runtime
 from car_or_truck.train.recipe import APPLICATIONS, Augment, Recipe
 from helpers.nets import PLAIN, built, fitted, recipe, split
@@ -98,7 +99,7 @@ def test_a_net_with_batch_norm_is_saved_with_kerass_own_alone(tmp_path: Any) -> 
 
     part = split(16, 32)
     net = fitted(recipe(blocks=[{"filters": 4, "batch_norm": True}, {"filters": 4, "residual": True}]), part)[0]
-    save(convnet.for_use(net), tmp_path / "model.keras")
+    save(convnet.inference_copy(net), tmp_path / "model.keras")
     again = keras.saving.load_model(tmp_path / "model.keras")
     assert {type(layer).__module__.split(".")[0] for layer in again.layers} == {"keras"}
     dataset = batches.in_order(part, 8)
@@ -183,9 +184,13 @@ def test_augmentation_changes_pictures_anew_each_epoch_and_keeps_labels(augment:
 
 def test_a_flip_is_exactly_a_mirror_image() -> None:
     part = split(16, 32)
-    for one, original in zip(streamed(part, augment={"flip": True}), streamed(part), strict=True):
-        for image, before in zip(one[0], original[0], strict=True):
-            assert np.array_equal(image, before) or np.array_equal(image, before[:, ::-1])
+    changed, plain = (
+        np.concatenate([batch[0] for batch in streamed(part, augment=augment)]) for augment in ({"flip": True}, {})
+    )
+    same = (changed == plain).all(axis=(1, 2, 3))
+    mirrored = (changed == plain[:, :, ::-1]).all(axis=(1, 2, 3))
+    assert (same != mirrored).all()
+    assert 0 < mirrored.sum() < len(part)
 
 
 def test_a_rotation_by_nothing_and_a_zoom_by_nothing_leave_the_picture() -> None:
@@ -218,7 +223,7 @@ def test_valid_is_never_changed() -> None:
     net, history, _ = fitted(recipe(epochs=2, class_weight="balanced", **chosen), part)
     from car_or_truck.train import convnet
 
-    judged = convnet.for_use(net)
+    judged = convnet.inference_copy(net)
     judged.compile(loss="binary_crossentropy", metrics=["binary_accuracy"])
     found = judged.evaluate(batches.in_order(split(8, 32, "valid"), 8), return_dict=True, verbose=0)
     assert found["loss"] == pytest.approx(history["val_loss"].iloc[-1], rel=1e-5)  # neither smoothing nor penalty
@@ -276,16 +281,15 @@ block = st.fixed_dictionaries(
         "pool": st.sampled_from(["max", "average", "none"]),
         "dropout": st.sampled_from([0.0, 0.3]),
     },
-)
+).filter(lambda block: not (block.get("batch_norm") and block.get("activation") == "tanh"))  # refused, see below
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
 @given(blocks=st.lists(block, min_size=1, max_size=3), side=st.integers(16, 33))
 def test_any_valid_net_builds_with_the_shapes_that_were_computed(blocks: list[dict[str, Any]], side: int) -> None:
     chosen = recipe(blocks=blocks, head={"pooling": "flatten"}, image_size=side)
     sides = chosen.map_sides(128)
-    if 0 in sides:
-        return  # params.py refuses it
+    assume(0 not in sides)  # params.py refuses it
     net = built(blocks=blocks, head={"pooling": "flatten"}, image_size=side)
     assert net.layers[-2].output.shape == (None, sides[-1] ** 2 * blocks[-1]["filters"])
     probability = net.predict(np.random.default_rng(0).random((2, side, side, 3), np.float32), verbose=0)
@@ -328,8 +332,13 @@ def test_an_impossible_word_is_refused_by_its_key(path: str, value: Any) -> None
     assert any(name.startswith(path) for name in found)
 
 
+def test_a_block_that_tensorflow_cannot_run_is_refused() -> None:
+    with pytest.raises(ValidationError, match="TensorFlow cannot run activation tanh after batch_norm"):
+        recipe(blocks=[{"filters": 4, "batch_norm": True, "activation": "tanh"}])
+
+
 def test_a_net_needs_blocks_or_a_base() -> None:
-    with pytest.raises(ValidationError, match="neither blocks nor a base"):
+    with pytest.raises(ValidationError, match="a variant needs blocks, a base, or both"):
         recipe(blocks=[])
 
 
@@ -380,7 +389,7 @@ def test_a_frozen_base_is_computed_once_and_gives_the_same_net(pooling: str, tmp
     before = convnet.build(chosen, 32).get_layer("features").count_params()
     net, history, _ = fitted(chosen, part)
     assert net.get_layer("features").count_params() == before
-    judged = convnet.for_use(net)
+    judged = convnet.inference_copy(net)
     save(judged, tmp_path / "model.keras")
     again = keras.saving.load_model(tmp_path / "model.keras")
     again.compile(loss="binary_crossentropy", metrics=["binary_accuracy"])
@@ -396,7 +405,7 @@ def test_a_base_trained_from_a_layer_on_trains_those_alone() -> None:
         "block5_conv2",
         "block5_conv3",
     ]
-    with pytest.raises(Failure, match=r"base.trainable is 'block9', which is no layer of VGG16"):
+    with pytest.raises(Failure, match=r"base.trainable is 'block9', but VGG16 has no such layer"):
         built(32, base={"application": "VGG16", "weights": None, "trainable": "block9"}, **TOP)
 
 
@@ -406,13 +415,12 @@ def test_weights_from_a_file_are_used_and_wrong_ones_refused(tmp_path: Any) -> N
     source = keras.applications.MobileNetV2(include_top=False, weights=None, input_shape=(32, 32, 3))
     path = tmp_path / "mine.weights.h5"
     source.save_weights(path)
-    net = built(32, base={"application": "MobileNetV2", "weights": str(path)}, **TOP)
+    checked = {"weights": str(path), "sha256": sha256(path)}
+    net = built(32, base={"application": "MobileNetV2", **checked}, **TOP)
     inner = next(layer for layer in net.get_layer("features").layers if "mobilenet" in layer.name)
     assert all(np.array_equal(a, b) for a, b in zip(inner.get_weights(), source.get_weights(), strict=True))
-    with pytest.raises(Failure, match=r"base.weights is '/nowhere.h5', but there is no such file"):
-        built(32, base={"application": "MobileNetV2", "weights": "/nowhere.h5"}, **TOP)
-    with pytest.raises(Failure, match=r"VGG16 cannot be made with base.weights"):
-        built(32, base={"application": "VGG16", "weights": str(path)}, **TOP)
+    with pytest.raises(Failure, match=r"VGG16 cannot be built with base.weights '.*mine.weights.h5': "):
+        built(32, base={"application": "VGG16", **checked}, **TOP)
 
 
 def test_imagenet_weights_out_of_reach_name_the_file_and_both_ways(
@@ -427,7 +435,7 @@ def test_imagenet_weights_out_of_reach_name_the_file_and_both_ways(
         "WEIGHTS_PATH_NO_TOP",
         "http://127.0.0.1:9/vgg16_weights_notop.h5",
     )
-    with pytest.raises(Failure, match=r"\(vgg16_weights_notop.h5\).*cannot be downloaded.* fetch http.* elsewhere"):
+    with pytest.raises(Failure, match=r"VGG16 cannot be downloaded, and .*/vgg16_weights_notop.h5 .* or download http"):
         built(32, base={"application": "VGG16", "weights": "imagenet"}, **TOP)
 
 

@@ -1,1 +1,1 @@
-"""A cell is a variant trained with one seed: its description, its results, its names."""
+"""A cell is a variant trained with one seed: its fingerprint, its results, its names."""

@@ -1,4 +1,4 @@
-"""A cell is one variant trained with one seed. Its fingerprint names all that decides its numbers."""
+"""A cell is a variant trained with one seed. Its fingerprint names all that decides its numbers."""
 
 from __future__ import annotations
 
@@ -6,64 +6,121 @@ import hashlib
 import json
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Self
 
 import pandas as pd
+from pydantic import Field
 
 from car_or_truck import files, paths
+from car_or_truck.errors import Failure
+from car_or_truck.train import checks
 from car_or_truck.train.history import COLUMNS
-from car_or_truck.train.recipe import Recipe
+from car_or_truck.train.recipe import Setup, Strict
 
-# The source files that decide a model's numbers; dvc.yaml's `train` depends on the same folder.
-CODE = Path(__file__).parents[1] / "train"
-LIBRARIES = ("keras", "numpy", "tensorflow")
+CODE = Path(checks.__file__).parent  # what dvc.yaml's `train` depends on
 
 
-def describe(
-    variant: str, seed: int, recipe: Recipe, batch_size: int, precision: str, threads: int, dataset: dict[str, Any]
-) -> dict[str, Any]:
-    """What cell.json says of a cell before it is trained; "cell" is the fingerprint of the rest."""
-    facts = {
-        "variant": variant,
-        "seed": seed,
-        "recipe": recipe.model_dump(mode="json", exclude_none=True),
-        "batch_size": batch_size,
-        "precision": precision,
-        "threads": threads,  # another number of them adds up in another order, and so rounds differently
-        "data": {
-            key: dataset[key] for key in ("source", "stand_in", "digest", "arrays", "image_size", "classes", "counts")
-        },
-        "code": files.content_digest((path.name, files.sha256(path)) for path in CODE.glob("*.py")),
-        "versions": {name: version(name) for name in LIBRARIES},
-    }
-    fingerprint = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-    return {"cell": fingerprint, **facts}
+class Images(Strict):
+    """The prepared images that a cell is trained and evaluated on."""
+
+    source: str
+    stand_in: bool  # whether they are synthetic
+    digest: str  # of the files' names and contents
+    arrays: dict[str, str]  # SHA-256 of each split's pixels
+    image_size: int  # pixels a side
+    classes: tuple[str, str]  # the second is the one that probabilities are of
+    counts: dict[str, dict[str, int]]  # images by split and class
+
+    def count(self, split: str) -> int:
+        """The number of images in a split."""
+        return sum(self.counts[split].values())
+
+    @property
+    def majority(self) -> tuple[str, float]:
+        """The most frequent class of the validation set and its share: the best constant answer."""
+        name, count = max(self.counts["valid"].items(), key=lambda item: item[1])
+        return name, count / self.count("valid")
 
 
-def is_trained(folder: Path, cell: dict[str, Any]) -> bool:
-    """Whether `folder` holds what training this very cell gives."""
+class Dataset(Images):
+    """data/prepared/dataset.json."""
+
+    raw_digest: str  # of all fetched files, dropped and undecodable ones included
+
+
+class Cell(Setup):
+    """All that decides a model's numbers, and the fingerprint of it."""
+
+    fingerprint: str = Field(alias="cell")  # SHA-256 of all the rest
+    variant: str
+    data: Images
+    code: str  # digest of train/*.py
+    versions: dict[str, str]  # of the libraries that decide numbers
+
+    @classmethod
+    def describe(cls, variant: str, setup: Setup, dataset: Dataset) -> Self:
+        """The cell of a training that is about to start."""
+        facts = {
+            "variant": variant,
+            **setup.model_dump(mode="json"),  # null is a value: base.weights defaults to imagenet
+            "data": dataset.model_dump(mode="json", exclude={"raw_digest"}),
+            "code": files.content_digest((path.name, files.sha256(path)) for path in CODE.glob("*.py")),
+            "versions": {name: version(name) for name in checks.pinned_versions()},
+        }
+        text = json.dumps(facts, sort_keys=True)
+        return cls.model_validate_json(json.dumps({**facts, "cell": hashlib.sha256(text.encode()).hexdigest()}))
+
+    @property
+    def name(self) -> str:
+        """VARIANT-SEED, as DVC names its stages."""
+        return cell_name(self.variant, self.seed)
+
+    @property
+    def stand_in(self) -> bool:
+        """Whether it is trained on synthetic images."""
+        return self.data.stand_in
+
+    @property
+    def side(self) -> int:
+        """Pixels a side of the model's input."""
+        return self.recipe.side(self.data.image_size)
+
+    @property
+    def model_folder(self) -> Path:
+        """Where `train` writes it."""
+        return paths.model_folder(self.variant, self.seed)
+
+    @property
+    def report_folder(self) -> Path:
+        """Where `evaluate` writes it."""
+        return paths.report_folder(self.variant, self.seed)
+
+
+class TrainedCell(Cell):
+    """models/VARIANT/SEED/cell.json."""
+
+    kept_epoch: int  # from 1: the epoch whose weights were saved
+    parameters: int
+
+
+def cell_name(variant: str, seed: int) -> str:
+    """VARIANT-SEED, as DVC names a cell's stages."""
+    return f"{variant}-{seed}"
+
+
+def read_dataset() -> Dataset:
+    """What data/prepared holds; a Failure when it is not prepared."""
+    return files.read_model(paths.DATASET, Dataset, "Run `dvc repro prepare`, or `dvc pull`.")
+
+
+def read_trained(variant: str, seed: int) -> tuple[TrainedCell, pd.DataFrame]:
+    """A trained cell and its history, from models/VARIANT/SEED; a Failure when it has not been trained."""
+    folder, name = paths.model_folder(variant, seed), cell_name(variant, seed)
+    remedy = f"Run `dvc repro train@{name}`."
+    cell = files.read_model(folder / "cell.json", TrainedCell, remedy)
+    if cell.name != name:
+        raise Failure(f"{folder} holds {cell.name}, not {name}. {remedy}")
     try:
-        found = json.loads((folder / "cell.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return bool(found.get("cell") == cell["cell"])
-
-
-def find_trained(cell: dict[str, Any]) -> Path | None:
-    """A folder of models/ that holds what training `cell` gives, whatever its variant's name; None: there is none."""
-    for path in sorted(paths.MODELS.glob(f"*/{cell['seed']}/cell.json")):
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            continue
-        if all(found.get(key) == value for key, value in cell.items() if key not in ("cell", "variant")):
-            return path.parent
-    return None
-
-
-def read(variant: str, seed: int) -> tuple[dict[str, Any], pd.DataFrame]:
-    """A trained cell's cell.json and history; a Failure when it has not been trained."""
-    folder = paths.model_folder(variant, seed)
-    remedy = f"Run `dvc repro train@{variant}-{seed}`."
-    cell = files.read_json(folder / "cell.json", remedy)
-    return cell, pd.read_csv(folder / "history.csv")[COLUMNS]
+        return cell, pd.read_csv(folder / "history.csv")[COLUMNS]
+    except (OSError, ValueError, KeyError) as error:
+        raise Failure(f"{folder / 'history.csv'} cannot be read ({error}). {remedy}") from None

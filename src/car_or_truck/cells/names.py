@@ -1,95 +1,80 @@
-"""What a run, and a registered version, say of their cell: names, tags and parameters."""
+"""What MLflow's runs and versions call a cell: names, tags and parameters."""
 
 from __future__ import annotations
 
 import os
-import subprocess
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from car_or_truck.train.recipe import Block, Recipe, Strict
+from car_or_truck.git import git
+from car_or_truck.train.recipe import Block, Recipe
 
-NAME = "car-or-truck"  # of the experiment and of the registered model
+if TYPE_CHECKING:
+    from car_or_truck.cells.cell import Cell
+
+REAL = "car-or-truck"
+COMPARISON = "comparison"  # the name of a comparison's run, and the tag that holds its digest
+SYNTHETIC = f"{REAL}-rendered"  # what is trained on drawings never stands beside real results
 
 
-def experiment_name(cell: dict[str, Any]) -> str:
-    """Experiment and registered model of a cell; the stand-in's stand apart from real results."""
-    return f"{NAME}-rendered" if cell["data"]["stand_in"] else NAME
+def experiment_name(stand_in: bool) -> str:
+    """The experiment, and the registered model, of what is trained on real or on synthetic images."""
+    return SYNTHETIC if stand_in else REAL
 
 
-def history_name(model: str) -> str:
-    """The experiment that lists the promotions of a registered model."""
+def promotions_name(model: str) -> str:
+    """The experiment that records the promotions of a registered model."""
     return f"{model}-promotions"
 
 
-def run_name(cell: dict[str, Any]) -> str:
-    """VARIANT-SEED."""
-    return f"{cell['variant']}-{cell['seed']}"
+def tags(cell: Cell) -> dict[str, str]:
+    """The cell, its data, and the DVC stage, experiment and git commit that make it now."""
+    return {
+        "cell": cell.fingerprint,
+        "variant": cell.variant,
+        "seed": str(cell.seed),
+        "precision": cell.precision,
+        "data.source": cell.data.source,
+        "data.digest": cell.data.digest,
+        **surroundings(),
+    }
 
 
-def tags(cell: dict[str, Any]) -> dict[str, str]:
-    """The cell, its data, and the stage, experiment and commit that made it."""
+def surroundings() -> dict[str, str]:
+    """The DVC stage, experiment and git commit that this process runs in."""
     commit, dirty = git("rev-parse", "HEAD"), git("status", "--porcelain", "--untracked-files=no")
-    found = {
-        "cell": cell["cell"],
-        "variant": cell["variant"],
-        "seed": str(cell["seed"]),
-        "precision": cell["precision"],
-        "data.source": cell["data"]["source"],
-        "data.digest": cell["data"]["digest"],
-        "dvc.stage": os.environ.get("DVC_STAGE", ""),
-        "dvc.exp": os.environ.get("DVC_EXP_NAME", ""),
-        "git.commit": commit or "",
-        "git.dirty": str(bool(dirty)).lower() if commit else "",
-    }
+    tags = {"dvc.stage": os.environ.get("DVC_STAGE", ""), "dvc.exp": os.environ.get("DVC_EXP_NAME", "")}
     if commit:
-        found["mlflow.source.git.commit"] = commit
-    return {key: value for key, value in found.items() if value}
+        tags |= {"git.commit": commit, "git.dirty": str(bool(dirty)).lower(), "mlflow.source.git.commit": commit}
+    return {key: value for key, value in tags.items() if value}
 
 
-def git(*arguments: str, strip: bool = True) -> str | None:
-    """What git says; None where there is no git, or no repository."""
-    try:
-        done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True, timeout=30)
-    except (OSError, UnicodeDecodeError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip() if strip else done.stdout
+def parameters(cell: Cell) -> dict[str, Any]:
+    """The recipe by flat names, without what is left at its default, and what all cells share."""
+    shared = {"train.batch_size": cell.batch_size, "data.image_size": cell.data.image_size}
+    return {f"recipe.{key}": value for key, value in flat(cell.recipe).items()} | shared
 
 
-def parameters(cell: dict[str, Any]) -> dict[str, Any]:
-    """The recipe on one level of names, without what is left at its default, and what the cells share."""
-    shared = {"train.batch_size": cell["batch_size"], "data.image_size": cell["data"]["image_size"]}
-    return {f"recipe.{key}": value for key, value in _flat(cell["recipe"]).items()} | shared
+def flat(recipe: Recipe, defaults: bool = False) -> dict[str, Any]:
+    """A recipe as {"head.dropout": 0.2, "blocks": "32 of 3x3; ...", ...}, with or without values left at their default.
 
-
-def _flat(recipe: dict[str, Any]) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    fields = ((key, field.default) for key, field in Recipe.model_fields.items() if not field.is_required())
-    defaults = {
-        key: default.model_dump(exclude_none=True) if isinstance(default, Strict) else default
-        for key, default in fields
+    `shuffle` and `keep` are always there: which of the lesson's ways a training follows.
+    """
+    tree = recipe.model_dump(mode="json", exclude_defaults=not defaults, exclude_none=defaults)
+    tree |= {"blocks": [block_text(block) for block in recipe.blocks], "shuffle": recipe.shuffle, "keep": recipe.keep}
+    leaves: dict[str, Any] = {}
+    for key, value in tree.items():
+        for name, leaf in value.items() if isinstance(value, dict) else [("", value)]:
+            leaves[f"{key}.{name}".rstrip(".")] = leaf
+    return {
+        key: "; ".join(map(str, value)) if isinstance(value, list) else value
+        for key, value in leaves.items()
+        if defaults or value != []
     }
-    for key, value in recipe.items():
-        if key == "blocks" and value:
-            flat[key] = "; ".join(_line(Block.model_validate(block)) for block in value)
-        elif not value or (value == defaults.get(key) and key not in ("shuffle", "keep")):
-            continue
-        elif key == "initial_from":
-            flat |= {f"initial_from.{inner}": setting for inner, setting in _flat(value).items()}
-        elif isinstance(value, dict):
-            flat |= {f"{key}.{inner}": _plain(setting) for inner, setting in value.items()}
-        else:
-            flat[key] = value
-    return flat
 
 
-def _line(block: Block) -> str:
+def block_text(block: Block) -> str:
     """A block in a few words: "2x 128 of 3x3, batch_norm"."""
-    said = {"filters", "kernel_size", "convs"}
-    rest = block.model_dump(exclude=said, exclude_defaults=True).items()
-    words = [key if value is True else f"{key} {value}" for key, value in rest]
+    options = block.model_dump(exclude={"filters", "kernel_size", "convs"}, exclude_defaults=True).items()
     size = f"{block.filters} of {block.kernel_size}x{block.kernel_size}"
+    words = [key if value is True else f"{key} {value}" for key, value in options]
     return ", ".join([f"{block.convs}x {size}" if block.convs > 1 else size, *words])
-
-
-def _plain(setting: Any) -> Any:
-    return ", ".join(map(str, setting)) if isinstance(setting, list) else setting

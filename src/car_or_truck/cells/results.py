@@ -1,52 +1,67 @@
-"""The cells of params.yaml as `train` and `evaluate` left them: those that can be compared, and why others cannot."""
+"""The cells of params.yaml as `train` and `evaluate` left them, and why others cannot be compared."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from car_or_truck import paths
-from car_or_truck.cells import cell as cells
+from car_or_truck.cells.cell import Dataset, TrainedCell, cell_name, read_trained
 from car_or_truck.errors import Failure
-from car_or_truck.params import Params
-from car_or_truck.train.recipe import Recipe
+from car_or_truck.train.recipe import THRESHOLD, Recipe
+
+if TYPE_CHECKING:
+    from car_or_truck.params import Params
 
 
 @dataclass(frozen=True)
-class Judged:
-    """A cell that was trained and evaluated."""
+class Evaluation:
+    """What `evaluate` wrote for a cell."""
 
-    variant: str
-    seed: int
-    cell: dict[str, Any]  # cell.json
-    recipe: Recipe
-    history: pd.DataFrame
-    scores: dict[str, Any]  # evaluation.json, without what is no number
+    scores: dict[str, Any]  # evaluation.json
     predictions: pd.DataFrame  # name, label, probability
+
+    @property
+    def labels(self) -> NDArray[np.uint8]:
+        """The true class of each validation image, 0 or 1: [images]."""
+        return np.asarray(self.predictions["label"], np.uint8)
+
+    @property
+    def probability(self) -> NDArray[np.float64]:
+        """P(second class) of each validation image: [images]."""
+        return np.asarray(self.predictions["probability"], np.float64)
+
+    @property
+    def correct(self) -> NDArray[np.bool_]:
+        """Whether the prediction for each validation image is correct: [images]."""
+        return np.asarray((self.probability > THRESHOLD) == (self.labels == 1))
+
+
+@dataclass(frozen=True)
+class Result(Evaluation):
+    """A cell that is trained and evaluated."""
+
+    cell: TrainedCell
+    history: pd.DataFrame
 
     @property
     def name(self) -> str:
         """VARIANT-SEED."""
-        return f"{self.variant}-{self.seed}"
+        return self.cell.name
 
     @property
-    def folder(self) -> Path:
-        """Where `evaluate` wrote."""
-        return paths.report_folder(self.variant, self.seed)
+    def variant(self) -> str:
+        """The name of its recipe."""
+        return self.cell.variant
 
     @property
-    def right(self) -> NDArray[np.bool_]:
-        """Whether each valid image was told right: [images]."""
-        right: NDArray[np.bool_] = (
-            (self.predictions["probability"] > 0.5) == (self.predictions["label"] == 1)
-        ).to_numpy()
-        return right
+    def seed(self) -> int:
+        """Its seed."""
+        return self.cell.seed
 
 
 @dataclass(frozen=True)
@@ -57,44 +72,48 @@ class Missing:
     seed: int
     why: str
 
+    @property
+    def name(self) -> str:
+        """VARIANT-SEED."""
+        return cell_name(self.variant, self.seed)
 
-def read(params: Params, dataset: dict[str, Any]) -> tuple[list[Judged], list[Missing]]:
-    """Every cell that params.yaml names; `dataset` is data/prepared/dataset.json. A Failure where none can be compared.
 
-    Cells are read by name, so what variants left behind that were dropped or renamed is not seen.
+def read_results(params: Params, dataset: Dataset) -> tuple[list[Result], list[Missing]]:
+    """Every cell that params.yaml names; a Failure when none of them can be compared.
+
+    Cells are looked up by name, so what removed or renamed variants left behind is ignored.
     """
-    judged: list[Judged] = []
-    missing: list[Missing] = []
-    for variant, seed in params.cells:
-        found = _read(variant, seed, params.variants[variant], dataset)
-        if isinstance(found, Judged):
-            judged.append(found)
-        else:
-            missing.append(found)
-    if not judged:
-        first, others = missing[0], len(missing) - 1
-        rest = f" ({others} more cannot be compared either)" if others else ""
-        raise Failure(f"There is nothing to compare: {first.variant}-{first.seed} {first.why}{rest}. Run `dvc repro`.")
-    return judged, missing
+    read = [_read_result(*cell, params.variants[cell[0]], dataset) for cell in params.cells]
+    results = [item for item in read if isinstance(item, Result)]
+    missing = [item for item in read if isinstance(item, Missing)]
+    if not results:
+        others = f" ({len(missing) - 1} more cannot be compared either)" if len(missing) > 1 else ""
+        raise Failure(f"There is nothing to compare: {missing[0].name} {missing[0].why}{others}. Run `dvc repro`.")
+    return results, missing
 
 
-def _read(variant: str, seed: int, recipe: Recipe, dataset: dict[str, Any]) -> Judged | Missing:
+def _read_result(variant: str, seed: int, recipe: Recipe, dataset: Dataset) -> Result | Missing:
     try:
-        cell, history = cells.read(variant, seed)
-        trained = Recipe.model_validate(cell["recipe"])
-    except (Failure, OSError, ValueError, KeyError):
+        cell, history = read_trained(variant, seed)
+    except Failure:
         return Missing(variant, seed, "is not trained")
-    if trained != recipe:
+    if cell.recipe != recipe:
         return Missing(variant, seed, "was trained with other parameters than params.yaml has now")
-    if cell["data"]["arrays"] != dataset["arrays"]:
+    if cell.data.arrays != dataset.arrays:
         return Missing(variant, seed, "was trained on other images than data/prepared holds now")
-    folder = paths.report_folder(variant, seed)
+    evaluation = read_evaluation(cell)
+    if evaluation is None:
+        stale = (cell.report_folder / "evaluation.json").is_file()
+        return Missing(variant, seed, "is not evaluated" + " since it was trained again" * stale)
+    return Result(evaluation.scores, evaluation.predictions, cell, history)
+
+
+def read_evaluation(cell: TrainedCell) -> Evaluation | None:
+    """What `evaluate` wrote for the cell; None when that is missing, or belongs to another training."""
+    folder = cell.report_folder
     try:
-        evaluation = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
+        scores = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
         predictions = pd.read_csv(folder / "predictions.csv")
     except (OSError, ValueError):
-        return Missing(variant, seed, "is not evaluated")
-    if evaluation.get("cell") != cell["cell"]:
-        return Missing(variant, seed, "is not evaluated since it was trained again")
-    scores = {name: value for name, value in evaluation.items() if isinstance(value, int | float)}
-    return Judged(variant, seed, cell, trained, history, scores, predictions)
+        return None
+    return Evaluation(scores, predictions) if scores.get("cell") == cell.fingerprint else None

@@ -1,1 +1,1 @@
-"""The verbs that a person types."""
+"""The commands for people: promote, predict, reproduce, sync, clean."""

@@ -1,1 +1,1 @@
-"""Stage `compare`: all models side by side, and what the numbers allow to say."""
+"""Stage `compare`: all models side by side, and what the numbers say."""

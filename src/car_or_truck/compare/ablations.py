@@ -1,70 +1,78 @@
-"""Which variants differ in one thing alone, and what that one change did."""
+"""Which variants differ in a single setting, and what that setting does."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from difflib import SequenceMatcher
 from itertools import combinations
-from typing import Any
 
 import pandas as pd
 
+from car_or_truck.cells.names import block_text, flat
 from car_or_truck.train.recipe import Block, Recipe
 
+# By pair of variants, both ways round: the 95% CI of the second's accuracy minus the first's, in points
+Intervals = dict[tuple[str, str], tuple[float, float]]
 
-def one_change(recipe: Recipe, other: Recipe) -> tuple[str, str, str] | None:
-    """(key, its value in `recipe`, its value in `other`) where they differ in that key alone; else None.
 
-    A list of blocks counts as one key, as does the list of a head's units.
+def single_change(recipe: Recipe, other: Recipe) -> str | None:
+    """How `other` differs from `recipe` if that is in one setting alone, else None.
+
+    Of the blocks, one setting is one number of one block, or one block more or less.
     """
-    one, two = (_flat(item.model_dump()) for item in (recipe, other))
-    keys = [key for key in one | two if one.get(key) != two.get(key)]
+    before, after = flat(recipe, defaults=True), flat(other, defaults=True)
+    keys = [key for key in before | after if before.get(key) != after.get(key)]
     if len(keys) != 1:
         return None
-    return keys[0], _shown(keys[0], one.get(keys[0])), _shown(keys[0], two.get(keys[0]))
+    if keys == ["blocks"]:
+        return _block_change(recipe.blocks, other.blocks)
+    return _instead(keys[0], after.get(keys[0]), before.get(keys[0]))
 
 
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
+def _block_change(before: Sequence[Block], after: Sequence[Block]) -> str | None:
+    changes = [code for code in SequenceMatcher(None, before, after, False).get_opcodes() if code[0] != "equal"]
+    if len(changes) != 1:
+        return None
+    _, start, end, new_start, new_end = changes[0]
+    old, new = before[start:end], after[new_start:new_end]
+    if (len(old), len(new)) == (0, 1):
+        return f"one more block ({block_text(new[0])})"
+    if (len(old), len(new)) == (1, 0):
+        return f"one block less ({block_text(old[0])})"
+    if (len(old), len(new)) != (1, 1):
+        return None
+    values = {key: (getattr(new[0], key), getattr(old[0], key)) for key in Block.model_fields}
+    differing = [key for key, (now, then) in values.items() if now != then]
+    return f"{_instead(differing[0], *values[differing[0]])} in block {start + 1}" if len(differing) == 1 else None
 
 
-def _shown(key: str, value: Any) -> str:
-    if key == "blocks":
-        blocks = [Block.model_validate(block) for block in value]
-        return " ".join(f"{block.filters}" + f"x{block.convs}" * (block.convs > 1) for block in blocks)
-    return str(value)
+def _instead(key: str, *values: object) -> str:
+    return f"{key} {' instead of '.join('none' if value in (None, '') else str(value) for value in values)}"
 
 
-def sentences(
-    table: pd.DataFrame, variants: dict[str, Recipe], intervals: Mapping[tuple[str, str], Sequence[float]] | None = None
-) -> list[str]:
-    """One sentence for each pair of the table's variants that differ in one thing alone, over the seeds of both.
+def sentences(table: pd.DataFrame, variants: Mapping[str, Recipe], intervals: Intervals) -> list[str]:
+    """A sentence for each pair of the table's variants that differ in a single setting, over the seeds of both.
 
-    `intervals` gives those of the second's accuracy minus the first's, in points, where all their seeds are the same.
+    `table` has the columns variant, seed, val_binary_accuracy and generalization_gap; `intervals`
+    are over all seeds.
     """
-    found = []
-    present = [name for name in variants if name in set(table["variant"])]
-    for base, heir in combinations(present, 2):
-        change = one_change(variants[base], variants[heir])
-        both = [table[table["variant"] == name].set_index("seed") for name in (base, heir)]
-        seeds = both[0].index.intersection(both[1].index)
+    lines = []
+    for base, heir in combinations(variants, 2):
+        change = single_change(variants[base], variants[heir])
+        first, second = (table[table["variant"] == name].set_index("seed") for name in (base, heir))
+        seeds = first.index.intersection(second.index)
         if change is None or seeds.empty:
             continue
-        moved = {
-            name: 100 * (both[1].loc[seeds, column] - both[0].loc[seeds, column]).mean()
-            for name, column in (("accuracy", "val_binary_accuracy"), ("gap", "generalization_gap"))
-        }
-        key, before, after = change
-        known = (intervals or {}).get((base, heir)) if len(seeds) == len(both[0]) == len(both[1]) else None
-        interval = f" ({known[0]:.1f} to {known[1]:.1f})" if known is not None else ""
-        chance = "one seed: it may be chance" if len(seeds) == 1 else f"mean of {len(seeds)} seeds"
-        found.append(
-            f"{heir} is {base} with {key} {after} instead of {before}: "
-            f"accuracy {moved['accuracy']:+.1f} points{interval}, gap {moved['gap']:+.1f} points ({chance})."
+        accuracy, gap = (
+            100 * (second.loc[seeds, column] - first.loc[seeds, column]).mean()
+            for column in ("val_binary_accuracy", "generalization_gap")
         )
-    return found
+        interval = ""
+        if (base, heir) in intervals and len(seeds) == len(first) == len(second):
+            interval = " (95% CI {:+.1f} to {:+.1f})".format(*intervals[base, heir])
+        extent = "one seed: it may be chance" if len(seeds) == 1 else f"mean of {len(seeds)} seeds"
+        lines.append(
+            f"{heir} is {base} with {change}: accuracy {accuracy:+.1f} points{interval}, gap {gap:+.1f} points "
+            f"({extent})."
+        )
+    return lines

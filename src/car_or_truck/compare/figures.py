@@ -1,33 +1,31 @@
-"""The pictures of a comparison: curves of all variants, their gaps, their differences, quality over cost."""
+"""The figures of a comparison: curves of all variants, their gaps, their differences, accuracy over cost."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 
 from car_or_truck import drawing
 from car_or_truck.compare import statistics
 from car_or_truck.compare.verdict import RecipePair
+from car_or_truck.evaluate.scores import rise_text
 
 SIZE = (5.4, 4.1)  # inches: legible on a phone
-PER_CENT = FuncFormatter(lambda value, _: f"{100 * value:.4g} %")
+PERCENT = FuncFormatter(lambda value, _: f"{100 * value:.4g}%")
 Styles = Mapping[str, dict[str, object]]
 
 
 def styles(variants: Sequence[str]) -> Styles:
-    """A colour and a marker for each variant; the eight colours come again with other markers."""
-    colours = drawing.STYLE["axes.prop_cycle"].by_key()["color"]
-    markers = "osD^vPX*"
-    return {
-        name: {"color": colours[place % len(colours)], "marker": markers[place // len(colours) % len(markers)]}
-        for place, name in enumerate(variants)
-    }
+    """A colour and a marker for each variant; after eight, the colours repeat with other markers."""
+    looks = [{"marker": marker, **colour} for marker in "osD^vPX*" for colour in drawing.STYLE["axes.prop_cycle"]]
+    return dict(zip(variants, cycle(looks), strict=False))
 
 
 def curves(table: pd.DataFrame, path: Path) -> None:
@@ -45,7 +43,7 @@ def alone(draw: Callable[[pd.DataFrame, Axes], None], table: pd.DataFrame, path:
         _legend(sheet, axes)
 
 
-def _legend(sheet: mpl.figure.Figure, axes: Axes) -> None:
+def _legend(sheet: Figure, axes: Axes) -> None:
     handles, labels = axes.get_legend_handles_labels()
     if len(labels) > 24:
         return  # a legend larger than the figure; the table names them
@@ -54,133 +52,118 @@ def _legend(sheet: mpl.figure.Figure, axes: Axes) -> None:
 
 
 def loss_axes(table: pd.DataFrame, axes: Axes) -> None:
-    """Loss over the epochs: solid on valid, dotted on train."""
-    _course(table, axes, "loss")
-    final = table.groupby("cell").agg(last=("val_loss", "last"), least=("val_loss", "min"), variant=("variant", "last"))
-    rise = (final["last"] - final["least"]).groupby(final["variant"]).mean()
-    worst = rise.idxmax()
-    axes.set_title(
-        f"On valid, {worst}'s loss ends {rise[worst]:.2f} above its lowest"
-        if rise[worst] >= 0.005
-        else "No loss on valid ends above its lowest"
-    )
-    axes.set_ylabel("cross-entropy (nats), dotted: train")
+    """Loss over the epochs: solid on validation, dotted on train."""
+    _lines(table, axes, "val_loss", "loss")
+    rises = table.groupby(["variant", "cell"])["val_loss"].agg(lambda losses: losses.iloc[-1] - losses.min())
+    rise = rises.groupby("variant", sort=False).mean()
+    title = "No validation loss ends above its lowest"
+    if rise.max() > 0:
+        title = f"Validation loss of {rise.idxmax()} ends {rise_text(rise.max())} above its lowest"
+    axes.set(title=title, ylabel="cross-entropy (nats), dotted: train")
 
 
 def accuracy_axes(table: pd.DataFrame, axes: Axes) -> None:
-    """Accuracy over the epochs: solid on valid, dotted on train."""
-    _course(table, axes, "binary_accuracy")
-    last = table.groupby("cell").last().groupby("variant")["val_binary_accuracy"].mean()
-    axes.set_title(f"{last.idxmax()} ends highest on valid, at {100 * last.max():.1f} %")
-    axes.set_ylabel("accuracy, dotted: train")
-    axes.yaxis.set_major_formatter(PER_CENT)
+    """Accuracy over the epochs: solid on validation, dotted on train."""
+    _lines(table, axes, "val_binary_accuracy", "binary_accuracy")
+    last = _final(table, "val_binary_accuracy")
+    title = f"{last.idxmax()} ends highest on validation, at {100 * last.max():.1f}%"
+    axes.set(title=title, ylabel="accuracy, dotted: train")
+    axes.yaxis.set_major_formatter(PERCENT)
 
 
 def gap_axes(table: pd.DataFrame, axes: Axes) -> None:
-    """Accuracy on train minus that on valid, in points, over the epochs."""
-    _band(table.assign(points=100 * table["gap"]), axes, "points")
-    last = 100 * table.groupby("cell").last().groupby("variant")["gap"].mean()
+    """Accuracy on train minus that on validation, in points, over the epochs, as logged in training."""
+    points = table.assign(gap=100 * table["gap"])
+    _lines(points, axes, "gap")
+    last = _final(points, "gap")
     axes.axhline(0, color="#888888", linewidth=1)
-    axes.set_title(f"{last.idxmax()} ends with the widest gap: {last.max():+.1f} points")
-    axes.set_ylabel("accuracy on train minus valid (points)")
-    _epochs(table, axes)
+    title = f"{last.idxmax()} ends with the widest training gap: {last.max():+.1f} points"
+    axes.set(title=title, ylabel="accuracy on train minus validation (points)")
 
 
-def _course(table: pd.DataFrame, axes: Axes, name: str) -> None:
-    _band(table, axes, f"val_{name}")
+def _final(table: pd.DataFrame, name: str) -> pd.Series:
+    """By variant, the mean over its seeds at their last epochs."""
+    return table.groupby("cell").last().groupby("variant")[name].mean()
+
+
+def _lines(table: pd.DataFrame, axes: Axes, name: str, dotted: str | None = None) -> None:
+    """Each variant's mean over its seeds, in a band from the lowest to the highest."""
+    seeds = table.groupby("variant")["seed"].nunique()
     for variant, style in styles(list(table["variant"].unique())).items():
-        mean = table[table["variant"] == variant].groupby("epoch")[name].mean()
-        axes.plot(mean.index, mean, linestyle=":", linewidth=1.3, color=style["color"])
-    _epochs(table, axes)
-
-
-def _band(table: pd.DataFrame, axes: Axes, name: str) -> None:
-    """Each variant's mean over its seeds, in a band from their least to their greatest."""
-    for variant, style in styles(list(table["variant"].unique())).items():
-        of_variant = table[table["variant"] == variant]
-        seeds = of_variant["seed"].nunique()
-        by_epoch = of_variant.groupby("epoch")[name]
-        mean = by_epoch.mean()
-        label = f"{variant} ({seeds} seeds)" if seeds > 1 else str(variant)
-        every = max(1, len(mean) // 8)
-        axes.plot(mean.index, mean, label=label, markersize=4, markevery=every, **style)
-        if seeds > 1:
-            axes.fill_between(mean.index, by_epoch.min(), by_epoch.max(), color=style["color"], alpha=0.18, linewidth=0)
-
-
-def _epochs(table: pd.DataFrame, axes: Axes) -> None:
-    axes.set_xlabel("epoch" if table.groupby("variant")["seed"].nunique().max() == 1 else "epoch (band: all its seeds)")
+        by_epoch = table[table["variant"] == variant].groupby("epoch")
+        course = by_epoch[name].agg(["mean", "min", "max"])
+        label = f"{variant} ({seeds[variant]} seeds)" if seeds[variant] > 1 else variant
+        every = max(1, len(course) // 8)
+        axes.plot(course.index, course["mean"], label=label, markersize=4, markevery=every, **style)
+        axes.fill_between(course.index, course["min"], course["max"], color=style["color"], alpha=0.18, linewidth=0)
+        if dotted:
+            axes.plot(by_epoch[dotted].mean(), linestyle=":", linewidth=1.3, color=style["color"])
+    axes.set_xlabel("epoch (band: all its seeds)" if seeds.max() > 1 else "epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def accuracies(table: pd.DataFrame, looks: Styles, path: Path) -> None:
-    """Every cell's accuracy with its Wilson interval, a line for each variant; `table` is comparison.csv's."""
+    """Every model's accuracy with its Wilson interval, a line a variant; `table` is comparison.csv."""
     means = table.groupby("variant")["val_binary_accuracy"].mean().sort_values()
     with drawing.canvas(path, SIZE[0], 1.5 + 0.42 * len(means)) as (_, (axes,)):
         for line, variant in enumerate(means.index):
             cells = table[table["variant"] == variant].sort_values("seed")
-            places = line + np.linspace(-0.22, 0.22, len(cells)) if len(cells) > 1 else [line]
-            for place, cell in zip(places, cells.itertuples(), strict=True):
-                axes.plot(
-                    [cell.interval_low, cell.interval_high], [place] * 2, color=looks[variant]["color"], alpha=0.5
-                )
-                axes.plot(cell.val_binary_accuracy, place, markersize=5, linestyle="", **looks[variant])
+            places = line + (np.linspace(-0.22, 0.22, len(cells)) if len(cells) > 1 else np.zeros(1))
+            look = looks[variant]
+            axes.hlines(places, cells["interval_low"], cells["interval_high"], color=look["color"], alpha=0.5)
+            axes.plot(cells["val_binary_accuracy"], places, markersize=5, linestyle="", **look)
         axes.set_yticks(range(len(means)), means.index)
-        axes.set_ylim(-0.6, len(means) - 0.4)
-        axes.xaxis.set_major_formatter(PER_CENT)
-        axes.set_xlabel("accuracy on valid, with 95 % interval (a dot a seed)")
-        axes.set_title(f"{means.index[-1]} is right most often: {100 * means.iloc[-1]:.1f} %")
+        axes.xaxis.set_major_formatter(PERCENT)
+        title = f"{means.index[-1]} is most accurate: {100 * means.iloc[-1]:.1f}%"
+        label = "accuracy on validation with 95% CI (one dot per seed)"
+        axes.set(title=title, xlabel=label, ylim=(-0.6, len(means) - 0.4))
 
 
 def differences(pairs: Sequence[RecipePair], path: Path, most: int = 15) -> None:
-    """The pairs' differences with their intervals; full dots are certain."""
+    """The pairs' differences with their intervals; filled dots are significant."""
     shown = list(pairs)[:most][::-1]
-    certain = sum(pair.certain for pair in pairs)
+    significant = sum(pair.significant for pair in pairs)
     with drawing.canvas(path, SIZE[0], 1.5 + 0.42 * len(shown)) as (_, (axes,)):
         for line, pair in enumerate(shown):
-            colour = drawing.TRAIN if pair.certain else "#808080"
-            axes.plot([100 * pair.found.low, 100 * pair.found.high], [line] * 2, color=colour)
-            face = colour if pair.certain else "none"
-            axes.plot(100 * pair.found.difference, line, "o", color=colour, markerfacecolor=face)
+            colour = drawing.TRAIN if pair.significant else "#808080"
+            axes.hlines(line, 100 * pair.estimate.low, 100 * pair.estimate.high, color=colour)
+            face = colour if pair.significant else "none"
+            axes.plot(100 * pair.estimate.difference, line, "o", color=colour, markerfacecolor=face)
         axes.axvline(0, color="#888888", linewidth=1)
-        axes.set_ylim(-0.6, len(shown) - 0.4)
         axes.set_yticks(range(len(shown)), [f"{pair.first}\nover {pair.second}" for pair in shown], fontsize=8)
-        axes.set_xlabel("difference of accuracy (points), with 95 % interval")
-        count = "The one pair" if len(pairs) == 1 else f"{certain or 'None'} of {len(pairs)} pairs"
-        told = "can" if certain or len(pairs) > 1 else "cannot"
-        axes.set_title(f"{count} {told} be told apart")
+        if len(pairs) == 1:
+            title = f"The difference is {'' if significant else 'not '}significant"
+        else:
+            title = f"{significant or 'None'} of {len(pairs)} differences are significant"
+        axes.set(title=title, xlabel="difference of accuracy (points) with 95% CI", ylim=(-0.6, len(shown) - 0.4))
 
 
 def cost(table: pd.DataFrame, looks: Styles, path: Path) -> None:
-    """Accuracy over multiply-adds, the mean of each variant's seeds; the line joins what none beats in both."""
+    """Accuracy over multiply-adds, the mean of each variant's seeds; the line joins the Pareto-optimal ones."""
     means = table.groupby("variant", sort=False)[["multiply_adds", "val_binary_accuracy"]].mean()
     front = statistics.pareto_front(means["multiply_adds"], means["val_binary_accuracy"])
     best = means[front].sort_values("multiply_adds")
+    beaten = len(means) - len(best)
+    if len(best) == 1:
+        title = f"{best.index[0]} is both cheapest and best"
+    elif beaten:
+        title = f"{beaten} of {len(means)} variants cost more without being more accurate"
+    else:
+        title = "Each variant trades cost for accuracy"
     with drawing.canvas(path, *SIZE) as (sheet, (axes,)):
         axes.plot(best["multiply_adds"], best["val_binary_accuracy"], color="#888888", drawstyle="steps-post", zorder=1)
         for variant, look in looks.items():
             seeds = table.loc[table["variant"] == variant, "val_binary_accuracy"]
-            axes.plot(
-                [means.loc[variant, "multiply_adds"]] * 2, [seeds.min(), seeds.max()], color=look["color"], alpha=0.4
-            )
-            spot = means.loc[variant]
-            axes.plot(spot["multiply_adds"], spot["val_binary_accuracy"], label=variant, linestyle="", **look)
+            price, accuracy = means.loc[variant]
+            axes.vlines(price, seeds.min(), seeds.max(), color=look["color"], alpha=0.4)
+            axes.plot(price, accuracy, label=variant, linestyle="", **look)
         if means["multiply_adds"].max() > 3 * means["multiply_adds"].min():
             axes.set_xscale("log")
-            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))  # one decade alone would have one label
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))  # a single decade would have one label only
         else:
             axes.set_xlim(0, means["multiply_adds"].max() * 1.15)
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / 1e6:,.4g} M"))
         axes.xaxis.set_minor_formatter("")
-        axes.yaxis.set_major_formatter(PER_CENT)
-        axes.set_xlabel("multiply-adds for one image")
-        axes.set_ylabel("accuracy on valid")
-        beaten = len(means) - int(front.sum())
-        axes.set_title(
-            f"{best.index[0]} is both cheapest and best"
-            if len(best) == 1
-            else f"More accuracy costs more; {beaten} of {len(means)} do not pay"
-            if beaten
-            else "Each variant buys its accuracy with its cost"
-        )
+        axes.yaxis.set_major_formatter(PERCENT)
+        axes.set(title=title, xlabel="multiply-adds for one image", ylabel="accuracy on validation")
         _legend(sheet, axes)

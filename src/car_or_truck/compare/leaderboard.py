@@ -4,38 +4,68 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
+from rich.text import Text
 
 from car_or_truck import files, paths
+from car_or_truck.cells.times import Pace, read_pace
 from car_or_truck.errors import Failure
 
-LEGEND = [
-    "accuracy: of the kept weights on {valid} valid images. 95 %: its interval (Wilson), which knows of their number, "
-    "not of a seed's luck.",
-    "gap: accuracy on train minus that on valid, last epoch, in points. rise: last val_loss over the lowest, @its "
-    "epoch.",
-]
-TIME = "time, images/s: of the training, validation included, on the machine that trained it."
+LEGEND = (
+    "accuracy: of the saved weights on {valid} validation images. 95% CI: Wilson interval; reflects the number of "
+    "images, not seed variance.",
+    "gap: accuracy of the saved weights on train minus that on validation, in points. rise: final minus lowest "
+    "validation loss, and the epoch of the lowest.",
+)
+TIME = "time, images/s: of the training with its validation, on this machine."
 COLLAPSED = "* collapsed: it gives the same answer to every image."
-FLATTERED = "+ keep: best chose the epoch by these very images: its accuracy flatters."
+BIASED = "+ keep: best selected the weights on validation: its accuracy is optimistically biased."
+MOST_PAIRS = 6
+QUALITY, SCORES, SIZE, COSTS, TIMES = "quality", "scores", "size", "costs", "times"  # groups of columns
 
 
 class Column(NamedTuple):
-    """A column's title, and what it means where that needs saying."""
+    """A column: its title, its group, how it shows a row of `_view`, the field to sort by, and what it means."""
 
     title: str
+    group: str
+    form: str
+    field: str
     about: str = ""
 
 
-class Cell(NamedTuple):
+class Entry(NamedTuple):
     """What is shown, and what the report sorts by."""
 
     text: str
     value: Any
+
+
+COLUMNS = (
+    Column("variant", "", "{marked}", "variant"),
+    Column("seed", "", "{seed}", "seed"),
+    Column("accuracy", "", "{val_binary_accuracy:.4f}", "val_binary_accuracy"),
+    Column("95% CI", QUALITY, "{interval_low:.3f}-{interval_high:.3f}", "interval_low", "Wilson interval"),
+    Column("test", QUALITY, "{test_binary_accuracy:.4f}", "test_binary_accuracy", "on test, which nothing else reads"),
+    Column("balanced", SCORES, "{val_balanced_accuracy:.3f}", "val_balanced_accuracy", "mean of both classes' recalls"),
+    Column("F1", SCORES, "{val_f1:.3f}", "val_f1"),
+    Column("ROC AUC", SCORES, "{val_roc_auc:.3f}", "val_roc_auc"),
+    Column("AP", SCORES, "{val_average_precision:.3f}", "val_average_precision", "average precision"),
+    Column("log loss", SCORES, "{val_loss:.3f}", "val_loss", "val_loss of the saved weights, in nats"),
+    Column("Brier", SCORES, "{val_brier_score:.3f}", "val_brier_score", "mean squared error of the probability"),
+    Column("ECE", SCORES, "{calibration:.1f}", "calibration", "expected calibration error, in points"),
+    Column("gap", QUALITY, "{gap:+.1f}", "gap", "accuracy on train minus that on validation, in points"),
+    Column("rise @epoch", QUALITY, "{overfit_rise:+.3f} @{overfit_epoch:.0f}", "overfit_rise", "of val_loss"),
+    Column("parameters", SIZE, "{parameters:,.0f}", "parameters"),
+    Column("mult-adds", COSTS, "{millions:,.1f} M", "millions", "multiply-adds for one image, in millions"),
+    Column("time", TIMES, "{duration}", "seconds", "of the training"),
+    Column("images/s", TIMES, "{images_per_second:,.0f}", "images_per_second", "while it trained"),
+)
 
 
 def show(console: Console) -> None:
@@ -44,125 +74,74 @@ def show(console: Console) -> None:
     if not path.is_file():
         raise Failure(f"There is no {path} yet. Run `dvc repro`.")
     comparison = files.read_json(paths.REPORTS / "comparison.json", "Run `dvc repro compare`.")
-    data = comparison["data"]
-    table = pd.read_csv(path)
-    # What a variant costs is shown where there is room for it.
-    wide = Measurement.get(console, console.options.update(max_width=1000), _grid(table, costs=True)).maximum
-    costs = bool(wide <= console.width)
-    console.print(_grid(table, costs))
-    for line in [*comparison["verdict"], *_pairs(comparison["pairs"]), *comparison["overfitting"]]:
-        console.print(line, highlight=False, soft_wrap=False)
-    if comparison["changes"]:
-        console.print()
-    for line in comparison["changes"]:
-        console.print(line, highlight=False, soft_wrap=False)
-    console.print()
-    for line in legend(table, data, costs=costs):
-        console.print(line, highlight=False, soft_wrap=False, style="dim")
+    data, table = comparison["data"], _with_times(pd.read_csv(path), comparison["trained"])
+    groups = {QUALITY, SIZE, COSTS, TIMES}
+    if Measurement.get(console, console.options.update(max_width=1000), _grid(table, groups)).maximum > console.width:
+        groups -= {COSTS, TIMES}
+    console.print(_grid(table, groups))
+    pairs, changes = [pair["words"] for pair in comparison["pairs"]], comparison["changes"]
+    if len(pairs) == 1 and comparison["pairs"][0]["significant"]:
+        pairs = []  # the verdict says it already
+    if len(pairs) > MOST_PAIRS:
+        pairs[MOST_PAIRS:] = [f"{len(pairs) - MOST_PAIRS} more pairs are in reports/report.html."]
+    for line in [*comparison["verdict"], *pairs, *comparison["overfitting"], *([""] if changes else []), *changes, ""]:
+        console.print(line, highlight=False)
+    timed = any(column.group == TIMES for column in columns(table, groups))
+    for line in legend(table, sum(data["counts"]["valid"].values())) + [TIME] * timed:
+        console.print(line, highlight=False, style="dim")
     if data["stand_in"]:
-        console.print(
-            "These are the drawn STAND-IN images, not photographs: `make data` fetches again.", style="yellow"
-        )
+        console.print("These are SYNTHETIC images, not photographs: `make data` fetches again.", style="yellow")
 
 
-def _grid(table: pd.DataFrame, costs: bool) -> Table:
-    grid = Table(
-        title="Accuracy on valid, best first", title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False
-    )
-    for column in columns(table, costs):
+def _with_times(table: pd.DataFrame, trained: dict[str, str]) -> pd.DataFrame:
+    """The table with how long each training took here; `trained` maps VARIANT-SEED to its fingerprint."""
+    names = table["variant"] + "-" + table["seed"].astype(str)
+    paces = [read_pace(trained[name]) if name in trained else None for name in names]
+    if not any(paces):
+        return table
+    return table.join(pd.DataFrame([pace or [None] * len(Pace._fields) for pace in paces], columns=Pace._fields))
+
+
+def _grid(table: pd.DataFrame, groups: set[str]) -> Table:
+    title = Text("Accuracy on validation, best first", "bold")
+    grid = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    for column in columns(table, groups):
         grid.add_column(column.title, justify="left" if column.title == "variant" else "right", no_wrap=True)
-    for row, cells in zip(table.itertuples(), rows(table, costs), strict=True):
-        grid.add_row(*(cell.text for cell in cells), style=None if _is_sound(row) else "dim")
+    for row, entries in zip(table.itertuples(), rows(table, groups), strict=True):
+        sound = row.status == "compared" and not row.collapsed
+        grid.add_row(*(entry.text for entry in entries), style=None if sound else "dim")
     return grid
 
 
-def _pairs(pairs: list[dict[str, Any]], most: int = 6) -> list[str]:
-    if len(pairs) == 1 and pairs[0]["certain"]:
-        return []  # the verdict has said it
-    words = [pair["words"] for pair in pairs]
-    rest = len(words) - most
-    return words if rest <= 0 else [*words[:most], f"and {rest} pairs more: reports/report.html."]
+def columns(table: pd.DataFrame, groups: set[str]) -> list[Column]:
+    """The columns of these groups, and those that name a model, as far as the table has their fields."""
+    fields = _view(table).columns
+    return [column for column in COLUMNS if column.group in {"", *groups} and column.field in fields]
 
 
-def _is_sound(row: Any) -> bool:
-    return row.status == "compared" and not row.collapsed
+def rows(table: pd.DataFrame, groups: set[str]) -> list[list[Entry]]:
+    """The entries under `columns`, for each row of comparison.csv."""
+    shown = columns(table, groups)
+    return [[_entry(column, row) for column in shown] for row in _view(table).to_dict("records")]
 
 
-def columns(table: pd.DataFrame, costs: bool = True, scores: bool = False) -> list[Column]:
-    """The columns to show: `costs` adds what a variant costs, `scores` all that the report has room for."""
-    found = [Column("variant"), Column("seed"), Column("accuracy"), Column("95 %", "Wilson interval of the accuracy")]
-    if "test_binary_accuracy" in table:
-        found.append(Column("test", "accuracy on the test split, which nothing else reads"))
-    if scores:
-        found += [
-            Column("balanced", "mean of both classes' recalls"),
-            Column("F1"),
-            Column("ROC AUC"),
-            Column("AP", "average precision"),
-            Column("log loss", "nats; val_loss of the kept weights"),
-            Column("Brier", "mean squared error of the probability"),
-            Column("ECE", "expected calibration error, in points"),
-            Column("@threshold", "accuracy at the threshold that is best on train, and that threshold"),
-        ]
-    found += [
-        Column("gap", "accuracy on train minus that on valid, last epoch, in points"),
-        Column("rise @epoch", "last val_loss over the lowest, @its epoch"),
-    ]
-    if not scores:
-        found.append(Column("parameters"))
-    if costs:
-        found.append(Column("mult-adds", "for one image, in millions"))
-        if table["seconds"].notna().any():
-            found += [Column("time", "of the training"), Column("images/s", "while it was trained")]
-    return found
+def _view(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with fields in the units that are shown."""
+    marks = np.where(table["collapsed"].eq(True), "*", "").astype(object) + np.where(table["keep"].eq("best"), "+", "")
+    view = table.assign(
+        marked=table["variant"] + marks,
+        calibration=100 * table["val_expected_calibration_error"],
+        gap=100 * table["generalization_gap"],
+        millions=table["multiply_adds"] / 1e6,
+    )
+    return view.assign(duration=view["seconds"].map(duration, na_action="ignore")) if "seconds" in view else view
 
 
-def rows(table: pd.DataFrame, costs: bool = True, scores: bool = False) -> list[list[Cell]]:
-    """What `columns` heads, for each row of comparison.csv."""
-    heads = [column.title for column in columns(table, costs, scores)]
-    shown = []
-    for row in table.itertuples():
-        if row.status == "compared":
-            cells = _cells(row)
-        else:
-            cells = {"variant": Cell(row.variant, row.variant), "seed": Cell(str(row.seed), row.seed)}
-            cells["accuracy"] = Cell("missing", -1)
-        shown.append([cells.get(head, Cell("", -1e9)) for head in heads])
-    return shown
-
-
-def _cells(row: Any) -> dict[str, Cell]:
-    """By the titles of `columns`."""
-    error = row.val_expected_calibration_error
-    cells = {
-        "variant": Cell(row.variant + "*" * bool(row.collapsed) + "+" * (row.keep == "best"), row.variant),
-        "seed": Cell(str(row.seed), row.seed),
-        "accuracy": Cell(f"{row.val_binary_accuracy:.4f}", row.val_binary_accuracy),
-        "95 %": Cell(f"{row.interval_low:.3f}-{row.interval_high:.3f}", row.interval_low),
-        "test": _number(getattr(row, "test_binary_accuracy", None), 4),
-        "balanced": _number(row.val_balanced_accuracy),
-        "F1": _number(row.val_f1),
-        "ROC AUC": _number(getattr(row, "val_roc_auc", None)),
-        "AP": _number(getattr(row, "val_average_precision", None)),
-        "log loss": _number(row.val_loss),
-        "Brier": _number(row.val_brier_score),
-        "ECE": Cell(f"{100 * error:.1f}", error),
-        "@threshold": Cell(
-            f"{row.val_binary_accuracy_at_threshold:.4f} @{row.threshold:.2f}", row.val_binary_accuracy_at_threshold
-        ),
-        "gap": Cell(f"{100 * row.generalization_gap:+.1f}", row.generalization_gap),
-        "rise @epoch": Cell(f"{row.overfit_rise:+.3f} @{int(row.overfit_epoch)}", row.overfit_rise),
-        "parameters": Cell(f"{int(row.parameters):,}", int(row.parameters)),
-        "mult-adds": Cell(f"{row.multiply_adds / 1e6:,.1f} M", int(row.multiply_adds)),
-    }
-    if pd.notna(row.seconds):
-        cells["time"] = Cell(duration(row.seconds), row.seconds)
-        cells["images/s"] = Cell(f"{row.images_per_second:,.0f}", row.images_per_second)
-    return cells
-
-
-def _number(value: float | None, digits: int = 3) -> Cell:
-    return Cell("", -1) if value is None or pd.isna(value) else Cell(f"{value:.{digits}f}", value)
+def _entry(column: Column, row: dict[str, Any]) -> Entry:
+    if column.title == "accuracy" and row["status"] != "compared":
+        return Entry("missing", -1)
+    value = row[column.field]
+    return Entry("", -1e9) if pd.isna(value) else Entry(column.form.format(**row), value)
 
 
 def duration(seconds: float) -> str:
@@ -172,11 +151,9 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def legend(table: pd.DataFrame, data: dict[str, Any], costs: bool = True) -> list[str]:
-    """What the columns mean, and the marks if there are any."""
-    lines = [line.format(valid=sum(data["counts"]["valid"].values())) for line in LEGEND]
-    if costs and table["seconds"].notna().any():
-        lines.append(TIME)
-    if (table["collapsed"] == True).any():  # noqa: E712 - missing cells have none
+def legend(table: pd.DataFrame, valid: int) -> list[str]:
+    """What the columns and marks mean; `valid` is the number of validation images."""
+    lines = [line.format(valid=valid) for line in LEGEND]
+    if table["collapsed"].eq(True).any():
         lines.append(COLLAPSED)
-    return [*lines, FLATTERED] if (table["keep"] == "best").any() else lines
+    return [*lines, BIASED] if (table["keep"] == "best").any() else lines

@@ -1,16 +1,15 @@
-"""How badly a net overfits, in words that follow from the numbers."""
+"""How badly a model overfits, in words that follow from the numbers."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
-import pandas as pd
+from car_or_truck.cells.results import Result
+from car_or_truck.evaluate.scores import rise_text
 
-from car_or_truck.compare import statistics
-from car_or_truck.train.history import derive
-
-# (word, gap of accuracies, rise of val_loss as a share of its lowest): the first that either reaches.
+# (grade, generalization gap, rise of val_loss as a share of its lowest): the first that either number reaches.
 GRADES = (
     ("strong overfitting", 0.10, 0.50),
     ("clear overfitting", 0.05, 0.20),
@@ -18,8 +17,8 @@ GRADES = (
 )
 NONE = "no sign of overfitting"
 LEGEND = (
-    "Strong: the gap is at least 10 points, or val_loss ended at least 50 % above its lowest. Clear: 5 points or 20 %. "
-    "Slight: 2 points or 5 %."
+    "Strong: a gap of at least 10 points, or a final val_loss at least 50% above its lowest. Clear: 5 points or 20%. "
+    "Slight: 2 points or 5%."
 )
 
 
@@ -28,89 +27,67 @@ class Overfitting:
     """Of one training. Epochs count from 1, accuracies are shares, losses are in nats."""
 
     epochs: int
-    best_epoch: int  # highest val_binary_accuracy
-    overfit_epoch: int  # lowest val_loss
-    overfit_onset: int  # lowest running median of val_loss: statistics.smoothed_onset
+    overfit_epoch: int  # of the lowest val_loss
     lowest: float  # val_loss
     rise: float  # of val_loss, from its lowest to the last epoch
-    gap: float  # accuracy on train minus that on valid, in the last epoch
-    kept_gap: float | None = None  # of the kept weights, without dropout; None where it was not measured
+    gap: float  # generalization_gap: accuracy of the saved weights on train minus that on validation
     collapsed: bool = False
+
+    @classmethod
+    def of(cls, result: Result) -> Overfitting:
+        """How badly a trained and evaluated model overfits."""
+        scores = result.scores
+        return cls(
+            epochs=scores["epochs"],
+            overfit_epoch=scores["overfit_epoch"],
+            lowest=float(result.history["val_loss"].min()),
+            rise=scores["overfit_rise"],
+            gap=scores["generalization_gap"],
+            collapsed=scores["collapsed"],
+        )
 
     @property
     def grade(self) -> str:
-        """One of GRADES' words, by the wider of the two gaps, or NONE."""
-        widest = max(self.gap, self.kept_gap if self.kept_gap is not None else self.gap)
-        for word, gap, share in GRADES:
-            if widest >= gap or self.rise >= share * self.lowest:
-                return word
-        return NONE
+        """One of GRADES' words, or NONE."""
+        reached = (grade for grade, gap, share in GRADES if self.gap >= gap or self.rise >= share * self.lowest)
+        return next(reached, NONE)
 
 
-def of_history(history: pd.DataFrame, kept_gap: float | None = None, collapsed: bool = False) -> Overfitting:
-    """What a history (history.py) with at least one epoch says; see Overfitting for what is not in it."""
-    derived = derive(history)
-    return Overfitting(
-        epochs=derived["epochs"],
-        best_epoch=derived["best_epoch"],
-        overfit_epoch=derived["overfit_epoch"],
-        overfit_onset=statistics.smoothed_onset(history["val_loss"]),
-        lowest=float(history["val_loss"].min()),
-        rise=derived["overfit_rise"],
-        gap=derived["generalization_gap"],
-        kept_gap=kept_gap,
-        collapsed=collapsed,
-    )
-
-
-def sentence(variant: str, found: Sequence[Overfitting]) -> str:
-    """A plain sentence for a variant, over its seeds."""
-    collapsed = [one for one in found if one.collapsed]
-    if len(collapsed) == len(found):
-        return f"{variant}: it gives the same answer to every image, so there is nothing that could overfit."
-    trained = [one for one in found if not one.collapsed]
+def sentence(variant: str, cases: Sequence[Overfitting]) -> str:
+    """A variant's overfitting over its seeds, in a sentence."""
+    trained = [case for case in cases if not case.collapsed]
+    collapsed = len(cases) - len(trained)
+    if not trained:
+        return f"{variant}: it collapsed to one answer for every image, so there is nothing to overfit."
     name = f"{variant} ({len(trained)} seeds)" if len(trained) > 1 else variant
-    left_out = f" ({_seeds(len(collapsed))} left out: one answer to every image)" if collapsed else ""
-    return f"{name}: {_loss(trained)}; {_gap(trained)}: {_grades(trained)}{left_out}."
+    left_out = f" ({collapsed} collapsed {'seed' if collapsed == 1 else 'seeds'} left out)" if collapsed else ""
+    return f"{name}: {_grades(trained)}: {_gap(trained)}; {_loss(trained)}{left_out}."
 
 
-def _seeds(count: int) -> str:
-    return "1 seed" if count == 1 else f"{count} seeds"
+def rise_sentence(epoch: int | str, rise: float) -> str:
+    """Where the validation loss was lowest, and how far it rose since."""
+    if rise <= 0:
+        return f"validation loss was lowest at the end (epoch {epoch})"
+    return f"validation loss was lowest at epoch {epoch} and then rose by {rise_text(rise)}"
 
 
-def _loss(found: Sequence[Overfitting]) -> str:
-    if all(one.rise <= 0 for one in found):
-        return f"its validation loss was lowest at the end ({_range([one.epochs for one in found])} epochs)"
-    epochs, rises = [one.overfit_epoch for one in found], [one.rise for one in found]
-    rise = f"{sum(rises) / len(rises):.2f}"
-    spread = f" on average ({min(rises):.2f} to {max(rises):.2f})" if len(found) > 1 else ""
-    where = "epoch" if len(set(epochs)) == 1 else "epochs"
-    return f"its validation loss was lowest at {where} {_range(epochs)} and ended {rise} higher{spread}"
+def _loss(cases: Sequence[Overfitting]) -> str:
+    epochs, rises = sorted({case.overfit_epoch for case in cases}), [case.rise for case in cases]
+    where = f"{epochs[0]} to {epochs[-1]}" if len(epochs) > 1 else epochs[0]
+    several = len(cases) > 1 and max(rises) > 0
+    spread = f" on average ({rise_text(min(rises))} to {rise_text(max(rises))})" if several else ""
+    return rise_sentence(where, fmean(rises)) + spread
 
 
-def _gap(found: Sequence[Overfitting]) -> str:
-    gaps = [100 * one.gap for one in found]
-    mean = sum(gaps) / len(gaps)
-    spread = f" ({min(gaps):.1f} to {max(gaps):.1f})" if len(found) > 1 else ""
-    words = f"it ends {_better(mean, ' points')} on train than on valid{spread}"
-    kept = [100 * one.kept_gap for one in found if one.kept_gap is not None]
-    if len(kept) == len(found) and abs(sum(kept) / len(kept) - mean) >= 1:
-        words += f", {_better(sum(kept) / len(kept))} when the finished net answers to train again"
-    return words
+def _gap(cases: Sequence[Overfitting]) -> str:
+    gaps = [100 * case.gap for case in cases]
+    mean = fmean(gaps)
+    spread = f" ({min(gaps):.1f} to {max(gaps):.1f})" if len(cases) > 1 else ""
+    return f"train accuracy is {abs(mean):.1f} points {'above' if mean >= 0 else 'below'} validation{spread}"
 
 
-def _better(points: float, unit: str = "") -> str:
-    return f"{abs(points):.1f}{unit} {'better' if points >= 0 else 'worse'}"
-
-
-def _grades(found: Sequence[Overfitting]) -> str:
-    order = [word for word, _, _ in GRADES] + [NONE]
-    grades = sorted({one.grade for one in found}, key=order.index)
-    if len(grades) == 1:
-        return grades[0]
-    least, most = grades[-1], grades[0]
-    return f"{least.removesuffix(' overfitting')} to {most}"
-
-
-def _range(values: Sequence[int]) -> str:
-    return str(values[0]) if len(set(values)) == 1 else f"{min(values)} to {max(values)}"
+def _grades(cases: Sequence[Overfitting]) -> str:
+    order = [*(grade for grade, _, _ in GRADES), NONE]
+    grades = sorted((case.grade for case in cases), key=order.index)
+    worst, mildest = grades[0], grades[-1]
+    return worst if worst == mildest else f"{mildest.removesuffix(' overfitting')} to {worst}"

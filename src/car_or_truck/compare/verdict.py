@@ -1,9 +1,9 @@
-"""Which is better: every pair of models and of recipes, and words that say no more than the answers allow."""
+"""Which is better: every pair of models and of variants, in words that say no more than the numbers allow."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import combinations
 
 import numpy as np
@@ -11,22 +11,24 @@ from numpy.typing import NDArray
 
 from car_or_truck.compare import statistics
 from car_or_truck.compare.statistics import Difference
+from car_or_truck.evaluate.scores import wilson
 
-Answers = Mapping[str, NDArray[np.bool_]]
-DOUBT = 0.05  # after Holm's correction
+Correct = Mapping[str, NDArray[np.bool_]]  # by name, whether each prediction is correct
+ALPHA = 0.05  # for p-values after Holm's correction
+MOST_IMAGES, MOST_SEEDS = 1_000_000, 100  # beyond which a needed number is not worth stating
 ONE_SEED = (
-    "With one seed each this compares trained models, not their recipes: with another seed it may turn out otherwise."
+    "One seed per variant: this ranks these trained models, not their recipes. Another seed could change the order."
 )
 
 
 @dataclass(frozen=True)
 class ModelPair:
-    """Two trained models on the same images: McNemar's exact test, corrected for the number of pairs by Holm."""
+    """Two trained models on the same images: McNemar's exact test, after Holm's correction for all pairs."""
 
-    first: str  # right at least as often
+    first: str  # at least as accurate
     second: str
     difference: float
-    only_first: int  # images
+    only_first: int  # images that only the first predicts correctly
     only_second: int
     p: float
     p_corrected: float
@@ -34,145 +36,129 @@ class ModelPair:
 
 @dataclass(frozen=True)
 class RecipePair:
-    """Two variants over all their seeds, the better first; as `statistics.paired_difference` tells."""
+    """Two variants over all their seeds, the better first."""
 
     first: str
     second: str
-    found: Difference
+    estimate: Difference
     p_corrected: float
-    of_recipes: bool  # whether seeds were compared too; else it is of two trained models
+    of_recipes: bool  # whether there are several seeds; else it compares two trained models
     images: int
-    more_images: int | None  # that would tell them apart; None: no number would
-    more_seeds: int | None  # of each, in all
+    more_images: int | None  # for a significant difference; None: no number would do
+    more_seeds: int | None  # likewise, of each
 
     @property
-    def certain(self) -> bool:
-        """Whether the difference is told from none, all pairs considered."""
-        return self.p_corrected < DOUBT
+    def significant(self) -> bool:
+        """Whether the difference is significant after Holm's correction."""
+        return self.p_corrected < ALPHA
 
     @property
     def interval(self) -> str:
-        """In points."""
-        return f"{100 * self.found.low:.1f} to {100 * self.found.high:.1f}"
+        """The 95% CI in points."""
+        return f"95% CI {100 * self.estimate.low:.1f} to {100 * self.estimate.high:.1f}"
 
     @property
     def words(self) -> str:
         """The pair in a sentence."""
-        points = 100 * self.found.difference
-        interval = f"({self.interval})"
-        if self.certain:
-            return f"{self.first} beats {self.second} by {points:.1f} points {interval}."
-        if not points:
-            ahead = f"they are right equally often {interval}"
-        else:
-            ahead = (
-                f"{self.first} is {points:.1f} points ahead {interval} and better with a probability of "
-                f"{chance(self.found.probability)}"
-            )
-        return f"{self.first} and {self.second} cannot be told apart on these {self.images} images: {ahead}{self._way}."
+        points = 100 * self.estimate.difference
+        if self.significant:
+            return f"{self.first} beats {self.second} by {points:.1f} points ({self.interval})."
+        lead = f"both are equally accurate ({self.interval})"
+        if points:
+            lead = f"{self.first} leads by {points:.1f} points ({self.interval}) and is better with a probability of "
+            lead += f"{chance(self.estimate.probability)}{self._way}"
+        return f"{self.first} and {self.second} do not differ significantly on these {self.images} images: {lead}."
 
     @property
     def _way(self) -> str:
-        if not self.found.difference:
-            return ""
-        if self.more_images is not None and self.more_images < 1_000_000:
+        """What it would take."""
+        if self.more_images is not None and self.more_images < MOST_IMAGES:
             return f"; about {_rounded(self.more_images)} more images would be needed"
-        if self.more_seeds is not None and self.more_seeds <= 100:
+        if self.more_seeds is not None and self.more_seeds <= MOST_SEEDS:
             return f"; not more images, but about {self.more_seeds} seeds of each would be needed"
         if self.of_recipes:
-            return "; it would take over 100 seeds of each, or more images and seeds, to tell"
-        return "; over a million more images would be needed"
+            return f"; more than {MOST_SEEDS} seeds of each, or more images and seeds, would be needed"
+        return f"; more than {MOST_IMAGES:,} images would be needed"
 
 
 def chance(probability: float) -> str:
-    """A probability in per cent, never quite certain."""
+    """A probability in percent, never quite certain."""
     if probability > 0.99:
-        return "over 99 %"
-    return "under 1 %" if probability < 0.01 else f"{100 * probability:.0f} %"
+        return "over 99%"
+    return "under 1%" if probability < 0.01 else f"{100 * probability:.0f}%"
 
 
 def _rounded(count: int) -> str:
-    """Two digits of it: more would claim to be known."""
+    """Rounded up to two digits: more would pretend to precision."""
     digits = max(0, len(str(count)) - 2)
     return f"{-(-count // 10**digits) * 10**digits:,}"
 
 
-def of_models(right: Answers) -> list[ModelPair]:
-    """Every pair of models; `right` maps a model's name to [images]."""
-    pairs = list(combinations(sorted(right, key=lambda name: -right[name].mean()), 2))
-    tests = [statistics.mcnemar_exact(right[one], right[two]) for one, two in pairs]
+def compare_models(correct: Correct) -> list[ModelPair]:
+    """Every pair of models, the most accurate first; `correct` maps a model's name to [images]."""
+    pairs = _ranked_pairs(correct)
+    tests = [statistics.mcnemar_exact(correct[first], correct[second]) for first, second in pairs]
     corrected = statistics.holm([test.p for test in tests])
     return [
         ModelPair(
-            one,
-            two,
-            float(right[one].mean() - right[two].mean()),
-            test.only_first,
-            test.only_second,
-            test.p,
-            float(after),
+            first, second, float(correct[first].mean() - correct[second].mean()), **asdict(test), p_corrected=float(p)
         )
-        for (one, two), test, after in zip(pairs, tests, corrected, strict=True)
+        for (first, second), test, p in zip(pairs, tests, corrected, strict=True)
     ]
 
 
-def of_recipes(right: Answers) -> list[RecipePair]:
-    """Every pair of variants, best first; `right` maps a variant to [seeds, images].
+def compare_recipes(correct: Correct) -> list[RecipePair]:
+    """Every pair of variants, the most accurate first; `correct` maps a variant to [seeds, images].
 
-    Where neither has a second seed, p is McNemar's exact one.
+    If both have one seed, p is that of McNemar's exact test.
     """
-    pairs = list(combinations(sorted(right, key=lambda name: -right[name].mean()), 2))
-    found = [statistics.paired_difference(right[one], right[two]) for one, two in pairs]
-    seeds = [statistics.seed_error(right[one], right[two])[1] > 0 for one, two in pairs]
-    p = [
-        one.p if several else statistics.mcnemar_exact(right[a][0], right[b][0]).p
-        for (a, b), one, several in zip(pairs, found, seeds, strict=True)
+    names = _ranked_pairs(correct)
+    answers = [(correct[first], correct[second]) for first, second in names]
+    estimates = [statistics.paired_difference(*both) for both in answers]
+    seeded = [max(len(first), len(second)) > 1 for first, second in answers]
+    p_values = [
+        estimate.p if several else statistics.mcnemar_exact(first[0], second[0]).p
+        for (first, second), estimate, several in zip(answers, estimates, seeded, strict=True)
     ]
-    level = 1 - DOUBT / max(1, len(pairs))  # what is needed must stand the correction too
-    described = []
-    for (one, two), difference, several, after in zip(pairs, found, seeds, statistics.holm(p), strict=True):
-        images = right[one].shape[-1]
-        needed = statistics.images_needed(right[one], right[two], level)
-        described.append(
-            RecipePair(
-                first=one,
-                second=two,
-                found=difference,
-                p_corrected=float(after),
-                of_recipes=several,
-                images=images,
-                more_images=None if needed is None else max(1, needed - images),
-                more_seeds=statistics.seeds_needed(right[one], right[two], level),
-            )
-        )
-    return described
+    level = 1 - ALPHA / max(1, len(names))  # what is needed must survive the correction too
+    pairs = []
+    for (first, second), both, estimate, several, p in zip(
+        names, answers, estimates, seeded, statistics.holm(p_values), strict=True
+    ):
+        images, needed = both[0].shape[-1], statistics.images_needed(*both, level)
+        more_images = None if needed is None else max(1, needed - images)
+        more_seeds = statistics.seeds_needed(*both, level)
+        pairs.append(RecipePair(first, second, estimate, float(p), several, images, more_images, more_seeds))
+    return pairs
 
 
-def headline(right: Answers, pairs: list[RecipePair], constant: float, constant_class: str) -> list[str]:
-    """The verdict, most important first; `constant` is the share of the commonest class, `constant_class`."""
-    ranked = sorted(right, key=lambda name: -right[name].mean())
+def _ranked_pairs(correct: Correct) -> list[tuple[str, str]]:
+    return list(combinations(sorted(correct, key=lambda name: -correct[name].mean()), 2))
+
+
+def headline(correct: Correct, pairs: list[RecipePair], majority: tuple[str, float]) -> list[str]:
+    """The verdict, most important first; `majority` is the most frequent class and its share."""
+    ranked = sorted(correct, key=lambda name: -correct[name].mean())
     best = ranked[0]
-    images = right[best].shape[-1]
-    accuracy = f"{100 * right[best].mean():.1f} % of {images} valid images"
-    if right[best].shape[0] > 1:
-        accuracy += f" (mean of {right[best].shape[0]} seeds)"
-    rivals = [pair.second for pair in pairs if pair.first == best and not pair.certain]
+    seeds, images = correct[best].shape
+    accuracy = f"{100 * correct[best].mean():.1f}% accuracy on {images} validation images"
+    if seeds > 1:
+        accuracy += f" (mean of {seeds} seeds)"
+    rivals = [pair.second for pair in pairs if pair.first == best and not pair.significant]
     if len(ranked) == 1:
-        said = f"{best} alone was compared: it is right on {accuracy}."
+        line = f"{best} is the only variant here: {accuracy}."
     elif not rivals:
-        nearest = min((pair for pair in pairs if pair.first == best), key=lambda pair: pair.found.difference)
-        lead = f"{100 * nearest.found.difference:.1f} points ({nearest.interval})"
-        others = f"{ranked[1]} by" if len(ranked) == 2 else f"each of the {len(ranked) - 1} others, by at least"
-        said = f"{best} is best: it is right on {accuracy}, and beats {others} {lead}."
+        nearest = min((pair for pair in pairs if pair.first == best), key=lambda pair: pair.estimate.difference)
+        lead = f"{100 * nearest.estimate.difference:.1f} points ahead of {nearest.second}"
+        runner_up = ", the runner-up" if len(ranked) > 2 else ""
+        line = f"{best} wins: {accuracy}, {lead}{runner_up} ({nearest.interval})."
     else:
-        said = f"{best} is ahead, right on {accuracy}, but cannot be told apart from {_listed(rivals)}."
-    low = statistics.wilson(round(right[best].mean() * images), images)[0]
-    if low <= constant:
-        said += f" Always answering {constant_class} would be right on {100 * constant:.1f} %: that is no better."
-    lines = [said]
-    if len(ranked) > 1 and not any(pair.of_recipes for pair in pairs):
-        lines.append(ONE_SEED)
-    return lines
+        line = f"{best} leads with {accuracy}, but not significantly ahead of {_listed(rivals)}."
+    constant, share = majority
+    if wilson(round(correct[best].mean() * images), images)[0] <= share:
+        line += f" Always answering {constant} would reach {100 * share:.1f}%: it is no better than that."
+    single = len(ranked) > 1 and not any(pair.of_recipes for pair in pairs)
+    return [line, ONE_SEED] if single else [line]
 
 
 def _listed(names: list[str], most: int = 4) -> str:

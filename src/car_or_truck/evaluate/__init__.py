@@ -1,1 +1,1 @@
-"""Stage `evaluate`: a trained model scored on validation, and inspected."""
+"""Stage `evaluate`: a trained model scored on the validation set, and inspected."""

@@ -1,130 +1,157 @@
-"""The pictures of one trained cell: its curves, its answers on valid, its worst mistakes."""
+"""The figures of one trained model: its curves, its predictions for the validation set, its worst mistakes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, PercentFormatter
+from numpy.typing import NDArray
 from sklearn.calibration import calibration_curve
-from sklearn.metrics import confusion_matrix, precision_recall_curve, roc_curve
+from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix, precision_recall_curve, roc_curve
 
 from car_or_truck import drawing
-from car_or_truck.compare.statistics import BINS
-from car_or_truck.drawing import TRAIN, VALID, Bools, Floats
+from car_or_truck.drawing import TRAIN, VALID, Pixels
+from car_or_truck.evaluate.scores import BINS, calibration_bins, rise_text
 from car_or_truck.train.history import derive
+from car_or_truck.train.recipe import THRESHOLD
+
+MOST_MISTAKES = 24
+SQUARE = (4.6, 4.2)  # inches
+REFERENCE: dict[str, Any] = {"color": "#888888", "linestyle": ":", "linewidth": 1}
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """A model's predictions for the validation set."""
+
+    title: str  # VARIANT-SEED
+    classes: tuple[str, str]
+    images: Pixels  # [n, h, w, 3], as the model takes them
+    table: pd.DataFrame  # name, label, probability of the second class
+
+    @property
+    def labels(self) -> NDArray[np.uint8]:
+        """0 or 1: [n]."""
+        return np.asarray(self.table["label"], np.uint8)
+
+    @property
+    def probability(self) -> NDArray[np.float64]:
+        """P(second class): [n]."""
+        return np.asarray(self.table["probability"], np.float64)
+
+    def caption(self, place: int) -> str:
+        """The true class of an image, and the predicted probability."""
+        return f"{self.classes[self.labels[place]]}: P({self.classes[1]}) {self.probability[place]:.2f}"
+
+
+def draw(valid: Predictions, history: pd.DataFrame, scores: Mapping[str, Any], folder: Path) -> None:
+    """All figures of this file, into `folder`."""
+    learning_curves(history, valid.title, folder / "learning_curves.png")
+    confusion(valid, folder / "confusion.png")
+    roc(valid, scores["val_roc_auc"], folder / "roc.png")
+    precision_recall(valid, scores["val_average_precision"], folder / "precision_recall.png")
+    calibration(valid, scores["val_expected_calibration_error"], folder / "calibration.png")
+    mistakes(valid, folder / "mistakes.png")
 
 
 def learning_curves(history: pd.DataFrame, title: str, path: Path) -> None:
-    """The lesson's two plots: loss and accuracy over the epochs, on train and on valid."""
+    """The lesson's two plots: loss and accuracy over the epochs, on train and validation."""
     derived = derive(history)
-    with drawing.canvas(path, 10, 4, 2) as (figure, (loss, accuracy)):
-        marker = "o" if len(history) == 1 else None
+    lowest, rise, gap = derived["overfit_epoch"], derived["overfit_rise"], 100 * derived["training_gap"]
+    marker = "o" if len(history) == 1 else None
+    with drawing.canvas(path, 11.5, 4, 2, title=title) as (_, (loss, accuracy)):
         for axes, name in ((loss, "loss"), (accuracy, "binary_accuracy")):
             axes.plot(history["epoch"], history[name], color=TRAIN, marker=marker, label="train")
-            axes.plot(history["epoch"], history[f"val_{name}"], color=VALID, marker=marker, label="valid")
+            axes.plot(history["epoch"], history[f"val_{name}"], color=VALID, marker=marker, label="validation")
             axes.set_xlabel("epoch")
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        loss.axvline(derived["overfit_epoch"], color="#666666", linestyle=":", linewidth=1)
-        loss.set_ylabel("binary cross-entropy (nats)")
-        loss.set_title(
-            f"val_loss lowest at epoch {derived['overfit_epoch']}, ended {derived['overfit_rise']:.2f} higher"
-            if derived["overfit_rise"] > 0
-            else "val_loss lowest at the last epoch"
-        )
-        accuracy.set_ylabel("accuracy")
+        loss.axvline(lowest, **REFERENCE)
+        end = f"epoch {lowest}, then rose by {rise_text(rise)}" if rise > 0 else "the last epoch"
+        loss.set(ylabel="binary cross-entropy (nats)", title=f"val_loss lowest at {end}")
+        side = "above" if gap >= 0 else "below"
+        message = f"train ends {abs(gap):.1f} points {side} validation, as logged in training"
+        accuracy.set(ylabel="accuracy", title=message)
         accuracy.yaxis.set_major_formatter(PercentFormatter(1))
-        gap = 100 * derived["generalization_gap"]
-        accuracy.set_title(f"ends {abs(gap):.1f} points {'better' if gap >= 0 else 'worse'} on train than on valid")
         accuracy.legend()
-        figure.suptitle(title, x=0.01, ha="left", weight="bold")
 
 
-def confusion(labels: Bools, probability: Floats, classes: Sequence[str], title: str, path: Path) -> None:
-    """Counts of (true, predicted) classes at the threshold 0.5."""
-    counts = confusion_matrix(labels, probability > 0.5, labels=[0, 1])
-    shares = counts / counts.sum(axis=1, keepdims=True).clip(1)
-    with drawing.canvas(path, 4.6, 4.2) as (_, (axes,)):
+def confusion(valid: Predictions, path: Path) -> None:
+    """Counts of (actual, predicted) classes; the colour is the share of the actual class."""
+    predicted = valid.probability > THRESHOLD
+    counts = confusion_matrix(valid.labels, predicted)
+    shares = confusion_matrix(valid.labels, predicted, normalize="true")
+    correct = np.trace(counts) / counts.sum()
+    with drawing.canvas(path, *SQUARE) as (_, (axes,)):
         axes.grid(visible=False)
-        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-        axes.axhline(0.5, color="white", linewidth=2)
-        axes.axvline(0.5, color="white", linewidth=2)
-        for row in range(2):
-            for column in range(2):
-                colour = "white" if shares[row, column] > 0.5 else "black"
-                text = f"{counts[row, column]}\n{shares[row, column]:.1%}"
-                axes.text(column, row, text, ha="center", va="center", color=colour)
-        axes.set_xticks([0, 1], classes)
-        axes.set_yticks([0, 1], classes)
-        axes.set_xlabel("predicted (at 0.5)")
-        axes.set_ylabel("true")
-        axes.set_title(f"{title}\n{np.trace(counts) / counts.sum():.1%} of {counts.sum()} valid images are right")
+        display = ConfusionMatrixDisplay(shares, display_labels=valid.classes)
+        display.plot(ax=axes, cmap="Blues", colorbar=False, im_kw={"vmin": 0, "vmax": 1})
+        for text, count, share in zip(display.text_.flat, counts.flat, shares.flat, strict=True):
+            text.set_text(f"{count}\n{share:.1%}")
+        title = f"{valid.title}\n{correct:.1%} of {counts.sum()} validation images correct"
+        axes.set(xlabel="predicted", ylabel="actual", title=title)
 
 
-def roc(labels: Bools, probability: Floats, area: float, classes: Sequence[str], title: str, path: Path) -> None:
+def roc(valid: Predictions, area: float, path: Path) -> None:
     """The receiver operating characteristic, the second class positive."""
-    false_positive, true_positive, _ = roc_curve(labels, probability)
-    with drawing.canvas(path, 4.6, 4.2) as (_, (axes,)):
-        axes.plot([0, 1], [0, 1], color="#999999", linestyle=":", linewidth=1)
-        axes.plot(false_positive, true_positive, color=VALID)
-        axes.set_xlabel(f"{classes[0]} taken for {classes[1]} (share)")
-        axes.set_ylabel(f"{classes[1]} recognised (share)")
-        axes.set_aspect("equal")
-        axes.set_title(f"{title}\nranks a {classes[1]} above a {classes[0]} in {area:.1%} of pairs")
+    negative, positive = valid.classes
+    with _unit_square(valid, path, f"ranks a {positive} above a {negative} in {area:.1%} of pairs") as axes:
+        axes.plot([0, 1], [0, 1], **REFERENCE)
+        axes.plot(*roc_curve(valid.labels, valid.probability)[:2], color=VALID)
+        axes.set(xlabel=f"share of {negative} taken for {positive}", ylabel=f"share of {positive} recognised")
 
 
-def precision_recall(
-    labels: Bools, probability: Floats, average: float, classes: Sequence[str], title: str, path: Path
-) -> None:
-    """Precision over recall of the second class; dotted: its share, which an answer by chance would have."""
-    precision, recall, _ = precision_recall_curve(labels, probability)
-    with drawing.canvas(path, 4.6, 4.2) as (_, (axes,)):
-        axes.axhline(labels.mean(), color="#999999", linestyle=":", linewidth=1)
+def precision_recall(valid: Predictions, average: float, path: Path) -> None:
+    """Precision over recall of the second class; dotted: its share, the precision of a random answer."""
+    precision, recall, _ = precision_recall_curve(valid.labels, valid.probability)
+    with _unit_square(valid, path, f"average precision {average:.1%}") as axes:
+        axes.axhline(valid.labels.mean(), **REFERENCE)
         axes.plot(recall, precision, color=VALID, drawstyle="steps-post")
-        axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
-        axes.set_xlabel(f"recall: {classes[1]}s recognised (share)")
-        axes.set_ylabel(f"precision: {classes[1]} said and right (share)")
-        axes.set_title(f"{title}\nmean precision over all recalls {average:.1%}")
+        axes.set(xlabel=f"recall of {valid.classes[1]}", ylabel=f"precision of {valid.classes[1]}")
 
 
-def calibration(
-    labels: Bools, probability: Floats, error: float, classes: Sequence[str], title: str, path: Path
-) -> None:
-    """Reliability: share of the second class in each tenth of predicted probability; dots as large as their count."""
-    observed, predicted = calibration_curve(labels, probability.clip(0, 1), n_bins=BINS)
-    place = np.searchsorted(np.linspace(0, 1, BINS + 1)[1:-1], probability)  # as scikit-learn divides them
-    counts = np.bincount(place, minlength=BINS)
-    with drawing.canvas(path, 4.6, 4.2) as (_, (axes,)):
-        axes.plot([0, 1], [0, 1], color="#999999", linestyle=":", linewidth=1)
+def calibration(valid: Predictions, error: float, path: Path) -> None:
+    """Reliability: the share of the second class in each tenth of predicted probability; dot area is its images."""
+    observed, predicted = calibration_curve(valid.labels, valid.probability.clip(0, 1), n_bins=BINS)
+    counts = np.bincount(calibration_bins(valid.probability), minlength=BINS)
+    positive = valid.classes[1]
+    with _unit_square(valid, path, f"calibration error: {100 * error:.1f} points") as axes:
+        axes.plot([0, 1], [0, 1], **REFERENCE)
         axes.plot(predicted, observed, color=VALID, linewidth=1)
         axes.scatter(predicted, observed, s=20 + 300 * counts[counts > 0] / counts.sum(), color=VALID, alpha=0.6)
-        axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), aspect="equal")
-        axes.set_xlabel(f"predicted P({classes[1]})")
-        axes.set_ylabel(f"share of {classes[1]}")
-        axes.set_title(f"{title}\nwhat it says is {100 * error:.1f} points off on average")
+        axes.set(xlabel=f"predicted P({positive})", ylabel=f"share of {positive} (dot area: images)")
 
 
-def mistakes(
-    images: Bools,
-    labels: Bools,
-    probability: Floats,
-    names: Sequence[str],
-    classes: Sequence[str],
-    title: str,
-    path: Path,
-) -> None:
-    """The images that the net was most wrongly sure of [n, h, w, 3], with their names, classes and its answers."""
-    message = f"the {len(images)} worst mistakes on valid" if len(images) else "no mistake on valid"
-    captions = [
-        f"{short(name)}\n{classes[label]}: P({classes[1]}) {value:.2f}"
-        for name, label, value in zip(names, labels, probability, strict=True)
-    ]
-    drawing.picture_sheet(images, captions, f"{title}: {message}", path)
+@contextmanager
+def _unit_square(valid: Predictions, path: Path, message: str) -> Iterator[Axes]:
+    with drawing.canvas(path, *SQUARE) as (_, (axes,)):
+        axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), aspect="equal", title=f"{valid.title}\n{message}")
+        yield axes
+
+
+def mistakes(valid: Predictions, path: Path) -> None:
+    """The most confident mistakes, with their names, true classes and predictions."""
+    wrongness = np.abs(valid.labels - valid.probability)
+    worst = np.argsort(-wrongness, kind="stable")[:MOST_MISTAKES]
+    worst = worst[wrongness[worst] > 1 - THRESHOLD]
+    message = f"the {len(worst)} most confident mistakes on validation" if len(worst) else "no mistake on validation"
+    rows = max(1, -(-len(worst) // 8))
+    with drawing.canvas(path, 10, 1.55 * rows + 0.5, 8, rows, f"{valid.title}: {message}") as (_, grid):
+        for axes in grid:
+            axes.set_axis_off()
+        for axes, place in zip(grid, worst, strict=False):
+            axes.imshow(valid.images[place])
+            caption = f"{short(valid.table['name'][place])}\n{valid.caption(place)}"
+            axes.set_title(caption, fontsize=7.5, loc="center")
 
 
 def short(name: str, most: int = 18) -> str:
-    """The end of a picture's name, where it is long: folders repeat the class."""
+    """The end of a long file name, without folders, which repeat the class."""
     name = name.rsplit("/", 1)[-1]
     return name if len(name) <= most else f"…{name[1 - most :]}"

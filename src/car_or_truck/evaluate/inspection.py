@@ -1,6 +1,6 @@
-"""Looking into a trained net: its layers and their cost, what its first blocks see, and where it looks.
+"""A trained model from inside: its layers and their cost, what its first blocks compute, and where it looks.
 
-All of it works on nets as train saves them: Sequential or functional, with or without a base.
+Works on models as `train` saves them: Sequential or functional, with or without a base.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Floats = NDArray[np.float32]
 
 
 class Step(NamedTuple):
-    """One layer as the diagram shows it; a pretrained base is one step."""
+    """A layer as the diagram shows it; a pretrained base is one step."""
 
     kind: str  # the layer's class
     label: str
@@ -26,39 +26,41 @@ class Step(NamedTuple):
 
 
 def steps(net: Any) -> list[Step]:
-    """The layers in their order, the input first."""
-    found = [Step("Input", "input", tuple(net.input_shape[1:]), 0)]
-    for layer in net.layers:
-        if isinstance(layer, layers.InputLayer):
-            continue
-        found.append(Step(type(layer).__name__, _label(layer), tuple(layer.output.shape[1:]), layer.count_params()))
-    return found
+    """The layers in order, the input first."""
+    return [
+        Step("Input", "input", tuple(net.input_shape[1:]), 0),
+        *(
+            Step(type(layer).__name__, _label(layer), tuple(layer.output.shape[1:]), layer.count_params())
+            for layer in net.layers
+            if not isinstance(layer, layers.InputLayer)
+        ),
+    ]
+
+
+NAMES = {
+    "Conv2D": "conv",
+    "SeparableConv2D": "sep. conv",
+    "MaxPooling2D": "max pool",
+    "AveragePooling2D": "avg pool",
+    "BatchNormalization": "batch\nnorm",
+    "GlobalMaxPooling2D": "global\nmax",
+    "GlobalAveragePooling2D": "global\naverage",
+}
 
 
 def _label(layer: Any) -> str:
-    if isinstance(layer, layers.SeparableConv2D | layers.Conv2D):
-        kind = "sep. conv" if isinstance(layer, layers.SeparableConv2D) else "conv"
-        activation = layer.activation.__name__
-        size = "x".join(map(str, layer.kernel_size))
-        return f"{kind} {size}" + (f"\n{activation}" if activation != "linear" else "")
-    if isinstance(layer, layers.Dense):
-        return f"dense\n{layer.activation.__name__}"
-    if isinstance(layer, layers.Dropout):
-        return f"dropout\n{layer.rate:g}"
-    if isinstance(layer, layers.Activation):
+    if isinstance(layer, keras.Model):  # a base: named like the net that follows its preprocessing
+        return str(next((part.name for part in layer.layers if isinstance(part, keras.Model)), layer.name))
+    kind = type(layer).__name__
+    if kind == "Activation":
         return str(layer.activation.__name__)
-    if isinstance(layer, keras.Model):
-        inner = [str(part.name) for part in layer.layers if isinstance(part, keras.Model)]
-        return inner[0] if inner else str(layer.name)
-    names = {
-        "MaxPooling2D": "max pool",
-        "AveragePooling2D": "avg pool",
-        "BatchNormalization": "batch\nnorm",
-        "GlobalMaxPooling2D": "global\nmax",
-        "GlobalAveragePooling2D": "global\naverage",
-    }
-    name: str = type(layer).__name__
-    return names.get(name, name.lower())
+    label = NAMES.get(kind, kind.lower())
+    if kind.endswith("Conv2D"):
+        label += " " + "x".join(map(str, layer.kernel_size))
+    if kind == "Dropout":
+        label += f"\n{layer.rate:g}"
+    activation = getattr(layer, "activation", keras.activations.linear)
+    return label if activation is keras.activations.linear else f"{label}\n{activation.__name__}"
 
 
 def multiply_adds(net: Any) -> int:
@@ -80,20 +82,20 @@ def multiply_adds(net: Any) -> int:
 
 
 class Maps(NamedTuple):
-    """What one convolution does to a picture, in the lesson's three operations; each [h, w, channels]."""
+    """What a convolution makes of an image, by the lesson's three operations; each [h, w, channels]."""
 
     layer: str
     filtered: Floats  # the convolution alone
     detected: Floats  # after its activation
-    condensed: Floats | None  # after the pool that follows; None where none does
+    condensed: Floats | None  # after the next pool, if there is one
 
 
 def feature_maps(net: Any, image: Floats, most: int = 2) -> list[Maps]:
-    """The first `most` blocks' work on one image [h, w, 3] in 0..1; nothing for a net that starts with a base."""
-    found: list[Maps] = []
+    """The maps of the first `most` blocks for an image [h, w, 3] in 0..1; none if the model starts with a base."""
+    blocks: list[Maps] = []
     order = [layer for layer in net.layers if not isinstance(layer, layers.InputLayer)]
     for place, layer in enumerate(order):
-        if len(found) == most or isinstance(layer, keras.Model):
+        if len(blocks) == most or isinstance(layer, keras.Model):
             break
         pooled_since = place == 0 or isinstance(order[place - 1], layers.MaxPooling2D | layers.AveragePooling2D)
         if not isinstance(layer, layers.Conv2D) or not pooled_since:
@@ -105,20 +107,20 @@ def feature_maps(net: Any, image: Floats, most: int = 2) -> list[Maps]:
         plain.set_weights(layer.get_weights())
         filtered = plain(tf.cast(before, tf.float32)).numpy()[0]
         detected = np.asarray(layer.activation(tf.constant(filtered)))
-        if layer.activation is keras.activations.linear:  # then it stands in a layer of its own, after a batch norm
+        if layer.activation is keras.activations.linear:  # then it is a layer of its own, after batch norm
             later = next((after for after in order[place:] if isinstance(after, layers.Activation)), layer)
             detected = np.asarray(_after(net, later, image[None]), np.float32)[0]
         pooled = pool is not None and len(pool.output.shape) == 4
         condensed = np.asarray(_after(net, pool, image[None]), np.float32)[0] if pooled else None
-        found.append(Maps(layer.name, filtered, detected, condensed))
-    return found
+        blocks.append(Maps(layer.name, filtered, detected, condensed))
+    return blocks
 
 
 def _after(net: Any, layer: Any, images: Any) -> Any:
-    """What `layer` gives for the images."""
+    """The output of `layer` for the images."""
     if not isinstance(net, keras.Sequential):
         return keras.Model(net.inputs, layer.output)([images], training=False)
-    value = tf.constant(images)
+    value = tf.constant(images)  # a base has several outputs, of which `layer.output` may be another's
     for part in net.layers:
         value = part(value, training=False)
         if part is layer:
@@ -126,41 +128,22 @@ def _after(net: Any, layer: Any, images: Any) -> Any:
     return value
 
 
-def first_kernels(net: Any) -> Floats | None:
-    """The first convolution's kernels as pictures: [filters, k, k, 3], each scaled to 0..1; None with a base."""
-    for layer in net.layers:
-        if isinstance(layer, layers.Conv2D) and layer.kernel.shape[2] == 3:
-            kernels = np.moveaxis(np.asarray(layer.kernel, np.float32), -1, 0)
-            reach = np.abs(kernels).max(axis=(1, 2, 3), keepdims=True)
-            scaled: Floats = 0.5 + kernels / (2 * np.maximum(reach, 1e-12))
-            return scaled
-    return None
-
-
 def grad_cam(net: Any, images: Floats) -> Floats:
-    """Where the net looks: Grad-CAM (Selvaraju et al. 2017) of the answer it gives, [n, h, w] in 0..1.
+    """Where the model looks: Grad-CAM (Selvaraju et al. 2017) of the predicted class, [n, h, w] in 0..1.
 
-    The gradient is that of the log-odds, which does not vanish where the net is sure.
+    Its gradient is that of the log-odds, which does not vanish for confident predictions.
     """
-    last = [layer for layer in net.layers if len(layer.output.shape) == 4][-1]
-    answer = net.layers[-1]
-    maps = _after(net, last, images)
-    kernel, bias = (tf.cast(weight, tf.float32) for weight in answer.get_weights())
+    last = max(place for place, layer in enumerate(net.layers) if len(layer.output.shape) == 4)
+    maps = _after(net, net.layers[last], images)
+    kernel, bias = (tf.cast(weight, tf.float32) for weight in net.layers[-1].get_weights())
     with tf.GradientTape() as tape:
         tape.watch(maps)
-        odds = _log_odds(net, last, maps, kernel, bias)
-        said = tf.reduce_sum(tf.abs(odds))
-    gradients = tf.cast(tape.gradient(said, maps), tf.float32)
+        value = maps
+        for layer in net.layers[last + 1 : -1]:
+            value = layer(value, training=False)
+        log_odds = tf.cast(value, tf.float32) @ kernel + bias
+        total = tf.reduce_sum(tf.abs(log_odds))
+    gradients = tf.cast(tape.gradient(total, maps), tf.float32)
     weights = tf.reduce_mean(gradients, axis=[1, 2], keepdims=True)
     cam = tf.nn.relu(tf.reduce_sum(weights * tf.cast(maps, tf.float32), axis=-1))
-    top = tf.reduce_max(cam, axis=[1, 2], keepdims=True)
-    return np.asarray(tf.math.divide_no_nan(cam, top), np.float32)
-
-
-def _log_odds(net: Any, last: Any, maps: Any, kernel: Any, bias: Any) -> Any:
-    """The log-odds as a function of the last feature maps."""
-    after = net.layers[list(net.layers).index(last) + 1 : -1]
-    value = maps
-    for layer in after:
-        value = layer(value, training=False)
-    return tf.cast(value, tf.float32) @ kernel + bias
+    return np.asarray(tf.math.divide_no_nan(cam, tf.reduce_max(cam, axis=[1, 2], keepdims=True)), np.float32)

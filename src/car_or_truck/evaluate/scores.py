@@ -1,54 +1,104 @@
-"""How good a net's answers to a split are: the field's standard scores, from labels and probabilities."""
+"""How good predictions are: the field's standard scores, as pure functions of labels and probabilities.
+
+`labels` are 0 or 1 and `probability` is that of label 1, both [images].
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import binomtest
 from sklearn import metrics
 
-from car_or_truck.compare import statistics
+from car_or_truck.train.recipe import THRESHOLD
 
 Floats = NDArray[np.floating[Any]]
 Labels = NDArray[np.uint8]
-TINY = 1e-7  # Keras clips probabilities to this before it takes their logarithm
+LEVEL = 0.95  # of confidence intervals
+BINS = 10  # of a reliability diagram, and of the calibration error
+CLIP = 1e-7  # Keras clips probabilities to this before it takes their logarithm
 
 
-def log_loss(labels: Labels, probability: Floats) -> float:
-    """Mean binary cross-entropy in nats, as Keras computes it; labels and probabilities of label 1 are [images]."""
-    clipped = probability.astype(np.float32).clip(TINY, 1 - np.float32(TINY)).astype(np.float64)
-    return float(-np.log(np.where(labels == 1, clipped, 1 - clipped)).mean())
-
-
-def accuracy(labels: Labels, probability: Floats, threshold: float = 0.5) -> float:
-    """Share of right answers; label 1 is the answer above the threshold, as Keras's binary_accuracy has it."""
-    return float(((probability > threshold) == (labels == 1)).mean())
-
-
-def at_threshold(labels: Labels, probability: Floats, threshold: float = 0.5) -> dict[str, float]:
-    """The scores of yes-or-no answers, label 1 positive. Precision is 0 where that answer is never given."""
-    said = (probability > threshold).astype(np.uint8)
+def all_scores(labels: Labels, probability: Floats) -> dict[str, float]:
+    """Every score below, by Keras's and scikit-learn's names; label 1 is positive."""
+    predicted = (probability > THRESHOLD).astype(np.uint8)
     precision, recall, f1, _ = metrics.precision_recall_fscore_support(
-        labels, said, average="binary", pos_label=1, zero_division=0.0
+        labels, predicted, average="binary", zero_division=0.0
     )
-    recalls = metrics.recall_score(labels, said, labels=np.unique(labels), average=None, zero_division=0.0)
+    right = int((predicted == labels).sum())
+    low, high = wilson(right, len(labels))
     return {
-        "binary_accuracy": accuracy(labels, probability, threshold),
-        "balanced_accuracy": float(np.mean(recalls)),
+        "loss": log_loss(labels, probability),
+        "binary_accuracy": right / len(labels),
+        "accuracy_low": low,
+        "accuracy_high": high,
+        "balanced_accuracy": float(metrics.balanced_accuracy_score(labels, predicted)),
         "precision": float(precision),
         "recall": float(recall),
         "f1": float(f1),
-    }
-
-
-def of_probabilities(labels: Labels, probability: Floats) -> dict[str, float]:
-    """The scores that need no threshold. Ranking needs both classes: its two are left out where one is missing."""
-    found = {
         "brier_score": float(np.mean((probability.astype(np.float64) - labels) ** 2)),
-        "expected_calibration_error": statistics.expected_calibration_error(labels, probability),
+        "expected_calibration_error": expected_calibration_error(labels, probability),
+        "roc_auc": float(metrics.roc_auc_score(labels, probability)),
+        "average_precision": float(metrics.average_precision_score(labels, probability)),
     }
-    if 0 < labels.mean() < 1:
-        found["roc_auc"] = float(metrics.roc_auc_score(labels, probability))
-        found["average_precision"] = float(metrics.average_precision_score(labels, probability))
-    return found
+
+
+def log_loss(labels: Labels, probability: Floats) -> float:
+    """Mean binary cross-entropy in nats, clipped as Keras does."""
+    clipped = probability.astype(np.float32).clip(CLIP, 1 - np.float32(CLIP)).astype(np.float64)
+    return float(-np.log(np.where(labels == 1, clipped, 1 - clipped)).mean())
+
+
+def accuracy(labels: Labels, probability: Floats) -> float:
+    """Share of correct predictions."""
+    return float(((probability > THRESHOLD) == (labels == 1)).mean())
+
+
+def has_collapsed(probability: Floats) -> bool:
+    """Whether the prediction is the same for every image."""
+    return len(np.unique(probability > THRESHOLD)) == 1
+
+
+def wilson(right: int, total: int) -> tuple[float, float]:
+    """The 95% CI (low, high) of a share, `right` of `total`. Wilson (1927), JASA 22.
+
+    It reflects the number of images, not seed variance.
+    """
+    interval = binomtest(right, total).proportion_ci(LEVEL, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def expected_calibration_error(labels: ArrayLike, probability: ArrayLike) -> float:
+    """Mean distance, 0..1, between the predicted probability of label 1 and its frequency.
+
+    Over bins of equal width, weighted by their images. Naeini et al. (2015), AAAI; the binary form.
+    """
+    truth, predicted = np.asarray(labels, float), np.asarray(probability, float)
+    place = calibration_bins(predicted)
+    gaps = np.bincount(place, truth, BINS) - np.bincount(place, predicted, BINS)  # a bin's mean gap times its images
+    return float(np.abs(gaps).sum() / truth.size)
+
+
+def calibration_bins(probability: Floats) -> NDArray[np.intp]:
+    """The bin, from 0, that scikit-learn's reliability diagram puts each probability into."""
+    return np.searchsorted(np.linspace(0, 1, BINS + 1)[1:-1], probability)
+
+
+def smoothed_onset(val_loss: ArrayLike, window: int = 5) -> int:
+    """The epoch (from 1) after which the validation loss [epochs] rose for good, ignoring noise.
+
+    It is where the running median over `window` epochs (fewer at both ends, at least half) is lowest;
+    the middle one of several. A single outlier hardly moves a median.
+    """
+    losses: NDArray[np.float64] = np.asarray(val_loss, float)
+    reach = window // 2
+    medians = np.array([np.median(losses[max(0, at - reach) : at + reach + 1]) for at in range(losses.size)])
+    lowest = np.flatnonzero(medians == medians.min())
+    return int(lowest[(lowest.size - 1) // 2]) + 1
+
+
+def rise_text(rise: float) -> str:
+    """A loss's rise to two decimals, or to its first significant digit where two would read 0.00."""
+    return f"{rise:.2f}" if rise >= 0.005 or rise <= 0 else f"{rise:.1g}"

@@ -1,1 +1,1 @@
-"""Stage `fetch`: the images, from the first source that can be reached."""
+"""Stage `fetch`: the images, from the first reachable source."""

@@ -1,4 +1,4 @@
-"""Archives, unpacked without trusting them."""
+"""Archives, unpacked without trusting what they hold."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from car_or_truck.errors import Failure
 def unpack(path: Path, into: Path, where: str, max_files: int, max_gigabytes: float) -> None:
     """Unpack the regular files of a zip or tar (of any compression) into a new folder.
 
-    Raises Failure when it is no whole archive, when an entry points outside of it or is a link or a
-    device, and when there are more files or gigabytes (1e9 bytes) than allowed.
+    Raises Failure when it is not a complete archive, when an entry points outside it or is a link or a
+    device, and when it holds more files or gigabytes (1e9 bytes) than allowed. `where` names the
+    archive in the message.
     """
     try:
         if zipfile.is_zipfile(path):
@@ -27,7 +28,7 @@ def unpack(path: Path, into: Path, where: str, max_files: int, max_gigabytes: fl
         else:
             _untar(path, into, max_files, max_gigabytes)
     except (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, LZMAError, NotImplementedError) as error:
-        raise Failure(f"{where} is no whole zip or tar archive: {' '.join(str(error).split())[:200]}") from None
+        raise Failure(f"{where} is not a complete zip or tar archive: {' '.join(str(error).split())[:200]}") from None
     except RuntimeError as error:  # what zipfile raises for a password
         raise Failure(f"{where} cannot be unpacked: {error}") from None
     except _Refused as error:
@@ -35,11 +36,11 @@ def unpack(path: Path, into: Path, where: str, max_files: int, max_gigabytes: fl
 
 
 class _Refused(Exception):
-    """The archive is whole, but not to be unpacked."""
+    """The archive is complete, but must not be unpacked."""
 
 
 class _Allowance:
-    """Counts what has been unpacked, by the sizes that the archive states: its readers hold it to them."""
+    """Counts what is unpacked, by the sizes that the archive states; its readers enforce them."""
 
     def __init__(self, max_files: int, max_gigabytes: float) -> None:
         self.max_files, self.max_bytes = max_files, max_gigabytes * 1e9
@@ -79,9 +80,9 @@ def _untar(path: Path, into: Path, max_files: int, max_gigabytes: float) -> None
 
 
 def _write(opened: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> None:
-    """A member's content alone, without its owner and mode; extraction filters are missing before Python 3.11.4."""
+    """Write a member's content without its owner and mode; extraction filters are missing before Python 3.11.4."""
     content = opened.extractfile(member)
-    assert content is not None, "it is a regular file"
+    assert content is not None, "a regular file"
     target.parent.mkdir(parents=True, exist_ok=True)
     with content, target.open("wb") as file:
         shutil.copyfileobj(content, file)
@@ -90,4 +91,4 @@ def _write(opened: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> No
 def _refuse_escape(name: str) -> None:
     path = PurePosixPath(name.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts or re.match(r"^[A-Za-z]:", name):
-        raise _Refused(f"its entry {name!r} points outside of it")
+        raise _Refused(f"its entry {name!r} points outside it")

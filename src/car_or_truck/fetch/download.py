@@ -1,8 +1,10 @@
-"""Downloads, with a limit on the silence of a server: from Kaggle, and from any URL that fsspec reads."""
+"""Downloads that give up on a silent server: from Kaggle, and from any URL that fsspec reads."""
 
 from __future__ import annotations
 
 import re
+import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,19 +12,27 @@ from typing import Any
 
 from car_or_truck.errors import Failure
 
-CONNECT_SECONDS, READ_SECONDS = 10, 30  # without an answer for so long, a server counts as out of reach
-ATTEMPTS = 3  # a download that breaks off is taken up again where it stopped
+CONNECT_SECONDS, READ_SECONDS = 10, 30  # a server that is silent for so long counts as unreachable
+ATTEMPTS = 3  # a download that breaks off is resumed where it stopped
 
 
 class Unreachable(Exception):
     """The source cannot be reached from here and now; says why."""
 
 
-def from_kaggle(dataset: str) -> tuple[Path, int | None]:
-    """The folder of a data set (owner/name, or owner/name/versions/N) and its version.
+class _Refusal(Exception):
+    """The server answers, but not with the file."""
 
-    kagglehub keeps what it has downloaded in its own cache, takes up a broken download where it
-    stopped, shows a progress bar, and uses the user's credentials where there are any.
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(f"the server answers {status} {message}".rstrip())
+        self.status = status
+
+
+def from_kaggle(dataset: str) -> tuple[Path, int | None]:
+    """The folder of a data set (owner/name, or owner/name/versions/N), and its version.
+
+    kagglehub downloads into its own cache, resumes a broken download, shows a progress bar, and uses
+    the user's credentials if there are any. Raises Unreachable, or Failure when Kaggle refuses.
     """
     import kagglehub
     import requests
@@ -32,26 +42,26 @@ def from_kaggle(dataset: str) -> tuple[Path, int | None]:
     for attempt in range(ATTEMPTS):
         try:
             with _limited_silence():
-                found = Path(kagglehub.dataset_download(dataset))
+                folder = Path(kagglehub.dataset_download(dataset))
             break
         except (requests.exceptions.ChunkedEncodingError, DataCorruptionError) as error:
             if attempt == ATTEMPTS - 1:
-                raise Unreachable(f"its download broke off {ATTEMPTS} times: {reason(error)}") from None
+                raise Unreachable(f"the download broke off {ATTEMPTS} times: {reason(error)}") from None
         except (requests.ConnectionError, requests.Timeout) as error:
             raise Unreachable(reason(error)) from None
         except requests.HTTPError as error:
             status = error.response.status_code if error.response is not None else 0
-            if status >= 500 or status == 429:
+            if _is_temporary(status):
                 raise Unreachable(f"the server answers {status}") from None
             advice = "Check data.kaggle.dataset and your Kaggle credentials."
             raise Failure(f"Kaggle refuses {where} ({status}). {advice}") from None
-    version = re.search(r"versions/(\d+)", found.as_posix())
-    return found, int(version.group(1)) if version else None
+    version = re.search(r"versions/(\d+)", folder.as_posix())
+    return folder, int(version.group(1)) if version else None
 
 
 @contextmanager
 def _limited_silence() -> Iterator[None]:
-    """Give every request of `requests` a time limit: Kaggle's client sets none, and would wait for ever."""
+    """Give every request of `requests` a timeout: Kaggle's client sets none, and would wait for ever."""
     from requests.adapters import HTTPAdapter
 
     send = HTTPAdapter.send
@@ -68,33 +78,104 @@ def _limited_silence() -> Iterator[None]:
 
 
 def from_url(url: str, to: Path) -> None:
-    """Download `url` (http, https, s3, gs, or what else fsspec reads) to the file `to`, with a progress bar."""
-    import aiohttp
-    import fsspec
+    """Download `url` (data.archive.url: http, https, s3, gs, ...) to the file `to`, with a progress bar.
+
+    Raises Unreachable when the server is silent or in trouble, and Failure when it refuses.
+    """
     from fsspec.callbacks import TqdmCallback
 
-    options: dict[str, Any] = {}
-    if url.startswith(("http://", "https://")):
-        limits = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=READ_SECONDS)
-        options["client_kwargs"] = {"timeout": limits}
+    shown = masked(url)
+    bar = TqdmCallback(tqdm_kwargs={"desc": f"Downloading {shown}", "unit": "B", "unit_scale": True})
     try:
-        system, path = fsspec.url_to_fs(url, **options)
-        bar = TqdmCallback(tqdm_kwargs={"desc": f"Downloading {url}", "unit": "B", "unit_scale": True})
-        system.get_file(path, str(to), callback=bar)
+        _copy(url, to, bar)
+    except _Refusal as refusal:
+        if _is_temporary(refusal.status):
+            raise Unreachable(str(refusal)) from None
+        if refusal.status == 404:
+            raise Failure(f"There is nothing at {shown} (data.archive.url).") from None
+        raise Failure(f"{shown} (data.archive.url) is refused: {refusal}.") from None
+    except ValueError as error:
+        raise Failure(
+            f"data.archive.url is {shown}, which cannot be opened: {error}. "
+            "Allowed: a path, or a URL (http, https, s3, gs, or another protocol of fsspec)."
+        ) from None
+
+
+def read_url(url: str, most_bytes: int, most_seconds: float) -> bytes:
+    """The content of the file at `url` (http, https, s3, gs, or what else fsspec reads).
+
+    Raises ValueError with the reason, in one line: refused, larger than `most_bytes`, not complete
+    after `most_seconds`, unreachable, or an unknown protocol.
+    """
+    from fsspec.callbacks import Callback
+
+    deadline = time.monotonic() + most_seconds
+
+    class Limits(Callback):  # type: ignore[misc]
+        def call(self, *_: Any, **__: Any) -> None:
+            if max(self.size or 0, self.value) > most_bytes:
+                raise ValueError(f"larger than {most_bytes / 1e6:g} MB")
+            if time.monotonic() > deadline:
+                raise ValueError(f"not all there after {most_seconds:g} seconds")
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "content"
+        try:
+            _copy(url, path, Limits(), most_seconds)
+            return path.read_bytes()
+        except _Refusal as refusal:
+            raise ValueError(str(refusal)) from None
+        except (Unreachable, OSError) as error:
+            raise ValueError(f"cannot be downloaded: {reason(error)}") from None
+
+
+def _copy(url: str, to: Path, callback: Any, most_seconds: float | None = None) -> None:
+    """Copy what is at `url` to the file `to`, and tell fsspec's `callback` of each part.
+
+    Raises _Refusal, Unreachable, or ValueError with the reason; ValueErrors of the callback pass.
+    """
+    import aiohttp
+    import fsspec
+
+    scheme, separator, rest = url.partition("://")
+    limits = aiohttp.ClientTimeout(total=most_seconds, sock_connect=CONNECT_SECONDS, sock_read=READ_SECONDS)
+    options = {"client_kwargs": {"timeout": limits}} if scheme.lower() in ("http", "https") else {}
+    try:
+        system, path = fsspec.url_to_fs(f"{scheme.lower()}{separator}{rest}", **options)
+        system.get_file(path, str(to), callback=callback)
     except FileNotFoundError:
-        raise Failure(f"There is nothing at {url} (data.archive.url).") from None
-    except (ImportError, ValueError) as error:
-        raise Failure(f"{url} cannot be opened: {reason(error)}") from None
+        raise _Refusal(404, "Not Found") from None
+    except PermissionError:  # how s3fs and gcsfs report a refusal
+        raise _Refusal(403, "Forbidden") from None
     except aiohttp.ClientResponseError as error:
-        if error.status >= 500 or error.status == 429:
-            raise Unreachable(f"the server answers {error.status}") from None
-        raise Failure(f"{url} is refused: the server answers {error.status} {error.message}.") from None
-    except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
+        raise _Refusal(error.status, error.message) from None
+    except aiohttp.InvalidURL:
+        raise ValueError("not a valid URL") from None
+    except (ImportError, ValueError) as error:
+        raise ValueError(reason(error)) from None
+    except TimeoutError as error:
+        cause = error.__cause__  # fsspec hides which of the limits it was
+        if isinstance(cause, aiohttp.ConnectionTimeoutError):
+            raise Unreachable(f"no connection within {CONNECT_SECONDS} seconds") from None
+        if most_seconds is None or isinstance(cause, aiohttp.SocketTimeoutError):
+            raise Unreachable(f"no answer for {READ_SECONDS} seconds") from None
+        raise ValueError(f"not all there after {most_seconds:g} seconds") from None
+    except (aiohttp.ClientError, ConnectionError) as error:
         raise Unreachable(reason(error)) from None
 
 
+def _is_temporary(status: int) -> bool:
+    return status >= 500 or status == 429
+
+
+def masked(url: str) -> str:
+    """The URL without its secrets: user, password, and the values of its query and fragment become ***."""
+    address, mark, query = re.split(r"([?#]|$)", re.sub(r"//[^/\s]*@", "//***@", url), maxsplit=1)
+    return address + mark + re.sub(r"(^|[&;#])([^=&;#]*=(?=[^=&;#]))?[^&;#]+", r"\1\2***", query)
+
+
 def reason(error: BaseException) -> str:
-    """The heart of an error's message, in one line: network libraries wrap it several times."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    deepest = re.findall(r"(Failed to resolve '[^']*'|Connection refused|timed out|Network is unreachable)", text)
-    return deepest[-1] if deepest else text[:300]
+    """The core of an error's message, in one line: network libraries wrap it several times, and quote the URL."""
+    text = " ".join(str(error).replace(" ssl:default", "").split()) or type(error).__name__
+    core = re.findall(r"(Failed to resolve '[^']*'|Connection refused|timed out|Network is unreachable)", text)
+    return core[-1] if core else re.sub(r"\S*(://|\?\S)\S*", lambda match: masked(match[0]), text)[:300]

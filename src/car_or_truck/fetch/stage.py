@@ -1,13 +1,14 @@
 """Stage `fetch`: the images, from the first source that can be reached, into data/raw.
 
-The folder arrives whole or stays as it was. Falling back to the stand-in is said loudly; images
-fetched before are kept when their source is out of reach now, so being offline loses nothing.
+The folder arrives whole or stays as it was. Being offline loses nothing: real images that were
+fetched before are never replaced by synthetic ones unless params.yaml asks for these alone.
 """
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.panel import Panel
@@ -15,32 +16,36 @@ from rich.panel import Panel
 from car_or_truck import files
 from car_or_truck.errors import Failure
 from car_or_truck.fetch import folders, sources
-from car_or_truck.fetch.download import Unreachable
-from car_or_truck.params import Data
+from car_or_truck.fetch.download import Unreachable, masked
 from car_or_truck.paths import RAW, SOURCE
 
-console = Console(stderr=True)
+if TYPE_CHECKING:
+    from car_or_truck.params import Data
+
+console = Console(stderr=True, markup=False, emoji=False, highlight=False)  # a name may look like markup
 
 
 def fetch(data: Data, raw: Path = RAW) -> dict[str, Any]:
-    """Fetch into `raw`; returns what is written into its SOURCE.json."""
+    """Fetch into `raw`; returns what is written into its SOURCE.json.
+
+    Raises Failure when no source can be reached, when one is wrong, and when synthetic images would
+    replace real ones because a source is out of reach.
+    """
     unreached: list[str] = []
     for source in data.sources:
-        request = {
-            **getattr(data, source).model_dump(mode="json"),
-            "classes": list(data.classes),
-            "valid_fraction": data.valid_fraction,
-        }
+        request = _request(data, source)
+        if source == "rendered" and unreached:
+            _refuse_replacement(raw, data, unreached)
         try:
             with files.whole_folder(raw) as folder:
                 origin = sources.get(source, data, folder)
                 record = _describe(folder, source, request, origin, unreached)
                 files.write_json(folder / SOURCE.name, record)
         except Unreachable as error:
-            console.print(f"{source}: out of reach ({error}).", highlight=False)
+            console.print(f"{source}: out of reach ({error}).")
             kept = _kept(raw, source, request)
             if kept:
-                console.print(f"{source}: keeping the {kept['images']} images fetched before.", highlight=False)
+                console.print(f"{source}: keeping the {kept['images']} images fetched before.")
                 return kept
             unreached.append(source)
             continue
@@ -48,15 +53,26 @@ def fetch(data: Data, raw: Path = RAW) -> dict[str, Any]:
         return record
     raise Failure(
         f"None of data.sources ({', '.join(data.sources)}) can be reached. "
-        "Connect to the network, correct params.yaml, or add `rendered`, which is always there."
+        "Connect to the network, correct params.yaml, or add `rendered`, which is always available."
     )
+
+
+def _request(data: Data, source: str) -> dict[str, Any]:
+    """What was asked of a source, to recognize the same request again; without the secrets of a URL."""
+    settings: dict[str, Any] = getattr(data, source).model_dump(mode="json")
+    url = settings.get("url") or ""
+    if "://" in url and masked(url) != url:
+        settings["url"] = masked(url)
+        # Tells two queries apart, and is slow to compute so that a password cannot be guessed from it.
+        settings["url_digest"] = hashlib.scrypt(url.encode(), salt=masked(url).encode(), n=2**14, r=8, p=1).hex()
+    return {**settings, "classes": list(data.classes), "valid_fraction": data.valid_fraction}
 
 
 def _describe(
     folder: Path, source: str, request: dict[str, Any], origin: dict[str, Any], unreached: list[str]
 ) -> dict[str, Any]:
-    counts = folders.check(folder, request["classes"], source)
-    names = [f"{split}/{name}" for split, _, name in folders.images_of(folder, request["classes"])]
+    counts = folders.count_images(folder, request["classes"], source)
+    names = [f"{split}/{name}" for split, _, name in folders.list_images(folder, request["classes"])]
     return {
         "source": source,
         "stand_in": source == "rendered",
@@ -82,18 +98,40 @@ def _kept(raw: Path, source: str, request: dict[str, Any]) -> dict[str, Any] | N
     return record if now["digest"] == record["digest"] else None
 
 
+def _refuse_replacement(raw: Path, data: Data, unreached: list[str]) -> None:
+    """Raise Failure if `raw` holds real images: synthetic ones replace them only where no other source is named."""
+    try:
+        record = files.read_json(raw / SOURCE.name, "")
+        source, images, request = record["source"], record["images"], record["request"]
+        if record["stand_in"]:
+            return
+    except (Failure, KeyError, TypeError):
+        return
+    if source not in unreached:
+        difference = ""
+    elif request == _request(data, source):
+        difference = ", changed since they were fetched"
+    else:
+        difference = ", fetched with other settings"
+    raise Failure(
+        f"Out of reach: {', '.join(unreached)}. {raw} holds {images} images of {source}{difference}, and is left as "
+        "it is.\nConnect and run `make data`, or restore the settings in params.yaml; to use synthetic images "
+        f"instead, remove {raw} or list only `rendered` in data.sources."
+    )
+
+
 def _announce(record: dict[str, Any]) -> None:
     counts = "; ".join(
         f"{split}: " + ", ".join(f"{count} {name}" for name, count in classes.items())
         for split, classes in record["counts"].items()
     )
-    console.print(f"{record['images']} images from {record['source']} ({counts}).", highlight=False)
+    console.print(f"{record['images']} images from {record['source']} ({counts}).")
     if record["stand_in"] and record["unreached"]:
         console.print(
             Panel(
-                f"Out of reach: {', '.join(record['unreached'])}. These are the STAND-IN images that the\n"
-                "project draws, not photographs. What is trained on them goes to the\n"
-                "MLflow experiment car-or-truck-rendered. `make data` fetches again;\n"
+                f"Out of reach: {', '.join(record['unreached'])}. These are SYNTHETIC IMAGES, drawn by the\n"
+                "project, not photographs. Models trained on them go to the MLflow\n"
+                "experiment car-or-truck-rendered. `make data` fetches again;\n"
                 "README.md tells how to name another source in params.yaml.",
                 title="not the real data",
                 border_style="yellow",

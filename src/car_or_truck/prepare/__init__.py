@@ -1,1 +1,1 @@
-"""Stage `prepare`: the images audited, and decoded to arrays."""
+"""Stage `prepare`: audits the images and decodes them to arrays."""

@@ -1,6 +1,6 @@
-"""What is wrong, or odd, with a set of images: pure functions of their checksums, pixels and labels.
+"""What is wrong, or unusual, in a set of images: pure functions of their checksums, pixels and labels.
 
-Measures leave the letterbox bars out: they say nothing of the picture.
+Letterbox bars are excluded from every measure.
 """
 
 from __future__ import annotations
@@ -15,27 +15,27 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-BAR = 24  # a row or column whose every value is below this (of 255) counts as letterbox bar: JPEG blurs black
-CONSTANT = 6.0  # a picture whose values deviate by less (standard deviation, of 255) shows nothing
-DARK, BRIGHT = 28.0, 236.0  # mean values (of 255) beyond which a picture is hard to see
-NEAR = 4  # perceptual hashes (64 bits) that differ in so many bits or fewer look the same
+BAR = 24  # a row or column all of whose values (of 255) are below this is a letterbox bar: JPEG blurs black
+CONSTANT = 6.0  # an image whose values have a lower standard deviation (of 255) is blank
+DARK, BRIGHT = 28.0, 236.0  # mean values (of 255) beyond which an image is hard to see
+NEAR = 4  # images whose perceptual hashes (64 bits) differ in at most so many bits look the same
 
 
 class Measures(NamedTuple):
-    """Of one picture without its bars; brightness and colours are means, contrast a standard deviation, 0 to 255."""
+    """An image without its bars; brightness and colours are means, contrast a standard deviation, 0 to 255."""
 
     brightness: float
     contrast: float
     red: float
     green: float
     blue: float
-    content: float  # the share of the square that is not bars
+    content: float  # the share of the square inside the bars
     phash: int  # imagehash.phash, as 64 bits
 
 
 def measure(pixels: NDArray[np.uint8]) -> Measures:
-    """Measure one picture, [size, size, 3]."""
-    content = without_bars(pixels)
+    """Measure one image, [size, size, 3]."""
+    content = crop_bars(pixels)
     red, green, blue = (float(value) for value in content.mean(axis=(0, 1)))
     bits = imagehash.phash(Image.fromarray(content)).hash
     return Measures(
@@ -49,8 +49,8 @@ def measure(pixels: NDArray[np.uint8]) -> Measures:
     )
 
 
-def without_bars(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The picture inside its letterbox bars; all of it where nothing is brighter than a bar."""
+def crop_bars(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The image inside its letterbox bars; all of it if nothing in it is brighter than a bar."""
     lit = pixels.max(axis=2) >= BAR
     rows, columns = np.flatnonzero(lit.any(axis=1)), np.flatnonzero(lit.any(axis=0))
     if not rows.size:
@@ -59,19 +59,19 @@ def without_bars(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def identical_pairs(names: Iterable[str], checksums: Iterable[str]) -> list[tuple[str, str]]:
-    """All pairs of names whose contents are the same, byte for byte, in the order of the names."""
+    """All pairs of names with the same checksum, sorted."""
     groups = pd.Series(list(names)).groupby(list(checksums), sort=False)
     return sorted(pair for _, group in groups if len(group) > 1 for pair in combinations(sorted(group), 2))
 
 
 def near_pairs(hashes: NDArray[np.uint64], most: int = NEAR) -> list[tuple[int, int, int]]:
-    """(i, j, distance) of all i < j whose 64-bit hashes differ in at most `most` bits.
+    """(i, j, distance) of all i < j whose 64-bit hashes [n] differ in at most `most` bits.
 
-    Two hashes that differ in d bits agree in at least one of d + 1 bands of bits: only those that
-    share a band are compared, which spares the square of their number.
+    Two hashes that differ in d bits agree in at least one of d + 1 bands of bits, so only hashes that
+    share a band are compared: far fewer than all pairs.
     """
     edges = np.linspace(0, 64, most + 2).astype(int)
-    found: dict[tuple[int, int], int] = {}
+    distance_of: dict[tuple[int, int], int] = {}
     for low, high in pairwise(edges):
         band = (hashes >> np.uint64(low)) & np.uint64((1 << int(high - low)) - 1)
         order = np.argsort(band, kind="stable")
@@ -82,48 +82,48 @@ def near_pairs(hashes: NDArray[np.uint64], most: int = NEAR) -> list[tuple[int, 
                 others = members[place + 1 :]
                 distances = np.bitwise_count(hashes[others] ^ hashes[i])
                 for j, distance in zip(others[distances <= most], distances[distances <= most], strict=True):
-                    found[int(i), int(j)] = int(distance)
-    return sorted((i, j, distance) for (i, j), distance in found.items())
+                    distance_of[int(i), int(j)] = int(distance)
+    return sorted((i, j, distance) for (i, j), distance in distance_of.items())
 
 
 def split_differences(table: pd.DataFrame) -> dict[str, dict[str, float]]:
     """How far train and valid differ in each measure.
 
-    `train` and `valid` are means; `standardized` is Cohen's d, their difference over the pooled
-    standard deviation: 0.2 is small, 0.8 large.
+    `train` and `valid` are means; `standardized` is Cohen's d, their difference divided by the pooled
+    standard deviation: 0.2 is small, 0.8 large (Cohen 1988).
     """
-    found: dict[str, dict[str, float]] = {}
+    differences: dict[str, dict[str, float]] = {}
     for name in ("brightness", "contrast", "red", "green", "blue", "content", "label"):
         train, valid = (table.loc[table["split"] == split, name].astype(float) for split in ("train", "valid"))
         pooled = float(np.sqrt((train.var(ddof=0) + valid.var(ddof=0)) / 2))
         difference = float(valid.mean() - train.mean())
         key = "second_class_share" if name == "label" else name
-        found[key] = {
+        differences[key] = {
             "train": round(float(train.mean()), 4),
             "valid": round(float(valid.mean()), 4),
             "standardized": round(difference / pooled, 4) if pooled else 0.0,
         }
-    return found
+    return differences
 
 
 def audit(
     everything: pd.DataFrame, kept: pd.DataFrame, dropped: list[str], undecodable: list[dict[str, str]]
 ) -> dict[str, Any]:
-    """The findings as one JSON-able mapping.
+    """The findings, ready for JSON.
 
-    `everything`: name (with its split), split, label and sha256 of each fetched image. `kept`: those
-    that went into the arrays, with width, height, mode and Measures besides.
+    `everything`: name (with its split), split, label and sha256 of each fetched image. `kept`: the
+    images in the arrays, with their width, height, mode and Measures too.
     """
     pairs = identical_pairs(everything["name"], everything["sha256"])
-    where = everything.set_index("name")
+    by_name = everything.set_index("name")
     near = near_pairs(kept["phash"].to_numpy(np.uint64))
     checksums, names = kept["sha256"].tolist(), kept["name"].tolist()
     sizes = (kept["width"].astype(str) + "x" + kept["height"].astype(str)).value_counts()
     return {
         "undecodable": undecodable,
         "identical": [list(pair) for pair in pairs],
-        "leaks": [list(pair) for pair in pairs if where.loc[pair[0], "split"] != where.loc[pair[1], "split"]],
-        "conflicts": [list(pair) for pair in pairs if where.loc[pair[0], "label"] != where.loc[pair[1], "label"]],
+        "leaks": [list(pair) for pair in pairs if by_name.loc[pair[0], "split"] != by_name.loc[pair[1], "split"]],
+        "conflicts": [list(pair) for pair in pairs if by_name.loc[pair[0], "label"] != by_name.loc[pair[1], "label"]],
         "dropped": dropped,
         "near_duplicates": [[names[i], names[j], distance] for i, j, distance in near if checksums[i] != checksums[j]],
         "constant": kept.loc[kept["contrast"] < CONSTANT, "name"].tolist(),

@@ -1,11 +1,12 @@
 """Image files as arrays.
 
 What is here decides the arrays that every model is trained on, so `prepare` depends on it. It is also
-shipped inside every logged model, which letterboxes what it is asked about as it was trained.
+shipped inside every logged model, which decodes and letterboxes an image exactly as it was trained.
 """
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -13,62 +14,83 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+# What photographs and screenshots come as. Pillow knows more formats, and runs other programs for some (EPS).
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+MOST_PIXELS = 64_000_000  # of one image: a small file can claim to hold gigabytes
+MOST_SIDE = 65_535  # pixels, JPEG's own limit: resizing takes memory in proportion to the longer side
+STRIP = 1 << 20  # pixels converted at a time: NumPy and alpha compositing need many bytes for each
+
+# Pillow warns of images larger than it trusts; all of them are beyond MOST_PIXELS, and refused.
+warnings.simplefilter("error", Image.DecompressionBombWarning)
+
 
 class Decoded(NamedTuple):
-    """A picture, and what its file said of it."""
+    """An image, and what its file said about it."""
 
     pixels: NDArray[np.uint8]  # [size, size, 3], RGB
-    width: int  # before letterboxing, upright
+    width: int  # pixels before letterboxing, upright
     height: int
     mode: str  # Pillow's name: RGB, L, CMYK, ...
 
 
-def decode(
-    file: Path | IO[bytes], size: int, formats: tuple[str, ...] | None = None, most_pixels: int | None = None
-) -> Decoded:
-    """The picture as it looks to a person, letterboxed to size x size on black.
+def decode(file: Path | IO[bytes], size: int) -> Decoded:
+    """The image as a person sees it (upright, transparency on black), letterboxed to size x size on black.
 
-    `formats`: Pillow's names of those that are tried; None: all. `most_pixels`: of the picture, before it is unpacked.
-    Raises ValueError with the reason when the file is not a whole picture.
+    Raises ValueError with the reason, in one line, for anything but a whole image in one of FORMATS of
+    at most MOST_PIXELS pixels. An image at that limit takes up to 0.6 GB while it is decoded, and
+    1.2 GB in JPEG 2000.
     """
     try:
-        with Image.open(file, formats=formats) as opened:
-            mode = opened.mode
-            if most_pixels is not None and opened.width * opened.height > most_pixels:
-                raise ValueError(f"{opened.width}x{opened.height} pixels are more than {most_pixels:,}")
-            picture = _rgb(ImageOps.exif_transpose(opened))
-    except (UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise ValueError("not an image" if isinstance(error, UnidentifiedImageError) else str(error)) from None
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        with Image.open(file, formats=FORMATS) as image:
+            mode = image.mode
+            if image.width * image.height > MOST_PIXELS:
+                raise ValueError(f"{image.width}x{image.height} pixels are more than {MOST_PIXELS:,}")
+            if max(image.size) > MOST_SIDE:
+                raise ValueError(f"{image.width}x{image.height} pixels: a side is longer than {MOST_SIDE:,}")
+            ImageOps.exif_transpose(image, in_place=True)
+            return Decoded(_letterboxed(_rgb(image), size), *image.size, mode)
+    except UnidentifiedImageError:
+        raise ValueError("not an image") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise ValueError(f"more than {MOST_PIXELS:,} pixels") from None
+    except MemoryError:  # says more about the machine than about the file
+        raise
+    except Exception as error:  # decoders of damaged files raise whatever they like
         raise ValueError(" ".join(str(error).split()) or type(error).__name__) from None
-    width, height = picture.size
-    return Decoded(_fitted(picture, size), width, height, mode)
 
 
-def from_pixels(pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """A picture [h, w, 3], or [h, w] in grey, letterboxed like a file's: [size, size, 3]."""
-    return _fitted(_rgb(Image.fromarray(pixels)), size)
-
-
-def _fitted(picture: Image.Image, size: int) -> NDArray[np.uint8]:
-    return np.asarray(picture if picture.size == (size, size) else _letterboxed(picture, size), np.uint8)
-
-
-def _letterboxed(picture: Image.Image, size: int) -> Image.Image:
-    """The whole picture on a black square; ImageOps.pad would lose one that is a few pixels wide."""
-    width, height = (max(1, round(side * size / max(picture.size))) for side in picture.size)
+def _letterboxed(image: Image.Image, size: int) -> NDArray[np.uint8]:
+    """The whole image on a black square; ImageOps.pad would lose one that is a few pixels wide."""
+    width, height = (max(1, round(side * size / max(image.size))) for side in image.size)
     square = Image.new("RGB", (size, size))
-    fitted = picture.resize((width, height), Image.Resampling.BILINEAR)
+    fitted = image.resize((width, height), Image.Resampling.BILINEAR)
     square.paste(fitted, ((size - width) // 2, (size - height) // 2))
-    return square
+    return np.asarray(square, np.uint8)
 
 
-def _rgb(picture: Image.Image) -> Image.Image:
-    if picture.mode.startswith("I;16") or picture.mode in ("I", "F"):  # 16 bits: Pillow would clip, not scale
-        levels = np.asarray(picture, np.float64)
-        top = 65535.0 if levels.max() > 255 else 255.0
-        picture = Image.fromarray((levels.clip(0, top) / top * 255).round().astype(np.uint8))
-    if picture.has_transparency_data:  # over black, as the letterbox bars are
-        picture = picture.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", picture.size, "black"), picture).convert("RGB")
-    return picture.convert("RGB")
+def _rgb(image: Image.Image) -> Image.Image:
+    """The image in RGB, or in L where it has more than 8 bits a pixel in one channel; converted in strips."""
+    if image.mode == "RGB" and not image.has_transparency_data:
+        return image
+    rows = max(1, STRIP // image.width)
+    boxes = [(0, top, image.width, min(top + rows, image.height)) for top in range(0, image.height, rows)]
+    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
+        top = 65535.0 if max(_levels(image.crop(box)).max() for box in boxes) > 255 else 255.0
+        converted = Image.new("L", image.size)
+        for box in boxes:  # scaled by hand, because Pillow would clip
+            levels = _levels(image.crop(box)).clip(0, top) / top * 255
+            converted.paste(Image.fromarray(levels.round().astype(np.uint8)), box)
+        return converted
+    converted = Image.new("RGB", image.size)
+    for box in boxes:
+        strip = image.crop(box)
+        if strip.has_transparency_data:
+            strip = strip.convert("RGBA")
+            strip = Image.alpha_composite(Image.new("RGBA", strip.size, "black"), strip)
+        converted.paste(strip.convert("RGB"), box)
+    return converted
+
+
+def _levels(strip: Image.Image) -> NDArray[np.float64]:
+    """The grey levels [h, w] as they are stored; what is not a number counts as 0."""
+    return np.nan_to_num(np.asarray(strip, np.float64), nan=0.0)

@@ -1,42 +1,36 @@
-"""A registered version's description: what the model is, and is not, for someone who finds it in the registry."""
+"""A registered version's description: what the model is, and is not, for someone who comes across it."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from car_or_truck.cells import names as labels
-from car_or_truck.compare import statistics
+from car_or_truck.cells.cell import TrainedCell
+from car_or_truck.compare.overfitting import rise_sentence
 
 
-def card(cell: dict[str, Any], metrics: dict[str, Any], uri: str) -> str:
+def card(cell: TrainedCell, scores: dict[str, Any], uri: str) -> str:
     """The model card, in Markdown."""
-    data, classes = cell["data"], cell["data"]["classes"]
-    counts = {split: sum(of.values()) for split, of in data["counts"].items()}
-    gap = 100 * metrics["generalization_gap"]
-    accuracy, valid = metrics["val_binary_accuracy"], counts["valid"]
-    low, high = statistics.wilson(round(accuracy * valid), valid)
-    constant = max(data["counts"]["valid"].values()) / valid
+    data, (negative, positive) = cell.data, cell.data.classes
+    constant, share = data.majority
+    gap = 100 * scores["generalization_gap"]
     limits = [
-        f"It knows two answers, {classes[0]} and {classes[1]}, and gives one of them to any picture.",
+        f"It always answers {negative} or {positive}, even for pictures that show neither.",
         _kept(cell),
-        "The interval knows of the number of images, not of a seed's luck.",
+        "The interval reflects the number of images, not seed variance.",
     ]
-    if data["stand_in"]:
-        limits.insert(0, "**Trained on drawings that stand in for photographs: of no use on photographs.**")
-    if metrics["collapsed"]:
-        limits.insert(0, "**It has collapsed: it gives the same answer to every picture.**")
+    if cell.stand_in:
+        limits.insert(0, "**Trained on synthetic images: do not trust it on photographs.**")
+    if scores["collapsed"]:
+        limits.insert(0, "**Collapsed: it gives the same answer to every picture.**")
     parts = {
-        "": f"{labels.run_name(cell)}: a convnet that tells {classes[0]} from {classes[1]}, with "
-        f"{metrics['parameters']:,} parameters.",
-        "Trained on": f"{counts['train']:,} images of the source `{data['source']}` (digest "
-        f"`{data['digest'][:12]}`), letterboxed to {data['image_size']} pixels, for {metrics['epochs']} epochs with "
-        f"seed {cell['seed']}, in {cell['precision']}.",
-        "How good": f"Accuracy {accuracy:.4f} on {valid:,} valid images, 95 % interval {low:.3f} to {high:.3f}; "
-        f"the best constant answer has {constant:.4f}. Area under the ROC {metrics['val_roc_auc']:.4f}, loss "
-        f"{metrics['val_loss']:.4f} nats.",
-        "Overfitting": f"Accuracy on train ended {abs(gap):.1f} points {'above' if gap >= 0 else 'below'} that on "
-        f"valid; val_loss was lowest in epoch {metrics['overfit_epoch']}, and ended {metrics['overfit_rise']:.3f} "
-        "higher.",
+        "": f"{cell.name}: a convnet that tells {negative} from {positive}, with {cell.parameters:,} parameters.",
+        "Training": f"{data.count('train'):,} images of the source `{data.source}` (digest `{data.digest[:12]}`), "
+        f"letterboxed to {data.image_size} pixels; {scores['epochs']} epochs, seed {cell.seed}, {cell.precision}.",
+        "Accuracy": f"{100 * scores['val_binary_accuracy']:.1f}% of {data.count('valid'):,} validation images "
+        f"(95% CI {100 * scores['val_accuracy_low']:.1f}-{100 * scores['val_accuracy_high']:.1f}%); always answering "
+        f"{constant} scores {100 * share:.1f}%. ROC AUC {scores['val_roc_auc']:.4f}, loss {scores['val_loss']:.4f}.",
+        "Overfitting": f"Accuracy on train is {abs(gap):.1f} points {'above' if gap >= 0 else 'below'} validation. "
+        f"The {rise_sentence(scores['overfit_epoch'], scores['overfit_rise'])}.",
         "Limits": " ".join(limits),
         "Use": f"`car-or-truck predict photo.jpg --model {uri}`, `mlflow models serve -m {uri} --env-manager local`, "
         f'or `mlflow.tensorflow.load_model("{uri}")` for the Keras model. `car-or-truck reproduce {uri}` traces it.',
@@ -44,7 +38,9 @@ def card(cell: dict[str, Any], metrics: dict[str, Any], uri: str) -> str:
     return "\n\n".join(f"**{title}.** {text}" if title else text for title, text in parts.items())
 
 
-def _kept(cell: dict[str, Any]) -> str:
-    if cell["recipe"]["keep"] == "best":
-        return "Its weights are of the epoch that was best on those very images, so its accuracy flatters."
-    return "Its weights are the last epoch's."
+def _kept(cell: TrainedCell) -> str:
+    if cell.recipe.keep == "best":
+        return (
+            "Its weights are of the epoch with the best validation accuracy, so that accuracy is optimistically biased."
+        )
+    return "Its weights are those of the last epoch."

@@ -1,79 +1,110 @@
-"""Which cell of the last comparison stands for promotion: the best by the gates' own rule."""
+"""Which of the compared models stands for promotion, and the champion's answers that it is judged against."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import mlflow
 import pandas as pd
 from mlflow.exceptions import MlflowException
 
-from car_or_truck import files, paths
-from car_or_truck.cells import cell as cells
-from car_or_truck.cells import names as labels
-from car_or_truck.errors import Failure
-from car_or_truck.params import Params
-from car_or_truck.registry import gates
-from car_or_truck.registry import versions as registry
+from car_or_truck import paths
+from car_or_truck.cells import names
+from car_or_truck.cells.cell import Cell, Dataset
+from car_or_truck.cells.results import Evaluation, Result
+from car_or_truck.errors import Failure, in_one_line
+from car_or_truck.registry import gates, loading, versions
 from car_or_truck.registry.versions import CHALLENGER, CHAMPION, Version
-from car_or_truck.tracking import provenance as trace
-from car_or_truck.tracking import store
+from car_or_truck.tracking import provenance, store
+from car_or_truck.train import batches
+
+if TYPE_CHECKING:
+    from car_or_truck.params import Promotion
 
 
-def name_challenger(params: Params) -> str:
-    """Give the alias challenger to the best cell of params.yaml; returns a line that says which, and why.
+@dataclass(frozen=True)
+class Candidate:
+    """A compared model, its version, and how the gates that numbers decide judge it."""
 
-    The best passes every gate that numbers decide, and of those it is the most accurate. Where that is the champion
-    itself there is no challenger. Without a store that answers, nothing changes, and the line says so.
+    version: Version
+    accuracy: float
+    decision: gates.Decision
+
+
+def name_challenger(limits: Promotion, results: Sequence[Result], dataset: Dataset) -> str:
+    """Give the alias challenger to the best of the compared models; returns a line that says which, and why.
+
+    The best is the most accurate of those that pass the gates. When that is the champion itself there
+    is no challenger. Without a store that answers nothing changes, and the line says so.
     """
     try:
-        return _name(store.open_store(), params)
+        return _name(store.open_store(), limits, results, dataset)
     except (Failure, MlflowException, OSError) as error:
-        return f"No challenger is named: {' '.join(str(error).split())}"
+        return f"No challenger: {in_one_line(error)}"
 
 
-def _name(client: mlflow.MlflowClient, params: Params) -> str:
-    dataset = files.read_json(paths.PREPARED / "dataset.json", "Run `dvc repro prepare`.")
-    name = labels.experiment_name({"data": dataset})
-    given = registry.aliases(client, name)
-    champion = given.get(CHAMPION)
-    theirs, truth = None, None
-    ranked: list[tuple[bool, float, Version, tuple[gates.Gate, ...]]] = []
-    known = trace.evaluated(champion.run_id) if champion else None
-    if known and known[0]["data"]["arrays"] == dataset["arrays"]:
-        theirs = gates.Answers(known[2]["probability"].to_numpy(), known[1]["generalization_gap"])
-    for variant, seed in params.cells:
-        cell, _ = cells.read(variant, seed)
-        found = registry.of_cell(client, name, cell["cell"])
-        if not found:
-            continue
-        folder = paths.report_folder(variant, seed)
-        predictions = pd.read_csv(folder / "predictions.csv")
-        gap = files.read_json(folder / "metrics.json", f"Run `dvc repro evaluate@{variant}-{seed}`.")
-        answers = gates.Answers(predictions["probability"].to_numpy(), gap["generalization_gap"])
-        truth = predictions["label"].to_numpy()
-        verdict = gates.judge(truth, answers, theirs, params.promotion)
-        accuracy = gates.accuracy(truth, answers.probability)
-        ranked.append((gates.all_hold(verdict), accuracy, found[0], verdict))
-    ranked.sort(key=lambda entry: entry[:2], reverse=True)
-    challengers = [entry for entry in ranked if not champion or entry[2].number != champion.number]
-    if not challengers:
-        return _none(client, name, given, "no cell of params.yaml is registered but the champion")
-    passes, accuracy, best, verdict = challengers[0]
-    if champion and theirs is not None and truth is not None:
-        ahead = gates.accuracy(truth, theirs.probability)
-        if not passes or accuracy <= ahead:
-            why = f"the champion, {champion}, has {ahead:.4f}; next is {best} with {accuracy:.4f}"
-            return _none(client, name, given, why if passes else f"{why}: {gates.failures(verdict)}")
-    if CHALLENGER not in given or given[CHALLENGER].number != best.number:
-        client.set_registered_model_alias(name, CHALLENGER, str(best.number))
-    line = f"Challenger: {best} of {name}, with {accuracy:.4f} the most accurate"
-    if not passes:
-        return f"{line}, though it would not be promoted: {gates.failures(verdict)}."
-    passing = sum(entry[0] for entry in ranked)
-    which = f"of {passing} cells that pass the gates" if passing > 1 else "and the only cell that passes the gates"
-    return f"{line} {which}. `car-or-truck promote` judges it in full."
+def _name(client: mlflow.MlflowClient, limits: Promotion, results: Sequence[Result], dataset: Dataset) -> str:
+    name = names.experiment_name(dataset.stand_in)
+    aliases = versions.aliases(client, name)
+    champion = aliases.get(CHAMPION)
+    theirs = champion_answers(champion, results[0].cell, dataset) if champion else None
+    registered = [(result, versions.of_cell(client, name, result.cell.fingerprint)) for result in results]
+    candidates = [
+        Candidate(known[0], float(result.correct.mean()), gates.judge(result, theirs, limits))
+        for result, known in registered
+        if known
+    ]
+    candidates.sort(key=lambda candidate: (candidate.decision.passes, candidate.accuracy), reverse=True)
+    rivals = [candidate for candidate in candidates if not champion or candidate.version.number != champion.number]
+    if not rivals:
+        return _without(client, name, aliases, "no compared model but the champion is registered")
+    best = rivals[0]
+    if theirs is not None:
+        ahead = float(theirs.correct.mean())
+        if not best.decision.passes or best.accuracy <= ahead:
+            reason = (
+                f"the champion, {champion}, has {ahead:.4f}; the next best is {best.version} with {best.accuracy:.4f}"
+            )
+            failed = f": {best.decision.failures}" if not best.decision.passes else ""
+            return _without(client, name, aliases, reason + failed)
+    if CHALLENGER not in aliases or aliases[CHALLENGER].number != best.version.number:
+        client.set_registered_model_alias(name, CHALLENGER, str(best.version.number))
+    line = f"Challenger: {best.version} of {name}, the most accurate with {best.accuracy:.4f}"
+    if not best.decision.passes:
+        return f"{line}, but it would not be promoted: {best.decision.failures}."
+    passing = sum(candidate.decision.passes for candidate in candidates)
+    return f"{line} of {passing} that pass the gates. `car-or-truck promote` judges it in full."
 
 
-def _none(client: mlflow.MlflowClient, name: str, given: dict[str, Version], why: str) -> str:
-    if CHALLENGER in given:
+def _without(client: mlflow.MlflowClient, name: str, aliases: dict[str, Version], reason: str) -> str:
+    if CHALLENGER in aliases:
         client.delete_registered_model_alias(name, CHALLENGER)
-    return f"No challenger: {why}."
+    return f"No challenger: {reason}."
+
+
+def champion_answers(champion: Version, cell: Cell, dataset: Dataset) -> Evaluation:
+    """The champion's predictions for the validation images in data/prepared.
+
+    Those of its own evaluation if it was evaluated on these images; otherwise it predicts anew, with
+    the precision, threads and batches of `cell`, its challenger. Raises Failure when it cannot.
+    """
+    known = provenance.read_evaluation(champion.run_id)
+    if known and known[0].data.arrays["valid"] == dataset.arrays["valid"]:
+        return known[1]
+    loading.start(cell.precision, cell.threads)
+    classifier = loading.classifier(champion)
+    remedy = "Remove its alias champion to start anew."
+    if tuple(classifier.classes) != dataset.classes:
+        raise Failure(
+            f"The champion, {champion}, tells {' from '.join(classifier.classes)}; the images in data/prepared show "
+            f"{' and '.join(dataset.classes)}. {remedy}"
+        )
+    valid = batches.load(paths.PREPARED, "valid")
+    try:
+        probability = loading.predict_split(classifier, valid, cell.batch_size)
+    except Exception as error:  # it comes with code of its own, which may be older
+        reason = in_one_line(error, 200)
+        raise Failure(f"The champion, {champion}, cannot predict the validation images: {reason}. {remedy}") from error
+    return Evaluation({}, pd.DataFrame({"label": valid.labels, "probability": probability}))

@@ -1,7 +1,8 @@
-"""Moving the champion, and the record of it: an experiment of its own, with one run for each move.
+"""The moves of the alias champion, and their record: an experiment of its own, with one run a move.
 
-A run is made with all its tags before an alias moves, and finished after the last one has. So a move that was broken
-off is recognised, and completed, by the next command; and nothing in the record is ever written over.
+A move's run is created with all its tags before the first alias moves, and finished after the last one
+has. So the next command recognises and completes a move that was interrupted, and no entry of the
+record is ever overwritten.
 """
 
 from __future__ import annotations
@@ -10,205 +11,182 @@ import getpass
 import json
 import re
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from typing import Any
 
 import mlflow
 from mlflow.entities import Metric
 
-from car_or_truck import paths
-from car_or_truck.cells import names as labels
+from car_or_truck.cells import names
 from car_or_truck.errors import Failure
-from car_or_truck.registry import versions as registry
-from car_or_truck.registry.gates import Gate, all_hold
+from car_or_truck.git import git
+from car_or_truck.registry import versions
+from car_or_truck.registry.gates import Decision
 from car_or_truck.registry.versions import CHALLENGER, CHAMPION, PREVIOUS, Version
 from car_or_truck.tracking import store
 
 PROMOTED, ROLLED_BACK, BY_HAND = "promoted", "rolled back to", "moved by hand"
 NOBODY = "none"
 ABOUT = (
-    "Every move of the alias champion of {name}, one run each. Made by `car-or-truck promote` and `rollback`; a move "
-    "made by hand is added when one of them sees it. The metrics are the numbers of the gates."
+    "Every move of the alias champion of {name}, one run each, by `car-or-truck promote` and `rollback`. A move by "
+    "hand is added when one of them notices it. The metrics are the numbers of the gates."
 )
 
 
 @dataclass(frozen=True)
 class Move:
-    """One entry of the record."""
+    """A move of the champion."""
 
-    run_id: str
-    time: datetime
     action: str
-    version: str  # the champion since; NOBODY: the alias was removed
+    version: str  # the new champion; NOBODY: the alias was removed
     before: str  # the champion before, or NOBODY
     person: str
-    reason: str
-    verdict: str
-    status: str  # MLflow's: RUNNING while it is under way, FAILED when it came to nothing
+    reason: str = ""
+    verdict: str = ""
+    gates: str = ""  # as JSON
 
 
-def history(client: mlflow.MlflowClient, name: str) -> list[Move]:
+@dataclass(frozen=True)
+class RecordedMove(Move):
+    """An entry of the record."""
+
+    run_id: str = ""
+    time: datetime = datetime.min
+    status: str = ""  # MLflow's: RUNNING while it is under way, FAILED if nothing moved
+
+
+def history(client: mlflow.MlflowClient, name: str) -> list[RecordedMove]:
     """Every move of a registered model's champion, the newest first."""
-    experiment = client.get_experiment_by_name(labels.history_name(name))
+    experiment = client.get_experiment_by_name(names.promotions_name(name))
     if experiment is None:
         return []
-    found, token = [], None
+    moves: list[RecordedMove] = []
+    token = None
     while True:
         page = client.search_runs([experiment.experiment_id], order_by=["attributes.start_time DESC"], page_token=token)
-        found += [_move(run) for run in page]
+        moves += [_read(run) for run in page]
         token = page.token
         if not token:
-            return found
+            return moves
 
 
-def _move(run: Any) -> Move:
-    tags = run.data.tags
-    return Move(
-        run_id=run.info.run_id,
-        time=datetime.fromtimestamp(run.info.start_time / 1000, UTC),
-        action=tags["action"],
-        version=tags["version"],
-        before=tags["before"],
-        person=tags["person"],
-        reason=tags.get("reason", ""),
-        verdict=tags.get("verdict", ""),
-        status=run.info.status,
-    )
+def _read(run: Any) -> RecordedMove:
+    tags = {field.name: run.data.tags.get(field.name, "") for field in fields(Move)}
+    when = datetime.fromtimestamp(run.info.start_time / 1000, UTC)
+    return RecordedMove(**tags, run_id=run.info.run_id, time=when, status=run.info.status)
 
 
 def settle(client: mlflow.MlflowClient, name: str) -> list[str]:
-    """Bring the record and the aliases together; returns a line for each thing that was amiss.
+    """Bring record and aliases into agreement; returns a line for each thing that was amiss.
 
-    Completes a move that was broken off after the champion had moved; marks as failed one where it had not. Adds a
-    move that was made by hand.
+    An interrupted move is completed if the champion had moved already, else marked as failed. A move
+    made by hand is added.
     """
-    said = []
-    moves, given = history(client, name), registry.aliases(client, name)
-    now = str(given[CHAMPION].number) if CHAMPION in given else NOBODY
+    lines = []
+    moves, aliases = history(client, name), versions.aliases(client, name)
+    now = str(aliases[CHAMPION].number) if CHAMPION in aliases else NOBODY
     for move in moves:
         if move.status == "RUNNING" and move is moves[0] and move.version == now:
             _complete(client, name, move)
-            said.append(f"The move of {move.time:%Y-%m-%d %H:%M} UTC was broken off; it is completed now.")
+            lines.append(f"The move of {move.time:%Y-%m-%d %H:%M} UTC was interrupted; it is complete now.")
         elif move.status == "RUNNING":
             client.set_terminated(move.run_id, "FAILED")
-            said.append(f"The move of {move.time:%Y-%m-%d %H:%M} UTC to version {move.version} had come to nothing.")
+            lines.append(f"The move of {move.time:%Y-%m-%d %H:%M} UTC to version {move.version} had not happened.")
     last = next((move.version for move in history(client, name) if move.status == "FINISHED"), NOBODY)
     if last != now:
-        run_id = _record(client, name, BY_HAND, now, last, (), "", "unknown")
-        if last != NOBODY and registry.exists(client, name, last):
+        run_id = _record(client, name, Move(BY_HAND, now, last, "unknown"))
+        if last != NOBODY and versions.exists(client, name, last):
             client.set_registered_model_alias(name, PREVIOUS, last)
         client.set_terminated(run_id, "FINISHED")
-        said.append(f"The champion was moved by hand, from {_called(last)} to {_called(now)}: noted in the record.")
-    return said
+        lines.append(f"The champion was moved by hand, from {_label(last)} to {_label(now)}; this is recorded now.")
+    return lines
 
 
-def _called(number: str) -> str:
+def _label(number: str) -> str:
     return "none" if number == NOBODY else f"version {number}"
 
 
 def promote(
-    client: mlflow.MlflowClient, version: Version, champion: Version | None, gates: tuple[Gate, ...], reason: str
+    client: mlflow.MlflowClient, version: Version, champion: Version | None, decision: Decision, reason: str
 ) -> None:
     """Make `version` the champion, and `champion` the previous one. Failure when someone else was quicker."""
-    _move_to(client, version, champion, PROMOTED, gates, reason)
+    before = str(champion.number) if champion else NOBODY
+    verdict = "all gates pass" if decision.passes else "forced past the gates"
+    gates = json.dumps([{**asdict(gate), "passes": gate.passes} for gate in decision.gates])
+    move = Move(PROMOTED, str(version.number), before, person(), reason, verdict, gates)
+    _make(client, version, move, decision)
 
 
 def roll_back(client: mlflow.MlflowClient, name: str) -> tuple[Version, Version]:
-    """The previous champion is champion again, and the other way round; returns (champion, previous)."""
-    given = registry.aliases(client, name)
+    """Swap champion and previous; returns (champion, previous)."""
+    aliases = versions.aliases(client, name)
     for alias in (CHAMPION, PREVIOUS):
-        if alias not in given:
-            raise Failure(f"{name} has no {alias}: there is nothing to roll back to.")
-    _move_to(client, given[PREVIOUS], given[CHAMPION], ROLLED_BACK, (), "")
-    return given[PREVIOUS], given[CHAMPION]
+        if alias not in aliases:
+            raise Failure(f"Nothing to roll back to: {name} has no {alias}.")
+    champion, previous = aliases[PREVIOUS], aliases[CHAMPION]
+    _make(client, champion, Move(ROLLED_BACK, str(champion.number), str(previous.number), person()))
+    return champion, previous
 
 
-def _move_to(
-    client: mlflow.MlflowClient,
-    version: Version,
-    champion: Version | None,
-    action: str,
-    gates: tuple[Gate, ...],
-    reason: str,
-) -> None:
-    name, number = version.name, str(version.number)
-    before = str(champion.number) if champion else NOBODY
-    run_id = _record(client, name, action, number, before, gates, reason, person())
-    client.set_registered_model_alias(name, CHAMPION, number)
-    _complete(client, name, _move(client.get_run(run_id)))
-    now = registry.aliases(client, name).get(CHAMPION)
+def _make(client: mlflow.MlflowClient, version: Version, move: Move, decision: Decision | None = None) -> None:
+    run_id = _record(client, version.name, move, decision)
+    client.set_registered_model_alias(version.name, CHAMPION, move.version)
+    _complete(client, version.name, _read(client.get_run(run_id)))
+    now = versions.aliases(client, version.name).get(CHAMPION)
     if now is None or now.number != version.number:
-        raise Failure(f"Meanwhile someone else made {now or 'no version'} the champion of {name}; that stands.")
+        raise Failure(f"Someone else made {now or 'no version'} the champion of {version.name} meanwhile; that stands.")
 
 
-def _complete(client: mlflow.MlflowClient, name: str, move: Move) -> None:
-    """The steps after the champion has moved; each may have been done before."""
-    if move.before != NOBODY and registry.exists(client, name, move.before):
+def _complete(client: mlflow.MlflowClient, name: str, move: RecordedMove) -> None:
+    """The steps after the champion has moved; any of them may be done already."""
+    if move.before != NOBODY and versions.exists(client, name, move.before):
         client.set_registered_model_alias(name, PREVIOUS, move.before)
-    challenger = registry.aliases(client, name).get(CHALLENGER)
+    challenger = versions.aliases(client, name).get(CHALLENGER)
     if challenger and str(challenger.number) == move.version:
         client.delete_registered_model_alias(name, CHALLENGER)
-    facts = {
+    tags = {
         "promotion": f"{move.action} {move.time:%Y-%m-%dT%H:%M:%SZ}",
         "promotion.person": move.person,
         "promotion.verdict": move.verdict,
         "promotion.reason": move.reason,
-        "promotion.gates": client.get_run(move.run_id).data.tags.get("gates", ""),
+        "promotion.gates": move.gates,
     }
-    for key, value in facts.items():
+    for key, value in tags.items():
         if value:
             client.set_model_version_tag(name, move.version, key, value)
     client.set_terminated(move.run_id, "FINISHED")
 
 
-def _record(
-    client: mlflow.MlflowClient,
-    name: str,
-    action: str,
-    version: str,
-    before: str,
-    gates: tuple[Gate, ...],
-    reason: str,
-    who: str,
-) -> str:
-    """Add a run to the record, under way; returns its id."""
-    tags = {
-        "mlflow.runName": f"{action} {_called(version)}" if action != PROMOTED else f"{_called(version)} {action}",
-        "mlflow.user": who,
-        "action": action,
-        "version": version,
-        "before": before,
-        "person": who,
-        "reason": reason,
-        "verdict": ("all gates hold" if all_hold(gates) else "forced past the gates") if gates else "",
-        "gates": json.dumps([{**asdict(gate), "holds": gate.holds} for gate in gates]) if gates else "",
-    }
+def _record(client: mlflow.MlflowClient, name: str, move: Move, decision: Decision | None = None) -> str:
+    """Add a running entry to the record; returns its run id."""
+    title = (
+        f"{_label(move.version)} {move.action}" if move.action == PROMOTED else f"{move.action} {_label(move.version)}"
+    )
+    tags = {"mlflow.runName": title, "mlflow.user": move.person, **asdict(move)}
     run = client.create_run(_experiment(client, name), tags={key: value for key, value in tags.items() if value})
-    now = round(1000 * time.time())
-    numbers = [Metric(_key(gate), gate.value, now, 0) for gate in gates if gate.value is not None]
-    client.log_batch(run.info.run_id, metrics=numbers)
+    now, gates = round(1000 * time.time()), decision.gates if decision else ()
+    metrics = [
+        Metric(re.sub(r"[^a-z0-9]+", "_", gate.name.replace("'s", "").lower()), gate.value, now, 0)
+        for gate in gates
+        if gate.value is not None
+    ]
+    client.log_batch(run.info.run_id, metrics=metrics)
     return str(run.info.run_id)
 
 
-def _key(gate: Gate) -> str:
-    return re.sub(r"[^a-z0-9]+", "_", gate.name.replace("'s", "").lower())
-
-
 def _experiment(client: mlflow.MlflowClient, name: str) -> str:
-    title = labels.history_name(name)
-    found = client.get_experiment_by_name(title)
-    if found is not None:
-        return str(found.experiment_id)
+    title = names.promotions_name(name)
+    known = client.get_experiment_by_name(title)
+    if known is not None:
+        return str(known.experiment_id)
     about = {"mlflow.note.content": ABOUT.format(name=name), "mlflow.experimentKind": "custom_model_development"}
-    root = paths.root()
-    place = (root / "mlruns" / title).as_uri() if store.uri() == f"{store.LOCAL}{root / 'mlflow.db'}" else None
-    return str(client.create_experiment(title, place, tags=about))
+    return str(client.create_experiment(title, store.artifact_root(title, store.uri()), tags=about))
 
 
 def person() -> str:
-    """Who moves it: git's user, else the login."""
+    """Who moves it: git's user, or else the login."""
     try:
-        return labels.git("config", "user.name") or getpass.getuser()
+        return git("config", "user.name") or getpass.getuser()
     except (OSError, KeyError):
         return "unknown"

@@ -1,42 +1,37 @@
-"""What a model must show before it becomes the champion: a pure decision from numbers.
-
-`labels` and probabilities (of label 1) are of the same images in the same order, [images].
-"""
+"""What a model must show before it becomes the champion: a pure decision from numbers."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from car_or_truck.cells.results import Evaluation
 from car_or_truck.compare import statistics
-from car_or_truck.params import Promotion
+from car_or_truck.evaluate.scores import expected_calibration_error, wilson
+from car_or_truck.train.recipe import THRESHOLD
+
+if TYPE_CHECKING:
+    from car_or_truck.params import Promotion
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Answers:
-    """What one model says of the images, and how much better it was on those that it was trained on."""
-
-    probability: Floats
-    gap: float  # generalization_gap: accuracy on train minus that on valid, last epoch
-
-
-@dataclass(frozen=True)
 class Gate:
-    """One number, what it must be, and whether it is."""
+    """A number, the limit that it must meet, and whether it does."""
 
     name: str
-    value: float | None  # None: there was nothing to measure
+    value: float | None  # None: there is nothing to measure yet, and the gate is open
     must_be: str  # ">=", "<=", "<" or ">"
     limit: float
     note: str = ""
 
     @property
-    def holds(self) -> bool:
-        """Whether the number is as it must be; a number that is none fails."""
+    def passes(self) -> bool:
+        """Whether the number meets its limit; NaN does not."""
         if self.value is None:
             return True
         return {
@@ -48,90 +43,74 @@ class Gate:
 
     @property
     def short_by(self) -> float:
-        """How far the number is from its limit, where it fails."""
-        return 0.0 if self.value is None or self.holds else abs(self.value - self.limit)
+        """How far a failing number is from its limit."""
+        return 0.0 if self.value is None or self.passes else abs(self.value - self.limit)
 
 
-def accuracy(labels: NDArray[np.uint8], probability: Floats) -> float:
-    """The share of right answers, at the threshold 0.5."""
-    return float(_right(labels, probability).mean())
+@dataclass(frozen=True)
+class Decision:
+    """All gates together."""
+
+    gates: tuple[Gate, ...]
+
+    @property
+    def passes(self) -> bool:
+        """Whether every gate does."""
+        return all(gate.passes for gate in self.gates)
+
+    @property
+    def failures(self) -> str:
+        """Which gates fail, and by how much, in one line."""
+        return "; ".join(
+            f"{gate.name} is {gate.value:.4f}, must be {gate.must_be} {gate.limit:.4f} (short by {gate.short_by:.4f})"
+            for gate in self.gates
+            if not gate.passes and gate.value is not None
+        )
+
+    def __add__(self, gates: tuple[Gate, ...]) -> Decision:
+        return Decision((*self.gates, *gates))
 
 
-def judge(
-    labels: NDArray[np.uint8], challenger: Answers, champion: Answers | None, limits: Promotion
-) -> tuple[Gate, ...]:
-    """All the gates that numbers decide; `champion` is None where there is none."""
-    right = _right(labels, challenger.probability)
-    low, high = statistics.wilson(int(right.sum()), len(right))
-    positive = float((labels == 1).mean())
-    said_positive = float((challenger.probability > 0.5).mean())
-    error = statistics.expected_calibration_error(labels, challenger.probability)
-    return (
-        Gate(
-            "accuracy",
-            float(right.mean()),
-            ">=",
-            limits.min_accuracy,
-            f"95 % {low:.3f} to {high:.3f} on {len(right)} images",
-        ),
-        Gate("accuracy, lower end", low, ">", max(positive, 1 - positive), "of 95 %; limit: the best constant answer"),
-        Gate(
-            "most frequent answer", max(said_positive, 1 - said_positive), "<", 1.0, "share of the images; 1: collapsed"
-        ),
-        Gate(
-            "generalization gap",
-            challenger.gap,
-            "<=",
-            limits.max_gap,
-            f"points by which train is better: {100 * challenger.gap:.1f}",
-        ),
-        _against(right, labels, champion, limits),
-        _calibration(error, labels, champion, limits),
+def judge(challenger: Evaluation, champion: Evaluation | None, limits: Promotion) -> Decision:
+    """The gates that numbers decide; `champion`, if there is one, is evaluated on the same images."""
+    labels, right = challenger.labels, challenger.correct
+    low, high = wilson(int(right.sum()), len(right))
+    positive, predicted = float((labels == 1).mean()), float((challenger.probability > THRESHOLD).mean())
+    gap = challenger.scores["generalization_gap"]
+    interval = f"95% CI {low:.3f} to {high:.3f} on {len(right)} images"
+    return Decision(
+        (
+            Gate("accuracy", float(right.mean()), ">=", limits.min_accuracy, interval),
+            Gate(
+                "accuracy, lower end", low, ">", max(positive, 1 - positive), "of its 95% CI; limit: a constant answer"
+            ),
+            Gate("share of the most frequent prediction", max(predicted, 1 - predicted), "<", 1.0, "1: collapsed"),
+            Gate("generalization gap", gap, "<=", limits.max_gap, f"train is {100 * gap:.1f} points above validation"),
+            _accuracy_against(challenger, champion, limits),
+            _calibration_against(challenger, champion, limits),
+        )
     )
 
 
-def _against(right: NDArray[np.bool_], labels: NDArray[np.uint8], champion: Answers | None, limits: Promotion) -> Gate:
+def _accuracy_against(challenger: Evaluation, champion: Evaluation | None, limits: Promotion) -> Gate:
     name = "accuracy minus champion's, lower end"
     if champion is None:
         return Gate(name, None, ">=", -limits.margin, "no champion yet")
-    theirs = _right(labels, champion.probability)
-    found = statistics.paired_difference(right, theirs)
-    note = f"{100 * found.difference:+.1f} points ({100 * found.low:+.1f} to {100 * found.high:+.1f})"
-    return Gate(name, found.low, ">=", -limits.margin, f"{note}; champion: {theirs.mean():.4f}")
+    pair = statistics.paired_difference(challenger.correct, champion.correct)
+    note = f"{100 * pair.difference:+.1f} points ({100 * pair.low:+.1f} to {100 * pair.high:+.1f})"
+    return Gate(name, pair.low, ">=", -limits.margin, f"{note}; champion: {champion.correct.mean():.4f}")
 
 
-def _calibration(error: float, labels: NDArray[np.uint8], champion: Answers | None, limits: Promotion) -> Gate:
-    name = "calibration error minus champion's"
+def _calibration_against(challenger: Evaluation, champion: Evaluation | None, limits: Promotion) -> Gate:
+    name, limit = "calibration error minus champion's", limits.max_calibration_worsening
+    error = expected_calibration_error(challenger.labels, challenger.probability)
     if champion is None:
-        return Gate(name, None, "<=", limits.max_calibration_worsening, f"{error:.3f}; no champion yet")
-    theirs = statistics.expected_calibration_error(labels, champion.probability)
-    return Gate(name, error - theirs, "<=", limits.max_calibration_worsening, f"{error:.3f} against {theirs:.3f}")
+        return Gate(name, None, "<=", limit, f"{error:.3f}; no champion yet")
+    theirs = expected_calibration_error(champion.labels, champion.probability)
+    return Gate(name, error - theirs, "<=", limit, f"{error:.3f}; champion: {theirs:.3f}")
 
 
-def same_answers(evaluated: Floats, now: Floats, limits: Promotion) -> Gate:
-    """The registered model gives the answers that were evaluated."""
-    return Gate(
-        "largest change of an answer",
-        float(np.abs(evaluated - now).max()),
-        "<=",
-        limits.tolerance,
-        "of the registered model, on all images",
-    )
-
-
-def all_hold(gates: tuple[Gate, ...]) -> bool:
-    """Whether none fails."""
-    return all(gate.holds for gate in gates)
-
-
-def failures(gates: tuple[Gate, ...]) -> str:
-    """Which fail, and by how much, in one line."""
-    return "; ".join(
-        f"{gate.name} is {gate.value:.4f}, must be {gate.must_be} {gate.limit:.4f} (short by {gate.short_by:.4f})"
-        for gate in gates
-        if not gate.holds and gate.value is not None
-    )
-
-
-def _right(labels: NDArray[np.uint8], probability: Floats) -> NDArray[np.bool_]:
-    return np.asarray((probability > 0.5) == (labels == 1))
+def same_predictions(evaluated: Floats, served: Floats, limits: Promotion) -> Gate:
+    """The registered model predicts what was evaluated, on all images."""
+    largest = float(np.abs(evaluated - served).max())
+    return Gate("largest change of a prediction", largest, "<=", limits.tolerance, "of the registered model")

@@ -1,4 +1,4 @@
-"""A model to ask: a registered version, with the code that it carries, or a folder that `train` wrote."""
+"""A model to predict with: a registered version with the code that it carries, or a folder that `train` wrote."""
 
 from __future__ import annotations
 
@@ -6,11 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+import numpy as np
+from numpy.typing import NDArray
 
 from car_or_truck import files
-from car_or_truck.errors import Failure
+from car_or_truck.cells.cell import TrainedCell
+from car_or_truck.errors import Failure, in_one_line
 from car_or_truck.registry.versions import Version
-from car_or_truck.train import runtime
+from car_or_truck.train import batches, runtime
+from car_or_truck.train.recipe import THRESHOLD
 
 
 def start(precision: str = "float32", threads: int | None = None) -> None:
@@ -19,30 +23,42 @@ def start(precision: str = "float32", threads: int | None = None) -> None:
 
 
 def served(version: Version) -> Any:
-    """The version as MLflow serves it: a PyFuncModel. It brings its own code, requirements are not installed."""
+    """The version as MLflow serves it, a PyFuncModel with its own code; its requirements are not installed."""
     import mlflow.pyfunc
 
-    with runtime.native_chatter_held_back():
+    with runtime.quiet_native_logs():
         return mlflow.pyfunc.load_model(version.uri)
 
 
 def classifier(version: Version) -> Any:
-    """What answers for the version: serving.Classifier, as it was when the version was made."""
+    """The version's serving.Classifier, by the code of the time when it was logged."""
     try:
         return served(version).get_raw_model()
-    except (NotImplementedError, OSError, mlflow.MlflowException) as error:
-        raise Failure(f"{version.uri} cannot be loaded: {' '.join(str(error).split())[:300]}") from None
+    except (NotImplementedError, OSError, TypeError, ValueError, mlflow.MlflowException) as error:
+        raise Failure(f"{version.uri} cannot be loaded: {in_one_line(error)}") from None
 
 
-def from_folder(folder: Path) -> tuple[Any, dict[str, Any]]:
-    """The net in a folder that `train` wrote, with the code of today; returns (classifier, cell)."""
+def from_folder(folder: Path) -> tuple[Any, TrainedCell]:
+    """The model in a folder that `train` wrote, with today's code: (classifier, cell)."""
     import keras
 
     from car_or_truck.registry.serving import Classifier
 
-    cell = files.read_json(folder / "cell.json", "Name a folder that `train` wrote, such as models/tutorial/31415.")
+    remedy = "Name a folder that `train` wrote, such as models/tutorial/31415."
+    cell = files.read_model(folder / "cell.json", TrainedCell, remedy)
     try:
         net = keras.saving.load_model(folder / "model.keras", compile=False)
     except (OSError, ValueError) as error:
-        raise Failure(f"{folder / 'model.keras'} cannot be loaded: {' '.join(str(error).split())[:300]}") from None
-    return Classifier(net, cell["data"]["image_size"], cell["data"]["classes"]), cell
+        raise Failure(f"{folder / 'model.keras'} cannot be loaded: {in_one_line(error)}") from None
+    return Classifier(net, cell.data.image_size, cell.data.classes, THRESHOLD), cell
+
+
+def predict_split(classifier: Any, split: batches.Split, batch_size: int) -> NDArray[np.float64]:
+    """P(second class) of prepared images [n], in the same batches as `evaluate`, so the same to the last bit."""
+    from car_or_truck.train.scaling import resized
+
+    images = split.images
+    for side in (classifier.image_size, classifier.side):
+        images = images if images.shape[1] == side else resized(images, side)
+    ordered = batches.in_order(batches.Split(images, split.labels), batch_size)
+    return np.asarray(classifier.net.predict(ordered, verbose=0)[:, 0], np.float64)

@@ -1,4 +1,4 @@
-"""The registered models: one version for each trained cell, found by number, alias or URI."""
+"""The registered models: one version a trained model, looked up by number, alias or URI."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from typing import Any
 import mlflow
 from mlflow.exceptions import MlflowException
 
-from car_or_truck import files, paths
-from car_or_truck.cells import names as labels
+from car_or_truck import files
+from car_or_truck.cells import names
+from car_or_truck.cells.cell import TrainedCell, read_dataset
 from car_or_truck.errors import Failure
-from car_or_truck.registry import card as cards
-from car_or_truck.tracking import store
+from car_or_truck.registry.card import card
+from car_or_truck.tracking import provenance, runs, store
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 ABOUT = (
-    "One version for each trained cell; its description is the model card. The alias champion is what `car-or-truck "
-    "predict` asks, challenger the best cell of the last comparison, previous the champion before. `car-or-truck "
-    "promote` moves them, through the gates of params.yaml. The experiment {history} lists every promotion."
+    "One version a trained model; its description is the model card. `car-or-truck predict` uses the alias champion; "
+    "challenger is the best model of the last comparison, previous the champion before. `car-or-truck promote` moves "
+    "them, through the gates of params.yaml. The experiment {history} lists every promotion."
 )
 HEADLINES = {
     "val_binary_accuracy": ".4f",
@@ -32,7 +33,7 @@ HEADLINES = {
     "parameters": ",d",
 }
 
-# As they were when it was trained: an evaluation may be run from another commit.
+# Taken from the run, because an evaluation may be made at another commit than the training.
 FROM_RUN = (
     "cell",
     "variant",
@@ -59,7 +60,7 @@ class Version:
 
     @property
     def uri(self) -> str:
-        """What MLflow loads it by."""
+        """The URI that MLflow loads it by."""
         return f"models:/{self.name}/{self.number}"
 
     def __str__(self) -> str:
@@ -67,43 +68,48 @@ class Version:
         return f"version {self.number}{cell}"
 
 
-def register(run_id: str, cell: dict[str, Any], metrics: dict[str, Any]) -> Version | None:
-    """The version of the run's model, made if the cell has none; None when the run holds no model.
+def record_evaluation(run_id: str, cell: TrainedCell, scores: dict[str, Any]) -> Version | None:
+    """Add a model's evaluation to its run, and register the model; see `register`."""
+    runs.log_evaluation(run_id, scores, cell.report_folder / "figures")
+    provenance.log_results(run_id, cell)
+    return register(run_id, cell, scores)
+
+
+def register(run_id: str, cell: TrainedCell, scores: dict[str, Any]) -> Version | None:
+    """The version of the run's model, created if need be; None when the run holds no model.
 
     A cell that was trained again to the same bytes keeps its version; tags and card are renewed.
     """
-    client, name = mlflow.MlflowClient(), labels.experiment_name(cell)
+    client, name = mlflow.MlflowClient(), names.experiment_name(cell.stand_in)
     run = client.get_run(run_id)
-    outputs = run.outputs
-    if not outputs or not outputs.model_outputs:
+    if not run.outputs or not run.outputs.model_outputs:
         return None
-    model = paths.model_folder(cell["variant"], cell["seed"]) / "model.keras"
     tags = {
         **{key: run.data.tags[key] for key in FROM_RUN if key in run.data.tags},
-        **{key: format(metrics[key], form) for key, form in HEADLINES.items()},
-        "model.sha256": files.sha256(model),
+        **{key: format(scores[key], form) for key, form in HEADLINES.items()},
+        "model.sha256": files.sha256(cell.model_folder / "model.keras"),
     }
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         try:
-            client.create_registered_model(name, description=ABOUT.format(history=labels.history_name(name)))
+            client.create_registered_model(name, description=ABOUT.format(history=names.promotions_name(name)))
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
         version = _existing(client, name, run_id, tags)
         if version is None:
-            model_id = outputs.model_outputs[0].model_id
+            model_id = run.outputs.model_outputs[0].model_id
             made = client.create_model_version(name, f"models:/{model_id}", run_id, tags=tags, model_id=model_id)
             version = _version(made)
         for key, value in tags.items():
             if key in HEADLINES and version.tags.get(key) != value:
                 client.set_model_version_tag(name, str(version.number), key, value)
-        client.update_model_version(name, str(version.number), cards.card(cell, metrics, version.uri))
+        client.update_model_version(name, str(version.number), card(cell, scores, version.uri))
     return version
 
 
 def _existing(client: mlflow.MlflowClient, name: str, run_id: str, tags: dict[str, str]) -> Version | None:
-    """The version of this run, or of another one that gave the same cell the same bytes."""
+    """The version of this run, or of another run that gave the same cell the same bytes."""
     for version in of_cell(client, name, tags["cell"]):
         if version.run_id == run_id or version.tags.get("model.sha256") == tags["model.sha256"]:
             return version
@@ -147,30 +153,29 @@ def exists(client: mlflow.MlflowClient, name: str, number: str) -> bool:
 
 
 def model_name(client: mlflow.MlflowClient) -> str:
-    """The registered model that the images in data/prepared belong to; else the one that there is."""
-    names = (labels.NAME, f"{labels.NAME}-rendered")
-    there = [name for name in names if client.search_registered_models(f"name = '{name}'")]
-    if not there:
-        raise Failure(f"The store {store.uri()} has no registered model {labels.NAME} yet. Run `dvc repro`.")
+    """The registered model that the images in data/prepared belong to, or else the one that exists."""
+    known = [name for name in (names.REAL, names.SYNTHETIC) if client.search_registered_models(f"name = '{name}'")]
+    if not known:
+        raise Failure(f"The store {store.uri()} has no registered model {names.REAL} yet. Run `dvc repro`.")
     try:
-        fitting = labels.experiment_name({"data": files.read_json(paths.PREPARED / "dataset.json", "")})
-    except (Failure, KeyError):
-        return there[0]
-    return fitting if fitting in there else there[0]
+        fitting = names.experiment_name(read_dataset().stand_in)
+    except Failure:
+        return known[0]
+    return fitting if fitting in known else known[0]
 
 
 def find(client: mlflow.MlflowClient, wanted: str) -> Version:
-    """The version that a person names: 3, an alias, models:/NAME/3 or models:/NAME@ALIAS."""
+    """The version by its name: 3, an alias, models:/NAME/3 or models:/NAME@ALIAS."""
     match = re.fullmatch(r"(?:models:/([^/@]+)[/@])?([^/@]+)", wanted.removeprefix("@"))
     if not match:
-        raise Failure(f"{wanted!r} names no version: give 3, champion, models:/NAME/3 or models:/NAME@champion.")
+        raise Failure(f"{wanted!r} is not a version: give 3, champion, models:/NAME/3 or models:/NAME@champion.")
     name = match.group(1) or model_name(client)
     try:
         if match.group(2).isdigit():
             return _version(client.get_model_version(name, match.group(2)))
         return _version(client.get_model_version_by_alias(name, match.group(2)))
     except MlflowException:
-        remedy = "" if match.group(2) != CHAMPION else " `car-or-truck promote` makes one."
+        remedy = " `car-or-truck promote` makes one." if match.group(2) == CHAMPION else ""
         raise Failure(f"{name} has no version {match.group(2)!r}.{remedy}{_known(client, name)}") from None
 
 

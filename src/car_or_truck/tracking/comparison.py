@@ -1,53 +1,50 @@
-"""MLflow for a comparison: a run that holds its report, and what its cells' trainings cost.
-
-Quick to import, unlike tracking, which brings TensorFlow.
-"""
+"""The MLflow run of a comparison: it holds the report and the figures."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from tempfile import TemporaryDirectory
 
 import mlflow
 
-from car_or_truck.cells import names as labels
-from car_or_truck.tracking import delivery, runs, store
+from car_or_truck import paths
+from car_or_truck.cells import names
+from car_or_truck.cells.cell import cell_name
+from car_or_truck.cells.names import COMPARISON
+from car_or_truck.compare import figures, report
+from car_or_truck.compare.comparison import Comparison
+from car_or_truck.tracking import delivery, store
 
 
-class Pace(NamedTuple):
-    """Of a training, on the machine that trained it."""
+def log_comparison(comparison: Comparison) -> bool:
+    """Add a run named `comparison` with report and figures, unless the store has it; returns whether it was added.
 
-    seconds: float  # of the clock
-    images_per_second: float
-
-
-def pace(cell: dict[str, Any]) -> Pace | None:
-    """What the cell's run says of its training; None where the store has no run that was trained in it."""
-    run_id = runs.find_run(cell)
-    if run_id is None:
-        return None
-    found = mlflow.get_run(run_id).data.metrics
-    if "training_seconds" not in found:
-        return None  # rebuilt from the outputs, which hold no times
-    return Pace(found["training_seconds"], found["images_per_second"])
-
-
-def log(
-    cell: dict[str, Any], digest: str, about: Mapping[str, str], metrics: Mapping[str, float], artifacts: Sequence[Path]
-) -> bool:
-    """A run named `comparison` in the experiment of `cell`, unless there is one with this `digest`; whether it is new.
-
-    `about` becomes tags, beside `comparison`, the digest. It has no tag `cell`: it is no cell's run.
+    It has no tag `cell`: it is not a training.
     """
-    experiment = store.connect(labels.experiment_name(cell))
-    wanted = f"tags.comparison = '{digest}' and attributes.status = 'FINISHED'"
-    if mlflow.MlflowClient().search_runs([experiment], wanted, max_results=1):
+    best, cell = comparison.table.iloc[0], comparison.results[0].cell
+    experiment = store.connect(names.experiment_name(cell.stand_in))
+    known = f"tags.{COMPARISON} = '{comparison.digest}' and attributes.status = 'FINISHED'"
+    if mlflow.MlflowClient().search_runs([experiment], known, max_results=1):
         return False
-    tags = {"comparison": digest, store.PROCESS: store.this_process(), **about}
-    with mlflow.start_run(experiment_id=experiment, run_name="comparison", tags=tags) as run:
-        mlflow.log_metrics(dict(metrics))
-        for path in artifacts:
-            mlflow.log_artifact(str(path))
+    tags = {
+        COMPARISON: comparison.digest,
+        store.PROCESS: store.this_process(),
+        "data.source": cell.data.source,
+        "data.digest": cell.data.digest,
+        **names.surroundings(),
+        "best": cell_name(best["variant"], best["seed"]),
+        "mlflow.note.content": "\n\n".join(comparison.summary["verdict"]),
+    }
+    with (
+        mlflow.start_run(experiment_id=experiment, run_name=COMPARISON, tags=tags) as run,
+        TemporaryDirectory() as folder,
+    ):
+        mlflow.log_metric("compared_cells", len(comparison.results))
+        mlflow.log_metric("highest_val_binary_accuracy", float(best["val_binary_accuracy"]))
+        for name in ("report.html", "comparison.csv", "comparison.json"):
+            mlflow.log_artifact(str(paths.REPORTS / name))
+        figures.curves(comparison.curves, Path(folder) / "curves.png")
+        report.draw(comparison, Path(folder), ".png")
+        mlflow.log_artifacts(folder)
     delivery.hand_over(run.info.run_id)
     return True

@@ -1,7 +1,7 @@
-"""Runs brought from the project's own MLflow store to a tracking server, each whole and once.
+"""Runs copied from the project's own MLflow store to a tracking server.
 
-A delivered run says in the tag `delivered.from` which run it is a copy of, so that a delivery that was
-broken off is taken up again, and one that is repeated adds nothing.
+The copy's tag `delivered.from` names the original, so that an interrupted delivery is continued and
+a repeated one adds nothing.
 """
 
 from __future__ import annotations
@@ -21,16 +21,17 @@ from mlflow.entities import LoggedModelOutput, Param, RunTag
 from mlflow.exceptions import MlflowException, RestException
 from mlflow.models import Model
 
+from car_or_truck.errors import in_one_line
 from car_or_truck.tracking import store
 
 ORIGIN = "delivered.from"
-PATIENCE = 30  # seconds that the end of a training waits for a server at most
+PATIENCE = 30  # seconds that the end of a training waits for a slow server
 
 
 def deliver(run_id: str, server: str, whole: bool = True) -> tuple[str, bool]:
-    """Bring what the server lacks of a run of the project's own store; returns (its run there, whether it lacked any).
+    """Copy what the server lacks of a run; returns (the copy's run id, whether anything was lacking).
 
-    `whole`: with its artifacts and model; else what a running one has. Raises MlflowException or OSError.
+    `whole`: with artifacts, model and version; else the values alone. Raises MlflowException or OSError.
     """
     here, there = mlflow.MlflowClient(store.own()), mlflow.MlflowClient(server)
     run = here.get_run(run_id)
@@ -57,9 +58,9 @@ def _copy(run: Any, here: mlflow.MlflowClient, there: mlflow.MlflowClient) -> An
         key: value for key, value in experiment.tags.items() if key in ("mlflow.note.content", "mlflow.experimentKind")
     }
     place = known.experiment_id if known else there.create_experiment(experiment.name, tags=about)
-    found = there.search_runs([place], f"tags.`{ORIGIN}` = '{run.info.run_id}'", max_results=1)
-    if found:
-        return there.get_run(found[0].info.run_id)
+    copies = there.search_runs([place], f"tags.`{ORIGIN}` = '{run.info.run_id}'", max_results=1)
+    if copies:
+        return there.get_run(copies[0].info.run_id)
     return there.create_run(place, run.info.start_time, {ORIGIN: run.info.run_id}, run.info.run_name)
 
 
@@ -70,26 +71,17 @@ def _bring_values(run: Any, copy: Any, here: mlflow.MlflowClient, there: mlflow.
     tags = [RunTag(key, value) for key, value in run.data.tags.items() if copy.data.tags.get(key) != value]
     points = []
     for name in run.data.metrics:
-        known = (
-            {(point.step, point.timestamp) for point in there.get_metric_history(target, name)}
-            if name in copy.data.metrics
-            else set()
-        )
+        delivered = there.get_metric_history(target, name) if name in copy.data.metrics else []
+        known = {(point.step, point.timestamp) for point in delivered}
         points += [p for p in here.get_metric_history(run.info.run_id, name) if (p.step, p.timestamp) not in known]
-    for some in _batches(params, store.MOST_PARAMS):
-        there.log_batch(target, params=some)
-    for some in _batches(tags, store.MOST_PARAMS):
-        there.log_batch(target, tags=some)
-    for some in _batches(points, store.MOST_METRICS):
-        there.log_batch(target, metrics=some)
+    values = (("params", params, store.MOST_PARAMS), ("tags", tags, store.MOST_PARAMS))
+    for kind, items, most in (*values, ("metrics", points, store.MOST_METRICS)):
+        for start in range(0, len(items), most):
+            there.log_batch(target, **{kind: items[start : start + most]})
     datasets = run.inputs.dataset_inputs if not copy.inputs.dataset_inputs else []
     if datasets:
         there.log_inputs(target, datasets)
     return bool(params or tags or points or datasets)
-
-
-def _batches(items: list[Any], size: int) -> Iterator[list[Any]]:
-    return (items[start : start + size] for start in range(0, len(items), size))
 
 
 def _bring_artifacts(run: Any, copy: Any, there: mlflow.MlflowClient) -> bool:
@@ -114,12 +106,12 @@ def _listed(client: mlflow.MlflowClient, run_id: str, folder: str | None = None)
 
 
 def _bring_models(run: Any, copy: Any, here: mlflow.MlflowClient, there: mlflow.MlflowClient) -> bool:
-    """The run's logged models, told in their MLmodel files that they belong to the copy."""
-    given = run.outputs.model_outputs if run.outputs else []
-    if not given or (copy.outputs and copy.outputs.model_outputs):
+    """The run's logged models, with MLmodel files that name the copy as theirs."""
+    outputs = run.outputs.model_outputs if run.outputs else []
+    if not outputs or (copy.outputs and copy.outputs.model_outputs):
         return False
-    made = []
-    for output in given:
+    delivered = []
+    for output in outputs:
         model = here.get_logged_model(output.model_id)
         new = there.create_logged_model(
             copy.info.experiment_id, model.name, copy.info.run_id, params=model.params, model_type=model.model_type
@@ -132,21 +124,21 @@ def _bring_models(run: Any, copy: Any, here: mlflow.MlflowClient, there: mlflow.
             about.save(str(Path(folder) / "MLmodel"))
             there.log_model_artifacts(new.model_id, folder)
         there.finalize_logged_model(new.model_id, "READY")
-        made.append(LoggedModelOutput(new.model_id, output.step))
-    there.log_outputs(copy.info.run_id, made)  # last, so that a delivery broken off before brings them again
+        delivered.append(LoggedModelOutput(new.model_id, output.step))
+    there.log_outputs(copy.info.run_id, delivered)  # last, so that an interrupted delivery brings them again
     return True
 
 
 def _bring_versions(run: Any, copy: Any, here: mlflow.MlflowClient, there: mlflow.MlflowClient) -> bool:
-    """The registered version of the run's model, with its description and tags; aliases stay with the server."""
-    given = here.search_model_versions(f"run_id = '{run.info.run_id}'")
+    """The registered version of the run's model, with description and tags; aliases are the server's own."""
+    registered = here.search_model_versions(f"run_id = '{run.info.run_id}'")
     known = there.search_model_versions(f"run_id = '{copy.info.run_id}'")
     models = there.get_run(copy.info.run_id).outputs.model_outputs
-    if not given or not models:
+    if not registered or not models:
         return False
-    version = given[0]
+    version = registered[0]
     if not known:
-        with warnings.catch_warnings(), suppress(RestException):  # it is there already
+        with warnings.catch_warnings(), suppress(RestException):  # it exists already
             warnings.simplefilter("ignore", FutureWarning)
             there.create_registered_model(version.name, description=here.get_registered_model(version.name).description)
         there.create_model_version(
@@ -167,18 +159,18 @@ def _bring_versions(run: Any, copy: Any, here: mlflow.MlflowClient, there: mlflo
 
 
 def hand_over(run_id: str) -> None:
-    """Deliver a finished run, if there is a server; a server that fails costs a warning."""
+    """Deliver a finished run, if there is a server; warn if that fails."""
     server = store.server()
     if server is None:
         return
     try:
         deliver(run_id, server)
     except (MlflowException, OSError) as error:
-        warn(server, " ".join(str(error).split())[:200])
+        warn(server, in_one_line(error, 200))
 
 
 class Courier:
-    """Delivers a run while it is being written, from a thread of its own: whoever writes it never waits."""
+    """Delivers a run while it is being written, from a thread of its own, so that the training never waits."""
 
     def __init__(self, run_id: str, server: str) -> None:
         self.run_id, self.server = run_id, server
@@ -187,33 +179,33 @@ class Courier:
         self.thread.start()
 
     def call(self) -> None:
-        """There is something new."""
+        """Deliver what is new."""
         self.news.put(True)
 
     def close(self) -> None:
-        """Bring the rest, but wait for `PATIENCE` seconds at most."""
+        """Deliver the rest; wait at most PATIENCE seconds for it."""
         self.news.put(False)
         self.thread.join(PATIENCE)
         if self.thread.is_alive():
-            warn(self.server, "it answers too slowly")
+            warn(self.server, "too slow")
 
     def _work(self) -> None:
         more = True
         while more:
             more = self.news.get()
-            while more and not self.news.empty():  # several epochs at once, where the server is slow
+            while more and not self.news.empty():  # a slow server gets several epochs at once
                 more = self.news.get()
             try:
                 deliver(self.run_id, self.server, whole=False)
             except (MlflowException, OSError) as error:
-                warn(self.server, " ".join(str(error).split())[:200])
+                warn(self.server, in_one_line(error, 200))
                 return
 
 
 def warn(server: str, why: str) -> None:
-    """What to tell when a delivery fails."""
+    """Say that a delivery failed, and that nothing is lost."""
     print(
-        f"The tracking server {server} does not take this run now ({why}). It is safe in mlflow.db here; "
+        f"The tracking server {server} did not take this run ({why}). It is safe in mlflow.db here; "
         "`car-or-truck sync` delivers it later.",
         flush=True,
     )

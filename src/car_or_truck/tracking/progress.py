@@ -1,4 +1,4 @@
-"""What a person sees while a cell trains."""
+"""What a person sees while a model trains."""
 
 from __future__ import annotations
 
@@ -12,10 +12,7 @@ from car_or_truck.train.history import METRICS
 
 
 class Progress(keras.callbacks.Callback):  # type: ignore[misc]
-    """A line an epoch: its number, its four metrics, the images a second and the time left for the cell.
-
-    On a terminal the line of the epoch under way is there too, and grows with its steps.
-    """
+    """A line an epoch: its number, its four metrics, images a second and the time left for the training."""
 
     def __init__(self, name: str, images: int) -> None:
         super().__init__()
@@ -24,7 +21,7 @@ class Progress(keras.callbacks.Callback):  # type: ignore[misc]
     def on_train_begin(self, logs: Any = None) -> None:
         """Start the clock."""
         self.started = self.epoch_started = self.shown = time.monotonic()
-        self.done = 0  # epochs of this process: a training may go on where another one stopped
+        self.done = 0  # epochs of this process: a resumed training starts later
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Start the epoch's clock."""
@@ -45,10 +42,13 @@ class Progress(keras.callbacks.Callback):  # type: ignore[misc]
 
 
 class LiveProgress(Progress):
-    """Progress on a terminal; by itself, because Keras waits for each step's numbers where a callback asks for them."""
+    """Progress on a terminal, with a line for the running epoch too.
+
+    A class of its own, because asking for a step's metrics makes Keras wait for that step.
+    """
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        """Renew the line of the epoch under way, a few times a second."""
+        """Rewrite the running epoch's line, a few times a second."""
         now, steps = time.monotonic(), self.params["steps"]
         if now - self.shown < 0.2:
             return
@@ -62,13 +62,13 @@ class LiveProgress(Progress):
         )
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Put the epoch's line in the place of the live one."""
+        """Replace the live line by the epoch's."""
         print("\r\033[K", end="")
         super().on_epoch_end(epoch, logs)
 
 
 def progress(name: str, images: int) -> Progress:
-    """The callback that suits where the output goes; `images`: that an epoch trains on."""
+    """The callback that suits the output: live on a terminal. `images`: the training images of an epoch."""
     return (LiveProgress if sys.stdout.isatty() else Progress)(name, images)
 
 

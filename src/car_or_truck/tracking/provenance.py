@@ -1,4 +1,4 @@
-"""What a run keeps so that its model can be traced back: its source, its data and its answers, in the folder trace/."""
+"""What a run keeps so that its model can be traced back: source, data and predictions, in its folder trace/."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import pandas as pd
 from mlflow.exceptions import MlflowException
 from ruamel.yaml import YAML
 
-from car_or_truck import paths
-from car_or_truck.cells import names as labels
+from car_or_truck.cells.cell import Cell
+from car_or_truck.cells.results import Evaluation
+from car_or_truck.git import git
 from car_or_truck.params import FILE
 
 FOLDER = "trace"
@@ -21,28 +22,28 @@ CELL, PARAMS, CHANGES = "cell.json", "params.yaml", "changes.patch"
 METRICS, PREDICTIONS, OUTPUTS = "metrics.json", "predictions.csv", "outputs.json"
 
 
-def log_source(cell: dict[str, Any]) -> None:
-    """Into the active run, as its training begins: the cell, params.yaml, and what git has not recorded yet."""
-    mlflow.log_text(json.dumps(cell, indent=2), f"{FOLDER}/{CELL}")
+def log_source(cell: Cell, commit: str | None) -> None:
+    """Into the active run, as its training starts: the cell, params.yaml, and what differs from `commit`."""
+    facts = cell.model_dump(mode="json", by_alias=True, include=set(Cell.model_fields))  # null is a value
+    mlflow.log_text(json.dumps(facts, indent=2), f"{FOLDER}/{CELL}")
     if FILE.is_file():
         mlflow.log_artifact(str(FILE), FOLDER)
-    # dvc.lock and the reports are results, which every run changes
-    changes = labels.git("diff", "HEAD", "--binary", "--", ".", ":!dvc.lock", ":!reports", strip=False)
+    # dvc.lock and the reports are results, which every run changes.
+    changes = git("diff", commit, "--binary", "--", ".", ":!dvc.lock", ":!reports", strip=False) if commit else None
     if changes:
         mlflow.log_text(changes, f"{FOLDER}/{CHANGES}")
 
 
-def log_results(run_id: str, cell: dict[str, Any]) -> None:
-    """Into a finished run: the metrics and answers of its evaluation, and what DVC knows its outputs by."""
+def log_results(run_id: str, cell: Cell) -> None:
+    """Into a finished run: the metrics and predictions of its evaluation, and DVC's hashes of its outputs."""
     client = mlflow.MlflowClient()
-    report = paths.report_folder(cell["variant"], cell["seed"])
     for name in (METRICS, PREDICTIONS):
-        client.log_artifact(run_id, str(report / name), FOLDER)
-    client.log_text(run_id, json.dumps(dvc_outputs(labels.run_name(cell)), indent=2), f"{FOLDER}/{OUTPUTS}")
+        client.log_artifact(run_id, str(cell.report_folder / name), FOLDER)
+    client.log_text(run_id, json.dumps(dvc_outputs(cell.name), indent=2), f"{FOLDER}/{OUTPUTS}")
 
 
 def dvc_outputs(cell_name: str, lock: Path = Path("dvc.lock")) -> dict[str, Any]:
-    """The stages of dvc.lock that a cell's model comes from, as they stand there; as far as there are any."""
+    """The entries of dvc.lock for the stages that a model comes from, as far as there are any."""
     try:
         stages = YAML(typ="safe").load(lock)["stages"]
     except (OSError, KeyError, TypeError):
@@ -50,20 +51,21 @@ def dvc_outputs(cell_name: str, lock: Path = Path("dvc.lock")) -> dict[str, Any]
     return {stage: stages[stage] for stage in ("fetch", "prepare", f"train@{cell_name}") if stage in stages}
 
 
-def read(run_id: str, folder: Path) -> Path:
-    """Download a run's trace into `folder`; returns the folder that holds its files, which may be empty."""
+def download(run_id: str, folder: Path) -> Path:
+    """Download a run's trace into `folder`; returns the folder of its files, which may be missing."""
     try:
         return Path(mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=FOLDER, dst_path=str(folder)))
     except (MlflowException, OSError):
         return folder / FOLDER
 
 
-def evaluated(run_id: str) -> tuple[dict[str, Any], dict[str, Any], pd.DataFrame] | None:
-    """A run's cell, metrics and predictions (name, label, probability); None when it does not have them."""
-    with TemporaryDirectory() as folder:
-        there = read(run_id, Path(folder))
+def read_evaluation(run_id: str) -> tuple[Cell, Evaluation] | None:
+    """A run's cell, and how it was evaluated (metrics.json's scores); None when the run does not hold them."""
+    with TemporaryDirectory() as scratch:
+        folder = download(run_id, Path(scratch))
         try:
-            cell, metrics = (json.loads((there / name).read_text(encoding="utf-8")) for name in (CELL, METRICS))
-            return cell, metrics, pd.read_csv(there / PREDICTIONS)
+            cell = Cell.model_validate_json((folder / CELL).read_bytes())
+            scores = json.loads((folder / METRICS).read_text(encoding="utf-8"))
+            return cell, Evaluation(scores, pd.read_csv(folder / PREDICTIONS))
         except (OSError, ValueError):
             return None

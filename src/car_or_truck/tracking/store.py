@@ -1,7 +1,7 @@
-"""Where MLflow keeps runs and models; quick to import, unlike tracking, which brings TensorFlow.
+"""Where MLflow keeps runs and models; quick to import, unlike training.py, which brings TensorFlow.
 
-Runs are written to the project's own store, which is at hand and quick. Where MLFLOW_TRACKING_URI
-names a server, delivery.py brings them there: training never waits for it, and loses nothing with it.
+Runs are written to the project's own store, which is always available. Where MLFLOW_TRACKING_URI
+names a server, delivery.py copies them there: a training never waits for it, and loses nothing with it.
 """
 
 from __future__ import annotations
@@ -9,8 +9,10 @@ from __future__ import annotations
 import logging
 import os
 import platform
+import sqlite3
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -18,31 +20,33 @@ import psutil
 from filelock import FileLock
 
 from car_or_truck import paths
-from car_or_truck.errors import Failure
+from car_or_truck.errors import Failure, in_one_line
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-# A server that is gone or slow is noticed within seconds; as MLflow comes, one call would take many minutes.
+# A dead or slow server is noticed within seconds; with MLflow's defaults, one call would take many minutes.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
 
 import mlflow
 from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import SQLAlchemyError
 
 for noisy in ("mlflow", "alembic"):
     logging.getLogger(noisy).setLevel(logging.WARNING)
 
-CHOSEN = os.environ.get("MLFLOW_TRACKING_URI")  # by the person: MLflow writes there whatever store it uses last
+CHOSEN = os.environ.get("MLFLOW_TRACKING_URI")  # by the person; MLflow overwrites the variable
 LOCAL = "sqlite:///"
-MOST_METRICS = 1000  # that a store takes in one batch
+MOST_METRICS = 1000  # in one batch, by MLflow's limit
 MOST_PARAMS = 100
+CREATION_SECONDS = 10  # after which a store that another process is creating counts as given up
 PROCESS = "process"  # the tag of the process that writes a run
 ABOUT = (
-    "One run for each cell: a variant of params.yaml trained with one seed. To compare overfitting, select runs, "
-    "press Compare, and plot val_loss and loss over the step (the epoch, from 1). generalization_gap is final "
-    "binary_accuracy minus final val_binary_accuracy; overfit_epoch is where val_loss was lowest, overfit_rise how "
-    "much it has risen since. kept_... and val_... describe the weights that were kept. The runs named comparison hold "
-    "the report on all cells of one state of params.yaml: report.html among their artifacts."
+    "One run a trained model: a variant of params.yaml trained with one seed. To compare overfitting, select runs, "
+    "press Compare, and plot val_loss and loss over the step (the epoch, from 1). val_* and train_* describe the saved "
+    "weights, and generalization_gap is the difference of their accuracies; training_gap is that of the last epoch, "
+    "as logged in training; overfit_epoch is the epoch of the lowest val_loss, overfit_rise its rise since. "
+    "Runs named comparison hold the report on all models: report.html among their artifacts."
 )
 
 
@@ -53,61 +57,118 @@ def server() -> str | None:
 
 def own() -> str:
     """The store that runs are written to: the file that MLFLOW_TRACKING_URI names, else mlflow.db at the root."""
-    return CHOSEN if CHOSEN and not server() else f"{LOCAL}{paths.root() / 'mlflow.db'}"
+    return CHOSEN if CHOSEN and not server() else default_store()
 
 
 def uri() -> str:
-    """The store that people look at: the server where there is one, else the project's own."""
+    """The store that people look at: the server, if there is one, else the project's own."""
     return server() or own()
+
+
+def default_store() -> str:
+    """mlflow.db at the root, which a bare `mlflow ui` opens."""
+    return f"{LOCAL}{paths.root() / 'mlflow.db'}"
+
+
+def artifact_root(experiment: str, where: str) -> str | None:
+    """Where a new experiment of the store `where` keeps its artifacts; None: where the store itself decides.
+
+    Absolute, because an experiment that DVC runs in a temporary folder shares the store.
+    """
+    return (paths.root() / "mlruns" / experiment).as_uri() if where == default_store() else None
 
 
 def open_store() -> mlflow.MlflowClient:
     """A client of the store that people look at; Failure when there is none, or it does not answer."""
     where = uri()
-    if where.startswith(LOCAL) and not Path(where.removeprefix(LOCAL)).is_file():
-        raise Failure(f"There is no MLflow store {where.removeprefix(LOCAL)} yet. Run `dvc repro`.")
-    mlflow.set_tracking_uri(where)
-    client = mlflow.MlflowClient()
-    try:
+    if where.startswith(LOCAL) and not _file(where).is_file():
+        raise Failure(f"There is no MLflow store {_file(where)} yet. Run `dvc repro`.")
+    with _errors_explained(where):
+        mlflow.set_tracking_uri(where)
+        client = mlflow.MlflowClient()
         client.search_registered_models(max_results=1)
-    except (MlflowException, OSError) as error:
-        raise unusable(error) from error
     return client
 
 
 def connect(experiment: str, where: str | None = None) -> str:
-    """Use the store `where` (the project's own if None), and make the experiment if need be; returns its id.
+    """Use the store `where` (default: the project's own), creating it and the experiment if need be.
 
-    Raises Failure when the store cannot be reached.
+    Returns the experiment's id. Raises Failure when the store cannot be used.
     """
-    where, root = where or own(), paths.root()
-    mlflow.set_tracking_uri(where)
-    # Absolute, because an experiment that DVC runs in a temporary folder shares the store.
-    artifacts = (root / "mlruns" / experiment).as_uri() if where == f"{LOCAL}{root / 'mlflow.db'}" else None
+    where = where or own()
+    with one_at_a_time("mlflow"), _errors_explained(where):  # processes that create one SQLite store at once break it
+        if where.startswith(LOCAL) and not _file(where).exists():
+            _create_database(_file(where))
+        mlflow.set_tracking_uri(where)
+        known = mlflow.get_experiment_by_name(experiment)
+        if known is None:
+            about = {"mlflow.note.content": ABOUT, "mlflow.experimentKind": "custom_model_development"}
+            location = artifact_root(experiment, where)
+            return str(mlflow.MlflowClient().create_experiment(experiment, location, tags=about))
+        if known.lifecycle_stage == "deleted":
+            raise Failure(f"The MLflow experiment {experiment!r} is in the trash: restore it in the UI.")
+        if where == own():
+            _close_abandoned(known.experiment_id)
+        return str(known.experiment_id)
+
+
+def _create_database(path: Path) -> None:
+    """Create an SQLite store under another name and rename it when it is whole: a kill leaves no half-made one."""
+    part = path.with_name(f"{path.name}.part")
+    for leftover in path.parent.glob(f"{part.name}*"):  # SQLite's journal too: it would be applied to the new file
+        leftover.unlink()
+    mlflow.MlflowClient(f"{LOCAL}{part}").search_experiments(max_results=1)
+    part.rename(path)
+
+
+def _file(where: str) -> Path:
+    return Path(where.removeprefix(LOCAL))
+
+
+@contextmanager
+def _errors_explained(where: str) -> Iterator[None]:
+    """Turn whatever the store raises into a Failure that names it, and the way out."""
+    if where.startswith(LOCAL):
+        _check_whole(_file(where))
     try:
-        with one_at_a_time("mlflow"):  # several processes that create one SQLite store at once break it
-            found = mlflow.get_experiment_by_name(experiment)
-            if found is None:
-                about = {"mlflow.note.content": ABOUT, "mlflow.experimentKind": "custom_model_development"}
-                return str(mlflow.MlflowClient().create_experiment(experiment, artifacts, tags=about))
-            if found.lifecycle_stage == "deleted":
-                raise Failure(
-                    f"The MLflow experiment {experiment!r} is in the trash: restore it in the UI, or run `mlflow gc`."
-                )
-            if where == own():
-                _close_abandoned(found.experiment_id)
-            return str(found.experiment_id)
-    except (MlflowException, OSError) as error:
+        yield
+    except (MlflowException, SQLAlchemyError, OSError) as error:
         raise unusable(error, where) from error
 
 
+def _check_whole(path: Path) -> None:
+    """Raise Failure for a store whose creation was cut off; waits while another process may be creating it."""
+    deadline = time.monotonic() + CREATION_SECONDS
+    while _is_half_made(path):
+        if time.monotonic() >= deadline:
+            raise Failure(
+                f"{path} is incomplete: the process that was creating it was killed, so it holds no runs. "
+                "Delete it; `dvc repro` or `car-or-truck sync` creates it again."
+            )
+        time.sleep(0.5)
+
+
+def _is_half_made(path: Path) -> bool:
+    """Whether an SQLite store has tables but no experiment: MLflow adds its default one when all tables are there."""
+    if not path.is_file():
+        return False
+    try:
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=20)) as database:
+            tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            return bool(tables) and (
+                "experiments" not in tables or database.execute("SELECT 1 FROM experiments LIMIT 1").fetchone() is None
+            )
+    except sqlite3.Error:
+        return False  # MLflow says what is wrong
+
+
 def this_process() -> str:
-    """This process, as no other one on any machine was or will be called."""
+    """A name of this process that is unique over machines and time."""
     return f"{platform.node()}:{os.getpid()}:{psutil.Process().create_time():.2f}"
 
 
 def _close_abandoned(experiment: str) -> None:
-    """Mark as KILLED the runs that say RUNNING, and whose process on this machine is gone."""
+    """Mark runs as KILLED that are RUNNING although their process on this machine is gone."""
     client = mlflow.MlflowClient()
     for run in client.search_runs([experiment], "attributes.status = 'RUNNING'"):
         node, _, process = run.data.tags.get(PROCESS, "").partition(":")
@@ -120,24 +181,24 @@ def _close_abandoned(experiment: str) -> None:
             alive = False
         if not alive:
             client.set_terminated(run.info.run_id, "KILLED")
-            print(f"MLflow run {run.info.run_name} was left RUNNING by a process that is gone: now KILLED.", flush=True)
+            print(f"MLflow run {run.info.run_name}: its process is gone, so it is marked KILLED.", flush=True)
 
 
 @contextmanager
 def one_at_a_time(purpose: str) -> Iterator[None]:
-    """The processes of one project take turns."""
-    folder = paths.root() / ".dvc" / "tmp"
-    if not folder.parent.is_dir():
+    """A lock between the processes of one project."""
+    if not (paths.root() / ".dvc").is_dir():
         yield
         return
-    folder.mkdir(exist_ok=True)
-    with FileLock(folder / f"{purpose}.lock"):
+    with FileLock(paths.scratch("locks") / f"{purpose}.lock"):
         yield
 
 
-def unusable(error: Exception, where: str | None = None) -> Failure:
-    """What to tell of a store that does not answer."""
-    return Failure(
-        f"The MLflow store {where or uri()} cannot be used: {' '.join(str(error).split())[:300]}. "
-        "Start its server, or unset MLFLOW_TRACKING_URI to use mlflow.db here."
+def unusable(error: Exception, where: str) -> Failure:
+    """The Failure for the store `where`, which does not answer."""
+    remedy = (
+        "Move it away; `car-or-truck sync` then rebuilds the runs of all models in models/."
+        if where.startswith(LOCAL)
+        else "Start its server, or unset MLFLOW_TRACKING_URI to use mlflow.db here."
     )
+    return Failure(f"The MLflow store {where} cannot be used: {in_one_line(error)}. {remedy}")

@@ -1,15 +1,16 @@
-"""MLflow: a cell's run and its model.
+"""The MLflow run of a training: written while it trains, or rebuilt from its outputs.
 
-A run belongs to a cell by the tag `cell`, the cell's fingerprint: outputs hold no run id, so an
-output that DVC restores never points at a run that is gone. All is written to the project's own store.
+A run belongs to a cell by its tag `cell`, the fingerprint: outputs hold no run id, so an output that
+DVC restores never points at a run that is gone. Everything is written to the project's own store.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
+from unittest.mock import patch
 
 import keras
 import mlflow
@@ -25,20 +26,17 @@ from mlflow.keras.callback import MlflowCallback
 from numpy.typing import NDArray
 
 from car_or_truck import paths
-from car_or_truck.cells import names as labels
-from car_or_truck.tracking import model as flavour
-from car_or_truck.tracking import provenance as trace
-from car_or_truck.tracking import store
+from car_or_truck.cells import names
+from car_or_truck.cells.cell import Cell, TrainedCell
+from car_or_truck.tracking import model, provenance, store
 from car_or_truck.tracking.delivery import Courier
+from car_or_truck.train import batches
 from car_or_truck.train.checkpoint import Checkpoint
 from car_or_truck.train.history import METRICS
 
 
 class _EpochsFromOne(MlflowCallback):  # type: ignore[misc]
-    """MLflow's own callback, with the epochs counted as in history.csv, and once.
-
-    As it comes it counts them from 0, and logs each validation again, as `validation_*` at step 0.
-    """
+    """MLflow's callback, which as it comes counts epochs from 0 and logs each validation twice."""
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         super().on_epoch_end(epoch + 1, logs)
@@ -48,39 +46,33 @@ class _EpochsFromOne(MlflowCallback):  # type: ignore[misc]
 
 
 @contextmanager
-def training(cell: dict[str, Any], saved: Checkpoint, about: dict[str, str]) -> Iterator[list[Any]]:
-    """A run for the cell, with Keras autologging; yields the callbacks that `fit` needs.
+def training_run(cell: Cell, saved: Checkpoint, tags: Mapping[str, str]) -> Iterator[list[Any]]:
+    """A run for the cell's training, with Keras autologging; yields the callbacks that `fit` needs.
 
-    `about`: further tags. A training that is taken up again goes on in its own run, where the store
-    still has it. The run ends as FAILED when the block raises, KILLED when the person interrupts it.
+    A resumed training continues its own run, if the store still has it. The run ends as FAILED when
+    the block raises, KILLED when the person interrupts it.
     """
-    experiment, name, state = store.connect(labels.experiment_name(cell)), labels.run_name(cell), saved.state
-    tags = {**labels.tags(cell), **about, store.PROCESS: store.this_process()}
-    if _known(state.run_id):
+    experiment, state = names.experiment_name(cell.stand_in), saved.state
+    experiment_id = store.connect(experiment)
+    process = {store.PROCESS: store.this_process()}
+    if _is_active(state.run_id):
         run = mlflow.start_run(run_id=state.run_id)
-        mlflow.set_tags(tags)
+        mlflow.set_tags(process)  # its commit stays that of its start, which its patch belongs to
     else:
-        run = mlflow.start_run(experiment_id=experiment, run_name=name, tags=tags)
+        run = mlflow.start_run(
+            experiment_id=experiment_id, run_name=cell.name, tags={**names.tags(cell), **tags, **process}
+        )
         state.run_id = run.info.run_id
         saved.write()
-    callbacks: list[Any] = []
-    if state.epoch:
-        # Autologging would refuse: `initial_epoch` differs from the parameter that it logged before.
-        print(f"{name} goes on after epoch {state.epoch}.", flush=True)
-        callbacks.append(_EpochsFromOne())
-    else:
-        mlflow.keras.autologging.MlflowCallback = _EpochsFromOne
-        # Datasets: MLflow would read them whole to hash them. Models: it would log the last weights, not those kept.
-        mlflow.keras.autolog(log_datasets=False, log_models=False)
-    run_id, server = str(run.info.run_id), store.server()
+    run_id, server, status = str(run.info.run_id), store.server(), "FAILED"
     courier = Courier(run_id, server) if server else None
-    if courier:
-        callbacks.append(keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: courier.call()))
-    status = "FAILED"
     try:
-        _describe_run(run, cell)
-        _log_epochs(run_id, state.rows, state.times)
-        yield callbacks
+        with _autologging(bool(state.epoch)) as callbacks:
+            if courier:
+                callbacks.append(keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: courier.call()))
+            _describe_run(run, cell)
+            _log_epochs(run_id, state.rows, state.times)
+            yield callbacks
         _log_cost(saved)
         status = "FINISHED"
     except KeyboardInterrupt:
@@ -89,13 +81,27 @@ def training(cell: dict[str, Any], saved: Checkpoint, about: dict[str, str]) -> 
     finally:
         mlflow.flush_async_logging()
         mlflow.end_run(status)
-        mlflow.keras.autolog(disable=True)
-        print(f"MLflow run {name} in experiment {labels.experiment_name(cell)}: {status}", flush=True)
+        print(f"MLflow run {cell.name} in experiment {experiment}: {status}", flush=True)
         if courier:
             courier.close()
 
 
-def _known(run_id: str | None) -> bool:
+@contextmanager
+def _autologging(resumed: bool) -> Iterator[list[Any]]:
+    """Keras autologging, on while the block runs; yields the callbacks to hand to `fit`."""
+    if resumed:  # autologging would refuse: `initial_epoch` differs from the parameter that it logged before
+        yield [_EpochsFromOne()]
+        return
+    with patch.object(mlflow.keras.autologging, "MlflowCallback", _EpochsFromOne):
+        # Datasets: MLflow would read all images to hash them. Models: it would log the last weights, not those kept.
+        mlflow.keras.autolog(log_datasets=False, log_models=False)
+        try:
+            yield []
+        finally:
+            mlflow.keras.autolog(disable=True)
+
+
+def _is_active(run_id: str | None) -> bool:
     if run_id is None:
         return False
     try:
@@ -105,7 +111,7 @@ def _known(run_id: str | None) -> bool:
 
 
 def _log_epochs(run_id: str, rows: list[dict[str, float]], times: list[float]) -> None:
-    """Log those epochs of a history that the run lacks, at their own times where these are known."""
+    """Log the epochs of a history that the run lacks, at their own times where these are known."""
     client, now = mlflow.MlflowClient(), time.time()
     points = []
     for name in METRICS:
@@ -120,42 +126,47 @@ def _log_epochs(run_id: str, rows: list[dict[str, float]], times: list[float]) -
 
 
 def _log_cost(saved: Checkpoint) -> None:
-    """What the training cost, by the clock and by the processor, over all the processes that it took."""
-    seconds, cpu_seconds, images = saved.state.seconds, saved.state.cpu_seconds, saved.state.images
-    if seconds:
-        cost = {"training_seconds": seconds, "training_cpu_seconds": cpu_seconds, "images_per_second": images / seconds}
-        mlflow.log_metrics(cost)
+    """What the training cost, over all the processes that it took."""
+    state = saved.state
+    if state.seconds:
+        cost = {"training_seconds": state.seconds, "training_cpu_seconds": state.cpu_seconds}
+        mlflow.log_metrics({**cost, "images_per_second": state.images / state.seconds})
 
 
-def _describe_run(run: Any, cell: dict[str, Any]) -> None:
-    """Into the active run: the recipe as parameters, the data as inputs."""
-    mlflow.log_params(labels.parameters(cell))
+def _describe_run(run: Any, cell: Cell) -> None:
+    """Into the active run: the recipe as parameters, the source, and the images as inputs."""
+    mlflow.log_params(names.parameters(cell))
     if run.inputs and run.inputs.dataset_inputs:
         return
-    trace.log_source(cell)
-    source = CodeDatasetSource(tags={"source": cell["data"]["source"], "digest": cell["data"]["digest"]})
+    provenance.log_source(cell, run.data.tags.get("git.commit"))
+    source = CodeDatasetSource(tags={"source": cell.data.source, "digest": cell.data.digest})
     for split, context in (("train", "training"), ("valid", "validation")):
-        name = f"{cell['data']['source']}-{split}"
-        mlflow.log_input(MetaDataset(source, name=name, digest=cell["data"]["digest"][:36]), context)
+        dataset = MetaDataset(source, name=f"{cell.data.source}-{split}", digest=cell.data.digest[:36])
+        mlflow.log_input(dataset, context)
 
 
-def log_net(net: Any, image: NDArray[np.uint8], cell: dict[str, Any]) -> None:
-    """Log the cell's kept model, as `train` has saved it, to the active run; `image` [1, h, w, 3] is its example.
+def log_model(net: Any, image: NDArray[np.uint8], cell: TrainedCell) -> None:
+    """Log the saved model to the active run; `image` [h, w, 3] is its input example.
 
-    Its summary takes the place of the one that autologging wrote, which lacks a frozen base.
+    Its summary replaces the one that autologging wrote, which lacks a frozen base.
     """
     summary: list[str] = []
     net.summary(print_fn=lambda line, **_: summary.append(line))
     mlflow.log_text("\n".join(summary), "model_summary.txt")
-    flavour.log(net, paths.model_folder(cell["variant"], cell["seed"]) / "model.keras", image[0], cell)
+    model.log(net, image, cell)
 
 
-def rebuild(cell: dict[str, Any], history: pd.DataFrame, net: Any, image: NDArray[np.uint8]) -> str:
-    """A run made from the cell's outputs, for a store that has none: a restored cell, a store that was deleted."""
-    experiment = store.connect(labels.experiment_name(cell))
-    tags = {**labels.tags(cell), store.PROCESS: store.this_process(), "rebuilt": "true"}
-    with mlflow.start_run(experiment_id=experiment, run_name=labels.run_name(cell), tags=tags) as run:
+def rebuild(cell: TrainedCell, history: pd.DataFrame) -> str:
+    """A run made from the cell's outputs, for a store that has none; returns its id.
+
+    A cell that DVC restored has none, nor has a store that was deleted. TensorFlow must have been started.
+    """
+    net = keras.saving.load_model(cell.model_folder / "model.keras")
+    image = batches.load(paths.PREPARED, "valid", cell.side).images[0]
+    experiment_id = store.connect(names.experiment_name(cell.stand_in))
+    tags = {**names.tags(cell), store.PROCESS: store.this_process(), "rebuilt": "true"}
+    with mlflow.start_run(experiment_id=experiment_id, run_name=cell.name, tags=tags) as run:
         _describe_run(run, cell)
         _log_epochs(run.info.run_id, history.to_dict("records"), [])
-        log_net(net, image, cell)
+        log_model(net, image, cell)
     return str(run.info.run_id)

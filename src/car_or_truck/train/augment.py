@@ -1,8 +1,7 @@
-"""Random changes to batches of training images, by TensorFlow operations that take their seed from outside.
+"""Random changes to batches of training images, by stateless TensorFlow operations.
 
-The same seed and step change a batch in the same way, whatever ran before, so a training that is
-taken up again in the middle sees what it would have seen. What is here decides a model's numbers,
-so `train` depends on it.
+The same seed and step change a batch in the same way, so a resumed training sees the images that an
+uninterrupted one would have seen.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from car_or_truck.train.recipe import Augment
 
 
 def augment(images: Any, labels: Any, settings: Augment, seed: Any) -> tuple[Any, Any]:
-    """`images` float [b, h, w, 3] in 0..1 and `labels` [b, 1], changed; `seed` is an int [2] of this batch."""
+    """Changed copies of `images`, float [b, h, w, 3] in 0..1, and `labels` [b, 1]; `seed`, int [2], is the batch's."""
     draws = _Draws(seed)
     images = _moved(images, settings, draws)
     count = tf.shape(images)[0]
@@ -35,7 +34,7 @@ def augment(images: Any, labels: Any, settings: Augment, seed: Any) -> tuple[Any
 
 
 class _Draws:
-    """Independent random numbers from one seed: each draw takes the next of its sub-seeds."""
+    """Independent random numbers from one seed: each draw uses a sub-seed of its own."""
 
     def __init__(self, seed: Any) -> None:
         self.seed, self.taken = tf.cast(seed, tf.int32), 0
@@ -50,7 +49,7 @@ class _Draws:
 
 
 def _moved(images: Any, settings: Augment, draws: _Draws) -> Any:
-    """Flipped, shifted, rotated and zoomed in one projection; what comes in from outside is black, as the bars are."""
+    """Flip, shift, rotate and zoom in one projection; what moves in is black, like the letterbox bars."""
     if not (settings.flip or settings.shift or settings.rotate or settings.zoom):
         return images
     count = tf.shape(images)[0]
@@ -59,7 +58,7 @@ def _moved(images: Any, settings: Augment, draws: _Draws) -> Any:
     scale = 1 + settings.zoom * draws.between([count])
     right, down = (settings.shift * side * draws.between([count]) for side in (width, height))
     mirror = tf.where(draws.between([count]) < 0, -1.0, 1.0) if settings.flip else tf.ones([count])
-    # An output pixel (x, y) is read from (a x + b y + c, d x + e y + f), about the picture's centre.
+    # Output pixel (x, y) is read from (a x + b y + c, d x + e y + f), about the image's centre.
     cos, sin = tf.cos(angle) / scale, tf.sin(angle) / scale
     a, b, d, e = mirror * cos, -mirror * sin, sin, cos
     middle_x, middle_y = (width - 1) / 2, (height - 1) / 2
@@ -77,7 +76,7 @@ def _moved(images: Any, settings: Augment, draws: _Draws) -> Any:
 
 
 def _erased(images: Any, share: float, draws: _Draws) -> Any:
-    """A grey square somewhere, its side up to `share` of the picture's."""
+    """Put a grey square at a random place, its side up to `share` of the image's."""
     shape = tf.shape(images)
     rows = tf.range(tf.cast(shape[1], tf.float32))[None, :, None, None] / tf.cast(shape[1], tf.float32)
     columns = tf.range(tf.cast(shape[2], tf.float32))[None, None, :, None] / tf.cast(shape[2], tf.float32)
@@ -88,11 +87,11 @@ def _erased(images: Any, share: float, draws: _Draws) -> Any:
 
 
 def _mixed(images: Any, labels: Any, alpha: float, draws: _Draws) -> tuple[Any, Any]:
-    """Mixup (Zhang et al. 2018): each image blended with the batch's next one, the labels likewise."""
+    """Mixup (Zhang et al. 2018): blend each image with another one of the batch, and their labels alike."""
     shape = [tf.shape(images)[0]]
     one, other = (tf.random.stateless_gamma(shape, draws.next(), alpha) for _ in range(2))
     blend = tf.math.divide_no_nan(one, one + other)
-    blend = tf.maximum(blend, 1 - blend)  # the nearer image keeps the larger part, and so the label's side
+    blend = tf.maximum(blend, 1 - blend)  # the image itself keeps the larger part, so its label keeps its side
     wide = blend[:, None, None, None]
     return (
         wide * images + (1 - wide) * tf.roll(images, 1, axis=0),

@@ -1,7 +1,4 @@
-"""Prepared images as batches for Keras: mapped into memory, in an order that is fixed beforehand.
-
-What is here decides a model's numbers, so `train` depends on it.
-"""
+"""Prepared images as batches for Keras: mapped into memory, in an order fixed beforehand."""
 
 from __future__ import annotations
 
@@ -22,7 +19,7 @@ from car_or_truck.train.scaling import resized
 class Split:
     """One split of data/prepared.
 
-    `images`: uint8 [n, side, side, 3], memory-mapped where it is as prepared; or the float32
+    `images`: uint8 [n, side, side, 3], memory-mapped unless they were resized; or the float32
     features of a frozen base, [n, h, w, channels]. `labels`: uint8 [n].
     """
 
@@ -34,7 +31,7 @@ class Split:
 
 
 def load(prepared: Path, split: str, side: int | None = None) -> Split:
-    """Map a split into memory, at `side` pixels; a Failure when its arrays are missing or do not fit together."""
+    """Map a split into memory, at `side` pixels. Raises Failure when its arrays are missing or do not match."""
     folder = prepared / split
     try:
         images = np.load(folder / "images.npy", mmap_mode="r")
@@ -51,8 +48,8 @@ def load(prepared: Path, split: str, side: int | None = None) -> Split:
 def training_order(count: int, epochs: int, shuffle: str, seed: int) -> NDArray[np.int32]:
     """The order of the training images in every epoch: [epochs, count].
 
-    "once" repeats the first epoch's order, as the lesson's pipeline does, which caches its batches
-    after shuffling. Any epoch's row can be had without the ones before it.
+    "once" repeats the first epoch's order, as in the lesson, which caches after shuffling. Each row
+    is computed without those before it.
     """
     draws = [0] * epochs if shuffle == "once" else range(epochs)
     rows = {draw: np.random.default_rng([seed, draw]).permutation(count) for draw in set(draws)}
@@ -62,8 +59,8 @@ def training_order(count: int, epochs: int, shuffle: str, seed: int) -> NDArray[
 def stream(split: Split, order: NDArray[np.int32], batch_size: int, change: Callable[..., Any] | None = None) -> Any:
     """A tf.data.Dataset of (images float32 [b, h, w, c], labels float32 [b, 1]); pixels in 0..1.
 
-    `order` is [epochs, n]: the epochs follow one another, each ending with its own short batch.
-    `change(step, images, labels)` may replace each batch; `step` counts from 0 over all epochs.
+    `order` is [epochs, n]: epoch follows epoch, each with a short batch at its end.
+    `change(step, images, labels)` replaces each batch; `step` counts from 0 over all epochs.
     """
     import tensorflow as tf
 
@@ -80,22 +77,22 @@ def stream(split: Split, order: NDArray[np.int32], batch_size: int, change: Call
 
     epochs = tf.data.Dataset.from_tensor_slices(order)
     indices = epochs.flat_map(lambda row: tf.data.Dataset.from_tensor_slices(row).batch(batch_size))
-    # One thread gathers ahead of the training; more would change nothing but the order's certainty.
+    # One thread gathers ahead of the training; more would gain nothing, and might change the order.
     filled = indices.map(batch)
     if change is not None:
         filled = filled.enumerate().map(lambda step, both: change(step, *both))
     count = len(order) * steps(order.shape[1], batch_size)
     dataset = filled.prefetch(2).apply(tf.data.experimental.assert_cardinality(count))
-    dataset.batch_size = batch_size  # where MLflow's autologging looks for it
+    dataset.batch_size = batch_size  # where MLflow's autologging looks it up
     return dataset
 
 
 def training_change(
     recipe: Recipe, labels: NDArray[np.uint8], seed: int, first_step: int = 0
 ) -> Callable[..., Any] | None:
-    """What happens to training batches alone: augmentation, smoothed labels, balanced weights; None: nothing.
+    """What is done to training batches alone: augmentation, label smoothing, class weights; None if nothing.
 
-    `first_step`: how many steps were trained before, in a training that is taken up again.
+    `first_step`: the number of steps trained before, in a resumed training.
     """
     import tensorflow as tf
 
@@ -107,7 +104,7 @@ def training_change(
     share = float(labels.mean())
 
     def change(step: Any, images: Any, answers: Any) -> tuple[Any, ...]:
-        # Each class weighs as much as the other in all, and an image 1 on average.
+        # Both classes have the same total weight, and the mean weight of an image is 1.
         weights = answers * (0.5 / share) + (1 - answers) * (0.5 / (1 - share))
         if augmented:
             images, answers = augment(
@@ -120,10 +117,10 @@ def training_change(
 
 
 def in_order(split: Split, batch_size: int) -> Any:
-    """The whole split once, as it lies, in batches."""
+    """The whole split once, in its own order, in batches."""
     return stream(split, np.arange(len(split), dtype=np.int32)[None], batch_size)
 
 
 def steps(count: int, batch_size: int) -> int:
-    """Batches an epoch; the last one may be short."""
+    """The number of batches in an epoch; the last may be short."""
     return -(-count // batch_size)

@@ -1,7 +1,7 @@
-"""A cell's training as it stood after its last finished epoch, so that a killed one goes on from there.
+"""A training's state after its last finished epoch, so that a killed training goes on from there.
 
-Checkpoints lie outside of DVC's outputs, which DVC removes before a stage runs. Each belongs to one
-fingerprint, is written whole or not at all, and is removed when the cell is done.
+Checkpoints lie outside DVC's outputs, which DVC removes before a stage runs. Each belongs to one
+fingerprint, is written whole or not at all, and is removed when the training is done.
 """
 
 from __future__ import annotations
@@ -24,23 +24,21 @@ from car_or_truck import paths
 
 @dataclass
 class State:
-    """What a training needs to go on: all its variables, its history, and the weights that it would keep."""
+    """What a training needs to go on: its variables, its history, and the weights that it would keep."""
 
-    epoch: int = 0  # the last one finished, from 1
+    epoch: int = 0  # the last finished one, from 1
     rows: list[dict[str, float]] = field(default_factory=list)  # the history so far
-    times: list[float] = field(default_factory=list)  # when each of its epochs ended, in seconds since 1970
-    seconds: float = 0.0  # that the epochs took, by the clock
-    cpu_seconds: float = 0.0  # and by the processor
-    images: int = 0  # that were trained on
-    run_id: str | None = None  # the MLflow run
-    variables: list[NDArray[Any]] = field(default_factory=list)  # the net's and the optimizer's, in their order
-    initial: list[NDArray[Any]] = field(default_factory=list)  # weights to start from, until an epoch is finished
-    best_epoch: int = 0  # 0: none kept
+    times: list[float] = field(default_factory=list)  # when each epoch ended, in seconds since 1970
+    seconds: float = 0.0  # wall time of the epochs
+    cpu_seconds: float = 0.0  # and processor time
+    images: int = 0  # trained on, over all epochs
+    run_id: str | None = None  # MLflow's
+    best_epoch: int = 0  # 0: none is kept
+    variables: list[NDArray[Any]] = field(default_factory=list)  # the model's and the optimizer's, in their order
     best_weights: list[NDArray[Any]] = field(default_factory=list)
 
 
-PLAIN = ("epoch", "rows", "times", "seconds", "cpu_seconds", "images", "run_id", "best_epoch")
-ARRAYS = ("variables", "initial", "best_weights")
+ARRAYS = ("variables", "best_weights")  # the fields that are saved as arrays; the others are saved as JSON
 
 
 class Checkpoint:
@@ -52,46 +50,43 @@ class Checkpoint:
         self.waited = False  # for another process that trained the same cell
 
     def read(self) -> None:
-        """Take up what was saved, if anything; a torn file is set aside."""
+        """Load the saved state, if there is one; a damaged file is set aside."""
         if not self.path.exists():
             return
         try:
             with self.path.open("rb") as file, np.load(file) as saved:
-                about = json.loads(bytes(saved["about"]).decode())
-                arrays: dict[str, Any] = {
-                    name: [saved[f"{name}{place}"] for place in range(about[name])] for name in ARRAYS
-                }
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            aside = self.path.with_suffix(".torn")
+                fields = json.loads(bytes(saved["fields"]).decode())
+                for name in ARRAYS:
+                    fields[name] = [saved[f"{name}{place}"] for place in range(fields[name])]
+            self.state = State(**fields)
+        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+            aside = self.path.with_suffix(".damaged")
             self.path.replace(aside)
-            print(f"The checkpoint {self.path} is torn ({error}); it is set aside as {aside.name}.", flush=True)
-            return
-        self.state = State(**{key: about[key] for key in PLAIN}, **arrays)
+            print(f"The checkpoint {self.path} is damaged ({error}); it was set aside as {aside.name}.", flush=True)
 
     def write(self) -> None:
-        """Save the state, atomically."""
-        state = self.state
-        about = {key: getattr(state, key) for key in PLAIN} | {name: len(getattr(state, name)) for name in ARRAYS}
+        """Save the state, whole or not at all."""
+        fields = dict(vars(self.state))
         arrays: dict[str, Any] = {
-            f"{name}{place}": value for name in ARRAYS for place, value in enumerate(getattr(state, name))
+            f"{name}{place}": value for name in ARRAYS for place, value in enumerate(fields[name])
         }
+        fields |= {name: len(fields[name]) for name in ARRAYS}
         part = self.path.with_suffix(".part")
         with part.open("wb") as file:
-            np.savez(file, about=np.frombuffer(json.dumps(about).encode(), np.uint8), **arrays)
+            np.savez(file, fields=np.frombuffer(json.dumps(fields).encode(), np.uint8), **arrays)
             file.flush()
             os.fsync(file.fileno())
         part.replace(self.path)
 
     def remove(self) -> None:
-        """The cell is done."""
+        """Remove the file: the training is done."""
         self.path.unlink(missing_ok=True)
 
 
 @contextmanager
-def held(fingerprint: str, name: str) -> Iterator[Checkpoint]:
-    """The cell's checkpoint, once no other process trains the same cell; waits for it, and says so."""
-    folder = paths.root() / ".dvc" / "tmp" / "training"
-    folder.mkdir(parents=True, exist_ok=True)
+def locked_checkpoint(fingerprint: str, name: str) -> Iterator[Checkpoint]:
+    """The cell's checkpoint, locked against other processes; waits for one that trains the same cell."""
+    folder = paths.scratch("training")
     lock, checkpoint = FileLock(folder / f"{fingerprint}.lock"), Checkpoint(folder / f"{fingerprint}.npz")
     try:
         lock.acquire(timeout=0)

@@ -1,7 +1,4 @@
-"""Recipes as Keras models.
-
-What is here decides a model's numbers, so `train` depends on it.
-"""
+"""Recipes as Keras models."""
 
 from __future__ import annotations
 
@@ -12,15 +9,15 @@ import tensorflow as tf
 from keras import layers
 
 from car_or_truck.train.pretrained import feature_net
-from car_or_truck.train.recipe import POOL, Augment, Block, Head, Optimizer, Recipe, Schedule
+from car_or_truck.train.recipe import POOL, THRESHOLD, Augment, Block, Head, Optimizer, Recipe, Schedule
 
 
 def build(recipe: Recipe, image_size: int) -> Any:
-    """The convnet, not compiled: float images [n, side, side, 3] in 0..1 to P(second class) [n, 1].
+    """The uncompiled convnet: float images [n, side, side, 3] in 0..1 to P(second class) [n, 1].
 
-    A net without a residual block is a Sequential whose layers are the lesson's own, one for one,
-    so that its printed summaries fit. The last layer is float32 at any precision: a sigmoid in
-    bfloat16 has too few digits for a loss.
+    Without a residual block it is a Sequential whose layers match the lesson's one for one, and so
+    do their summaries. The last layer is float32 at any precision: a sigmoid in bfloat16 has too few
+    digits for a loss.
     """
     side = recipe.side(image_size)
     shape = (side, side, 3)
@@ -35,8 +32,8 @@ def build(recipe: Recipe, image_size: int) -> Any:
 
 
 def parts(net: Any, recipe: Recipe) -> tuple[Any, Any]:
-    """(features, top) of a net whose base is frozen and sees the same images each epoch, so that its
-    features need computing once; (None, net) of any other. The parts share the net's weights."""
+    """Split a net whose frozen base sees the same images each epoch into (features, top), so that the
+    features are computed once; any other net gives (None, net). The parts share the net's weights."""
     if recipe.base is None or recipe.base.trainable is not False or recipe.augment != Augment():
         return None, net
     features = net.get_layer("features")
@@ -46,7 +43,7 @@ def parts(net: Any, recipe: Recipe) -> tuple[Any, Any]:
 
 
 def _assemble(shape_of_input: tuple[int, ...], steps: list[Any]) -> Any:
-    """A Sequential of the steps; a functional model where a step is a pair (branch, shortcut) to be added."""
+    """A Sequential of the steps; a functional model if a step is a pair (branch, shortcut) to be added."""
     if not any(isinstance(step, tuple) for step in steps):
         return keras.Sequential([layers.Input(shape_of_input, name="image"), *steps], name="convnet")
     image = value = layers.Input(shape_of_input, name="image")
@@ -64,16 +61,16 @@ def _assemble(shape_of_input: tuple[int, ...], steps: list[Any]) -> Any:
 
 
 def _block(block: Block, shape: tuple[int, int, int], l2: float) -> tuple[list[Any], tuple[int, int, int]]:
-    """The block's steps, and the shape of what it gives for an input of `shape`."""
+    """The block's steps, and the shape of its output for an input of `shape`."""
     steps: list[Any] = []
     for place in range(block.convs):
         strides = block.strides if place == 0 else 1
         last = place == block.convs - 1
-        # The activation inside the convolution, as the lesson writes it, where nothing stands between them.
+        # The activation belongs to the convolution, as in the lesson, unless something stands between them.
         fused = not block.batch_norm and not (block.residual and last)
         steps.append(_convolution(block, strides, block.activation if fused else None, l2))
         if block.batch_norm:
-            # Keras's 0.99 remembers hundreds of steps: too many for a training of a few epochs.
+            # Keras's default of 0.99 averages over hundreds of steps: too slow for a few epochs.
             steps.append(BatchNormalization(momentum=0.9))
         if not fused and not (block.residual and last):
             steps.append(layers.Activation(block.activation))
@@ -94,14 +91,14 @@ def _block(block: Block, shape: tuple[int, int, int], l2: float) -> tuple[list[A
 
 
 class BatchNormalization(layers.BatchNormalization):  # type: ignore[misc]
-    """Keras's batch normalization by TensorFlow's fused operation: the same numbers for a seventh of the time.
+    """Keras's batch normalization by TensorFlow's fused operation: the same numbers in a seventh of the time.
 
-    Keras's own writes its normalization in about ten operations, each over all of a float32 copy of
-    the maps. `for_use` puts Keras's own in its place, with the same weights.
+    Keras's own takes about ten operations, each over a float32 copy of the maps. `inference_copy`
+    replaces this layer by Keras's own, with the same weights.
     """
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-        """Normalize by the batch's own moments in training, else by the moving ones."""
+        """Normalize by the batch's moments in training, else by the moving ones."""
         learning = bool(training) and self.trainable
         nothing = tf.zeros([0])
         outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
@@ -115,9 +112,9 @@ class BatchNormalization(layers.BatchNormalization):  # type: ignore[misc]
         )
         if learning:
             count = tf.cast(tf.size(inputs) / tf.shape(inputs)[-1], tf.float32)
-            variance *= (count - 1) / count  # Bessel's correction, which Keras does not make, undone
-            for moving, found in ((self.moving_mean, mean), (self.moving_variance, variance)):
-                moving.assign(moving * self.momentum + found * (1 - self.momentum))
+            variance *= (count - 1) / count  # undoes Bessel's correction, which Keras does not apply
+            for moving, current in ((self.moving_mean, mean), (self.moving_variance, variance)):
+                moving.assign(moving * self.momentum + current * (1 - self.momentum))
         return outputs
 
 
@@ -166,8 +163,8 @@ def compile_net(net: Any, recipe: Recipe, steps_per_epoch: int) -> None:
 
 
 def _hard_accuracy(labels: Any, probability: Any) -> Any:
-    """Keras's binary accuracy, also where labels are smoothed or mixed: the nearer class is the true one."""
-    return keras.ops.cast(keras.ops.equal(labels > 0.5, probability > 0.5), "float32")
+    """Keras's binary accuracy, also for smoothed or mixed labels: the nearer class is the true one."""
+    return keras.ops.cast(keras.ops.equal(labels > THRESHOLD, probability > THRESHOLD), "float32")
 
 
 def _optimizer(optimizer: Optimizer, schedule: Schedule, total: int) -> Any:
@@ -182,27 +179,27 @@ def _optimizer(optimizer: Optimizer, schedule: Schedule, total: int) -> Any:
             decay_steps=max(1, total - rising),
             alpha=1.0 if schedule.name == "constant" else 0.0,
         )
-    made = {
+    optimizers = {
         "adam": keras.optimizers.Adam,
         "adamw": keras.optimizers.AdamW,
         "nadam": keras.optimizers.Nadam,
         "rmsprop": keras.optimizers.RMSprop,
         "sgd": keras.optimizers.SGD,
     }
-    return made[optimizer.name](**arguments)
+    return optimizers[optimizer.name](**arguments)
 
 
-def for_use(net: Any) -> Any:
-    """A copy of the net as it is used: the same layers and weights, without optimizer, loss or penalties."""
+def inference_copy(net: Any) -> Any:
+    """A copy with the same layers and weights, but Keras's own classes alone, and no optimizer, loss or penalty."""
     config = net.get_config()
-    _made_plain(config)
+    _strip(config)
     copy = type(net).from_config(config)
     copy.set_weights(net.get_weights())
     return copy
 
 
-def _made_plain(config: Any) -> None:
-    """Take the penalties out of a net's configuration, and put Keras's own class in for ours."""
+def _strip(config: Any) -> None:
+    """Take the penalties out of a model's configuration, and put Keras's class in for ours."""
     if isinstance(config, dict):
         if config.get("module") == __name__:  # BatchNormalization
             config |= {"module": "keras.layers", "registered_name": None}
@@ -210,7 +207,7 @@ def _made_plain(config: Any) -> None:
             if key.endswith("_regularizer"):
                 config[key] = None
             else:
-                _made_plain(value)
+                _strip(value)
     elif isinstance(config, list):
         for value in config:
-            _made_plain(value)
+            _strip(value)

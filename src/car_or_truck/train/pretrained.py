@@ -1,7 +1,4 @@
-"""Convnets of keras.applications as bases: weights from Keras's own store or a file.
-
-What is here decides a model's numbers, so `train` depends on it.
-"""
+"""Convnets of keras.applications as bases, with weights from Keras or from a file."""
 
 from __future__ import annotations
 
@@ -18,25 +15,23 @@ from car_or_truck.train.recipe import Base
 
 
 def feature_net(base: Base, side: int) -> Any:
-    """Images [n, side, side, 3] in 0..1 to the base's last feature maps, its own preprocessing included.
+    """The base as a model: images [n, side, side, 3] in 0..1 to its last feature maps, preprocessing included.
 
-    Batch normalization keeps the statistics that it came with, also where layers are trained.
-    Raises Failure when the weights cannot be had or do not fit.
+    Batch normalization keeps its pretrained statistics, also in trainable layers. Raises Failure
+    when the weights cannot be loaded.
     """
     application = getattr(keras.applications, base.application)
-    family = sys.modules[application.__module__]  # whose preprocess_input belongs to it
+    family = sys.modules[application.__module__]  # the module that holds its preprocess_input
     arguments: dict[str, Any] = {"include_top": False, "input_shape": (side, side, 3)}
     try:
         net = application(weights="imagenet" if base.weights == "imagenet" else None, **arguments)
-        if base.weights not in (None, "imagenet"):
-            net.load_weights(_file(base))
-    except Failure:
-        raise
-    except Exception as error:  # Keras raises plain Exception for a download that fails
+        if base.file:
+            net.load_weights(Path(base.file).expanduser())
+    except Exception as error:  # Keras raises plain Exception when a download fails
         raise Failure(_explained(base, error)) from None
     _freeze(net, base)
     image = layers.Input((side, side, 3), name="picture")
-    pixels = layers.Rescaling(255.0)(image)  # the families' own functions want 0..255
+    pixels = layers.Rescaling(255.0)(image)  # preprocess_input expects 0..255
     return keras.Model(image, net(family.preprocess_input(pixels), training=False), name="features")
 
 
@@ -47,19 +42,9 @@ def _freeze(net: Any, base: Base) -> None:
     names = [layer.name for layer in net.layers]
     if base.trainable not in names:
         shown = ", ".join(name for name in names if "conv" in name or "block" in name)[:300]
-        raise Failure(f"base.trainable is {base.trainable!r}, which is no layer of {base.application}: {shown} ...")
+        raise Failure(f"base.trainable is {base.trainable!r}, but {base.application} has no such layer: {shown} ...")
     for layer in net.layers[: names.index(base.trainable)]:
         layer.trainable = False
-
-
-def _file(base: Base) -> str:
-    path = Path(str(base.weights)).expanduser()
-    if not path.is_file():
-        raise Failure(
-            f"base.weights is {base.weights!r}, but there is no such file. "
-            "Give a weights file's path, imagenet (downloaded by Keras) or null (random)."
-        )
-    return str(path)
 
 
 def _explained(base: Base, error: Exception) -> str:
@@ -69,8 +54,8 @@ def _explained(base: Base, error: Exception) -> str:
         address = url.group().rstrip(":,")
         name = address.rsplit("/", 1)[-1]
         return (
-            f"The ImageNet weights of {base.application} ({name}) are not in Keras's store and cannot be downloaded. "
-            f"Connect to the network, or fetch {address} elsewhere and put it at ~/.keras/models/{name} "
-            "(or give its path as base.weights)."
+            f"The ImageNet weights of {base.application} cannot be downloaded, and ~/.keras/models/{name} does not "
+            f"exist. Connect to the network, or download {address} elsewhere and put it there "
+            "(or name it in base.weights)."
         )
-    return f"{base.application} cannot be made with base.weights {base.weights!r}: {text[:300]}"
+    return f"{base.application} cannot be built with base.weights {base.weights!r}: {text[:300]}"

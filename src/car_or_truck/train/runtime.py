@@ -1,7 +1,4 @@
-"""TensorFlow, started quietly and set up exactly: seeds, determinism, precision.
-
-What is here decides a model's numbers, so `train` depends on it.
-"""
+"""TensorFlow, started quietly and deterministically: seeds, precision, threads, devices."""
 
 from __future__ import annotations
 
@@ -16,12 +13,12 @@ from typing import Any
 
 
 def start(seed: int, precision: str, threads: int | None = None) -> str:
-    """Import TensorFlow, seed everything with `seed`, make its operations deterministic.
+    """Import TensorFlow, seed it with `seed`, and make its operations deterministic.
 
-    `threads`: of the processor, for each of TensorFlow's two pools; None: as many as it has. Returns
-    the precision in force: `precision`, or what "auto" stands for on this machine.
+    `threads`: in each of TensorFlow's two pools; None: as many as the processor has. Returns the
+    precision in force: `precision`, or what "auto" stands for on this machine.
     """
-    with native_chatter_held_back():
+    with quiet_native_logs():
         import keras
         import tensorflow as tf
 
@@ -29,12 +26,12 @@ def start(seed: int, precision: str, threads: int | None = None) -> str:
             tf.config.threading.set_intra_op_parallelism_threads(threads)
             tf.config.threading.set_inter_op_parallelism_threads(threads)
         for gpu in tf.config.list_physical_devices("GPU"):
-            tf.config.experimental.set_memory_growth(gpu, True)  # so that others can use the card too
-        tf.constant(0)  # the devices are looked for now, and reported on
+            tf.config.experimental.set_memory_growth(gpu, True)  # leaves the rest of the card to others
+        tf.constant(0)  # finds the devices, and logs them, now
     if precision == "auto":
         precision, _ = automatic_precision()
-    keras.utils.clear_session()  # layers are numbered from the start: a saved net's bytes hold their names
-    keras.config.disable_interactive_logging()  # no progress bars: progress.py says how far it is
+    keras.utils.clear_session()  # number layers from the start: a saved model's bytes hold their names
+    keras.config.disable_interactive_logging()  # tracking/progress.py reports instead
     keras.utils.set_random_seed(seed)
     tf.config.experimental.enable_op_determinism()
     keras.mixed_precision.set_global_policy(precision)
@@ -42,12 +39,12 @@ def start(seed: int, precision: str, threads: int | None = None) -> str:
 
 
 def available_threads() -> int:
-    """How many of the processor's threads this process may use."""
+    """The number of processor threads that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def automatic_precision() -> tuple[str, str]:
-    """The precision that suits what this machine has, and why; by what it can do, not by a timing."""
+    """The precision that suits this machine, and why; decided by its features, never by a timing."""
     import tensorflow as tf
 
     gpus = tf.config.list_physical_devices("GPU")
@@ -55,8 +52,8 @@ def automatic_precision() -> tuple[str, str]:
         details = tf.config.experimental.get_device_details(gpus[0])
         name, (major, minor) = details.get("device_name", "GPU"), details.get("compute_capability", (0, 0))
         if major >= 8:
-            return "mixed_bfloat16", f"the {name} computes in it (compute capability {major}.{minor})"
-        return "float32", f"the {name} does not compute in bfloat16 (compute capability {major}.{minor}, not 8.0)"
+            return "mixed_bfloat16", f"the {name} supports it (compute capability {major}.{minor})"
+        return "float32", f"the {name} does not support bfloat16 (compute capability {major}.{minor}, not 8.0)"
     feature = bfloat16_feature()
     if feature:
         return "mixed_bfloat16", f"the processor has {feature}"
@@ -64,7 +61,7 @@ def automatic_precision() -> tuple[str, str]:
 
 
 def strategy(kind: str = "GPU") -> Any:
-    """How a training uses the devices of this `kind`: all of them, where there are several."""
+    """The distribution strategy: all devices of this `kind` where there are several, else the default."""
     import tensorflow as tf
 
     devices = [device.name for device in tf.config.list_logical_devices(kind)]
@@ -72,7 +69,7 @@ def strategy(kind: str = "GPU") -> Any:
 
 
 def bfloat16_feature(cpuinfo: Path = Path("/proc/cpuinfo")) -> str | None:
-    """By what the processor multiplies bfloat16 itself; None where TensorFlow would imitate it, slowly."""
+    """The processor's feature for bfloat16 arithmetic; None without one, where TensorFlow emulates it slowly."""
     if platform.machine() not in ("x86_64", "AMD64"):
         return None
     try:
@@ -83,8 +80,8 @@ def bfloat16_feature(cpuinfo: Path = Path("/proc/cpuinfo")) -> str | None:
 
 
 @contextmanager
-def native_chatter_held_back() -> Iterator[None]:
-    """Hold back what TensorFlow's native code prints to stderr; shown only if the block fails."""
+def quiet_native_logs() -> Iterator[None]:
+    """Hold back what native code prints to stderr; show it only if the block fails."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     sys.stderr.flush()
     terminal = os.dup(2)

@@ -1,7 +1,4 @@
-"""Prepared images at the side that a net sees.
-
-What is here decides a model's numbers, so `train` depends on it; it is also shipped inside every logged model.
-"""
+"""Images at the side that a model takes. Shipped inside every logged model too."""
 
 from __future__ import annotations
 
@@ -10,7 +7,7 @@ from numpy.typing import NDArray
 
 
 def resized(images: NDArray[np.uint8], side: int, chunk: int = 512) -> NDArray[np.uint8]:
-    """Every image [n, h, w, 3] at `side` pixels: the mean of what a pixel covers when smaller, bilinear when larger."""
+    """Images [n, h, w, 3] at `side` pixels: area averages when that is smaller, bilinear when it is larger."""
     import tensorflow as tf
 
     method = "area" if side < images.shape[1] else "bilinear"

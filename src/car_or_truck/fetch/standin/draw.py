@@ -1,10 +1,10 @@
-"""Draws the stand-in data set: cars and trucks as small solids in small scenes, with Pillow.
+"""Draws the synthetic images: cars and trucks as simple solids in simple scenes, with Pillow.
 
-Cars are sedans, coupes and low sports cars; trucks are SUVs and pickups, as in the photographs that
-they stand in for. Each stands in a scene of its own: ground, sky, backdrop, light, blur and noise,
-now and then something before it, and letterbox bars like the original's.
+Cars are sedans, coupes and low sports cars; trucks are SUVs and pickups, as in the real photographs.
+Each has a scene of its own (ground, sky, backdrop, light, blur, noise, sometimes an occluder) and
+letterbox bars like the real images.
 
-The same (seed, split, number) always draws the same picture, whatever else is drawn.
+The same (seed, split, number) always gives the same image, whatever else is drawn.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from PIL import Image, ImageFilter
 from car_or_truck.fetch.standin.scenery import occluder, pick, scenery
 from car_or_truck.fetch.standin.vehicles import CARS, TRUCKS, vehicle
 
-TRUCK_SHARE = 0.4215  # that of the real valid split: 2129 of 5051
+TRUCK_SHARE = 0.4215  # as in the real validation set: 2129 of 5051
 _SPLITS = {"train": 0, "valid": 1}
-_OVERSAMPLE = 2  # drawn larger, then reduced: smooth edges
+_OVERSAMPLE = 2  # drawn larger and then reduced, for smooth edges
 
 
 def is_truck(number: int) -> bool:
-    """Whether picture `number` (from 0) shows a truck: spread so that any first n hold the share."""
+    """Whether image `number` (from 0) shows a truck: spread so that the first n images hold TRUCK_SHARE, for any n."""
     return math.floor((number + 1) * TRUCK_SHARE) > math.floor(number * TRUCK_SHARE)
 
 
 def draw(seed: int, split: str, number: int, size: int = 128) -> Image.Image:
-    """Picture `number` of `split` ("train" or "valid"): RGB, size x size pixels, letterboxed."""
+    """Image `number` of `split` ("train" or "valid"): RGB, size x size pixels, letterboxed."""
     rng = np.random.default_rng([seed, _SPLITS[split], number])
     shape = pick(rng, TRUCKS if is_truck(number) else CARS)
     frame_height = round(size * rng.uniform(0.56, 1.0)) if rng.random() < 0.9 else size

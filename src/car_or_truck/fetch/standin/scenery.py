@@ -1,4 +1,4 @@
-"""What stands around a vehicle in the renderer's pictures: sky, ground, backdrop, occluders."""
+"""The surroundings of a vehicle in the synthetic images: sky, ground, backdrop, occluders."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Colour = tuple[int, int, int]
 
 
 def pick(rng: np.random.Generator, options: list[Any]) -> Any:
-    """One of the options, each as likely."""
+    """One of the options, with equal probability."""
     return options[int(rng.integers(len(options)))]
 
 
@@ -29,7 +29,7 @@ def hsv(hue: float, saturation: float, value: float) -> Colour:
 
 
 def scenery(rng: np.random.Generator, width: int, height: int, horizon: float, light: float) -> Image.Image:
-    """Sky (or a studio's wall), what stands before it, and the ground."""
+    """Sky (or a studio wall), backdrop and ground. `horizon` is in pixels from the top; `light` scales brightness."""
     scene = Image.new("RGB", (width, height))
     pen = ImageDraw.Draw(scene)
     sky = hsv(rng.uniform(0.52, 0.66), rng.uniform(0.0, 0.5), rng.uniform(0.5, 1.0))
@@ -73,7 +73,7 @@ def scenery(rng: np.random.Generator, width: int, height: int, horizon: float, l
 def occluder(
     rng: np.random.Generator, scene: Image.Image, box: tuple[float, float, float, float], light: float
 ) -> None:
-    """A bush, a post or a board before the vehicle, over at most a third of its length."""
+    """Draw a bush, a post or a board in front of the vehicle in `box`, over at most a third of its length."""
     pen = ImageDraw.Draw(scene)
     left, top, right, bottom = box
     x = rng.uniform(left, right)

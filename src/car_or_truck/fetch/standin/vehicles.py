@@ -1,8 +1,7 @@
-"""The vehicles that the renderer draws: their shapes, and how a shape becomes a small solid.
+"""The vehicles in the synthetic images: their shapes, and how a shape becomes a solid.
 
-A vehicle is its side profile, extruded to its width, turned, lit and projected in parallel
-(orthographically). Lengths are metres: x runs from the rear bumper to the front, y across, z up
-from the ground.
+A vehicle is its side profile, extruded to its width, rotated, lit and projected orthographically.
+Lengths are in metres: x runs from the rear bumper to the front, y across, z up from the ground.
 """
 
 from __future__ import annotations
@@ -94,7 +93,7 @@ TRUCKS = [
 def vehicle(
     rng: np.random.Generator, scene: Image.Image, shape: Shape, light: float
 ) -> tuple[float, float, float, float]:
-    """Draw one vehicle onto the scene; returns the box that it fills, in pixels."""
+    """Draw one vehicle onto the scene; returns its bounding box (left, top, right, bottom) in pixels."""
     width, height = scene.size
     stretch = np.array([rng.uniform(0.92, 1.08), rng.uniform(0.95, 1.05), rng.uniform(0.93, 1.08)])
     yaw = math.radians(rng.uniform(-50, 50))

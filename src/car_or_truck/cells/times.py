@@ -1,0 +1,29 @@
+"""How long trainings took on this machine: kept outside DVC's outputs, which hold nothing that varies between runs."""
+
+from __future__ import annotations
+
+import json
+from typing import NamedTuple
+
+from car_or_truck import files, paths
+
+
+class Pace(NamedTuple):
+    """Of a training, validation included."""
+
+    seconds: float  # wall time
+    cpu_seconds: float
+    images_per_second: float
+
+
+def write_pace(fingerprint: str, pace: Pace) -> None:
+    """Remember how long a cell's training took."""
+    files.write_json(paths.scratch("times") / f"{fingerprint}.json", pace._asdict())
+
+
+def read_pace(fingerprint: str) -> Pace | None:
+    """How long a cell's training took; None when it was not trained here."""
+    try:
+        return Pace(**json.loads((paths.scratch("times") / f"{fingerprint}.json").read_bytes()))
+    except (OSError, ValueError, TypeError):
+        return None

@@ -1,0 +1,117 @@
+"""What is compared, and what follows from it, as tables and sentences."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from car_or_truck.cells.cell import Dataset
+from car_or_truck.cells.results import Missing, Result
+from car_or_truck.compare import ablations, overfitting, statistics, verdict
+from car_or_truck.compare.ablations import Intervals
+from car_or_truck.compare.overfitting import Overfitting
+from car_or_truck.compare.verdict import RecipePair
+
+MOST_MISSING = 5  # models that the verdict names
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What was compared, and what follows from it."""
+
+    results: Sequence[Result]
+    table: pd.DataFrame  # comparison.csv
+    curves: pd.DataFrame  # curves.csv
+    summary: dict[str, Any]  # comparison.json
+    pairs: Sequence[RecipePair]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the summary: the same comparison is one MLflow run."""
+        return hashlib.sha256(json.dumps(self.summary, sort_keys=True).encode()).hexdigest()
+
+    @classmethod
+    def of(cls, results: Sequence[Result], missing: Sequence[Missing], dataset: Dataset) -> Comparison:
+        """Compare the results; `missing` is shown as missing."""
+        table = _table(results, missing)
+        summary, pairs = conclude(results, missing, dataset, table)
+        summary["cells"] = json.loads(table.to_json(orient="records", double_precision=15))
+        return cls(results, table, _curves(results), summary, pairs)
+
+
+def conclude(
+    results: Sequence[Result], missing: Sequence[Missing], dataset: Dataset, table: pd.DataFrame
+) -> tuple[dict[str, Any], list[RecipePair]]:
+    """comparison.json without the models' own scores, which are in `table`, and the pairs of variants."""
+    by_variant: dict[str, list[Result]] = {}
+    for result in results:
+        by_variant.setdefault(result.variant, []).append(result)
+    recipes = {variant: cells[0].cell.recipe for variant, cells in by_variant.items()}
+    correct = {variant: np.stack([result.correct for result in cells]) for variant, cells in by_variant.items()}
+    pairs = verdict.compare_recipes(correct)
+    lines = verdict.headline(correct, pairs, dataset.majority)
+    selected = sorted(variant for variant, recipe in recipes.items() if recipe.keep == "best")
+    if selected:
+        lines.append(f"Optimistically biased, because the weights were selected on validation: {', '.join(selected)}.")
+    lines += [f"{item.name} is missing: it {item.why}." for item in missing[:MOST_MISSING]]
+    if len(missing) > MOST_MISSING:
+        lines.append(f"{len(missing) - MOST_MISSING} more models are missing; the table shows which.")
+    compared = table[table["status"] == "compared"]
+    intervals: Intervals = {}
+    for pair in pairs:
+        low, high = 100 * pair.estimate.low, 100 * pair.estimate.high
+        intervals |= {(pair.second, pair.first): (low, high), (pair.first, pair.second): (-high, -low)}
+    summary = {
+        "data": dataset.model_dump(mode="json", include={"source", "stand_in", "digest", "counts"}),
+        "verdict": lines,
+        "pairs": [_pair(pair) for pair in pairs],
+        "models": list(map(asdict, verdict.compare_models({result.name: result.correct for result in results}))),
+        "overfitting": [
+            overfitting.sentence(variant, list(map(Overfitting.of, cells))) for variant, cells in by_variant.items()
+        ],
+        "changes": ablations.sentences(compared, recipes, intervals),
+        "missing": [asdict(item) for item in missing],
+        "trained": {result.name: result.cell.fingerprint for result in results},
+    }
+    return summary, pairs
+
+
+def _pair(pair: RecipePair) -> dict[str, Any]:
+    facts = asdict(pair)
+    estimate = facts.pop("estimate")
+    del facts["images"]
+    return {**facts, **estimate, "significant": pair.significant, "words": pair.words}
+
+
+def _curves(results: Sequence[Result]) -> pd.DataFrame:
+    """Every epoch of every model; `gap` is the accuracy on train minus that on validation, as logged in training."""
+    tables = []
+    for result in results:
+        gap = result.history["binary_accuracy"] - result.history["val_binary_accuracy"]
+        names = {"cell": result.name, "variant": result.variant, "seed": result.seed}
+        tables.append(result.history.assign(gap=gap, **names)[[*names, *result.history.columns, "gap"]])
+    return pd.concat(tables, ignore_index=True)
+
+
+def _table(results: Sequence[Result], missing: Sequence[Missing]) -> pd.DataFrame:
+    """comparison.csv: a row a model, the most accurate first, missing ones last."""
+    rows = []
+    for result in results:
+        scores = {name: value for name, value in result.scores.items() if isinstance(value, int | float)}
+        interval = {"interval_low": scores.pop("val_accuracy_low"), "interval_high": scores.pop("val_accuracy_high")}
+        names = {"variant": result.variant, "seed": result.seed}
+        rows.append({**names, **scores, **interval, "keep": result.cell.recipe.keep, "status": "compared"})
+    table = pd.DataFrame(rows).sort_values("val_binary_accuracy", ascending=False, kind="stable", ignore_index=True)
+    front = statistics.pareto_front(table["multiply_adds"], table["val_binary_accuracy"])
+    table.insert(table.columns.get_loc("keep"), "pareto", front)
+    if missing:
+        lacking = [{"variant": item.variant, "seed": item.seed, "status": item.why} for item in missing]
+        table = pd.concat([table, pd.DataFrame(lacking)], ignore_index=True)
+    whole = [name for name, value in rows[0].items() if isinstance(value, int) and not isinstance(value, bool)]
+    return table.astype(dict.fromkeys(whole, "Int64"))

@@ -1,0 +1,90 @@
+"""Which of the cells that params.yaml names can be compared, and why the others cannot."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from car_or_truck.cells.cell import TrainedCell
+from car_or_truck.cells.results import Missing, read_evaluation, read_results
+from car_or_truck.errors import Failure
+from car_or_truck.params import Params
+from car_or_truck.params import load as load_params
+from helpers.cells import cell, dataset, predictions, trained, write_evaluation, write_training
+from helpers.clones import ROOT
+from helpers.nets import recipe
+
+TABLE = predictions([0.2, 0.5, 0.51, 0.9, 0.1], [0, 0, 0, 1, 1])
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def params(*variants: str) -> Params:
+    loaded = load_params(ROOT / "params.yaml")
+    chosen = loaded.train.model_copy(update={"variants": variants, "seeds": (7,)})
+    return loaded.model_copy(update={"train": chosen, "variants": dict.fromkeys(variants, recipe())})
+
+
+def written(variant: str = "plain") -> TrainedCell:
+    made = trained(cell(variant))
+    write_training(made)
+    write_evaluation(made, TABLE)
+    return made
+
+
+def test_a_result_is_the_training_and_its_evaluation() -> None:
+    made = written()
+    (result,), missing = read_results(params("plain"), dataset())
+    assert (result.cell, result.name, result.variant, result.seed) == (made, "plain-7", "plain", 7)
+    assert missing == []
+    assert result.correct.tolist() == [True, True, False, True, False]  # 0.5 is not above the threshold
+    assert np.array_equal(result.labels, TABLE["label"])
+    assert np.array_equal(result.probability, TABLE["probability"])
+
+
+def test_an_evaluation_of_another_training_is_none() -> None:
+    made = written()
+    assert read_evaluation(made) is not None
+    again = trained(cell(batch_size=8))
+    write_training(again)
+    assert read_evaluation(again) is None
+    with pytest.raises(Failure, match="plain-7 is not evaluated since it was trained again"):
+        read_results(params("plain"), dataset())
+
+
+@pytest.mark.parametrize(("file", "content"), [("evaluation.json", "{"), ("predictions.csv", "")])
+def test_an_evaluation_that_cannot_be_read_is_none(file: str, content: str) -> None:
+    made = written()
+    (made.report_folder / file).write_text(content)
+    assert read_evaluation(made) is None
+    (made.report_folder / file).unlink()
+    assert read_evaluation(made) is None
+
+
+def test_what_cannot_be_compared_says_why() -> None:
+    written("good")
+    written("copied").model_folder.rename("models/gone")
+    Path("models/copied").mkdir(exist_ok=True)
+    Path("models/copied/7").symlink_to(Path("models/good/7").resolve())
+    write_training(trained(cell("unseen")))
+    write_training(trained(cell("changed", recipe=recipe(epochs=9))))
+    write_training(trained(cell("moved", images=dataset(arrays={"train": "1", "valid": "4"}))))
+    results, missing = read_results(params("good", "absent", "copied", "unseen", "changed", "moved"), dataset())
+    assert [result.name for result in results] == ["good-7"]
+    assert missing == [
+        Missing("absent", 7, "is not trained"),
+        Missing("copied", 7, "is not trained"),
+        Missing("unseen", 7, "is not evaluated"),
+        Missing("changed", 7, "was trained with other parameters than params.yaml has now"),
+        Missing("moved", 7, "was trained on other images than data/prepared holds now"),
+    ]
+
+
+def test_where_nothing_can_be_compared_the_first_reason_is_given() -> None:
+    with pytest.raises(Failure, match=r"one-7 is not trained \(1 more cannot be compared either\). Run `dvc repro`."):
+        read_results(params("one", "two"), dataset())

@@ -1,0 +1,132 @@
+"""`predict`: files, folders, URLs and stdin, by a model folder or a registered version."""
+
+from __future__ import annotations
+
+import csv
+import http.server
+import io
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from car_or_truck.commands import predict
+from car_or_truck.tracking import store
+from helpers.clones import Project
+from helpers.registered import console, version
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as a person has it: pictures of all sizes and formats, one broken, and other files."""
+    folder = tmp_path_factory.mktemp("pictures")
+    random = np.random.default_rng(0)
+    for number, (form, size) in enumerate((("png", (10, 300)), ("jpeg", (64, 64)), ("webp", (7, 5)))):
+        pixels = random.integers(0, 256, (*size, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.{form}")
+    (folder / "broken.jpg").write_bytes((folder / "1.jpeg").read_bytes()[:300])
+    (folder / "notes.txt").write_text("not a picture")
+    return folder
+
+
+@pytest.mark.usefixtures("standing_in_finished")
+def test_a_broken_file_is_reported_and_the_others_are_answered(
+    pictures: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = "models/exercise/31415"
+    assert predict.predict([str(pictures), "missing.png"], model, "json", None, Console(stderr=True)) == 2
+    said = capsys.readouterr()
+    answers = json.loads(said.out)
+    assert [Path(answer["image"]).name for answer in answers] == ["0.png", "1.jpeg", "2.webp"]
+    for answer in answers:
+        assert answer["label"] == ("Truck" if answer["probability"] > 0.5 else "Car")
+        assert answer["probability_of"] == "Truck"
+    assert "broken.jpg: " in said.err
+    assert "missing.png: no such file" in said.err
+    predict.predict([str(pictures)], model, "csv", None, Console(stderr=True))
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [float(row["probability"]) for row in rows] == [answer["probability"] for answer in answers]
+
+
+@pytest.mark.usefixtures("standing_in_finished")
+def test_a_prediction_is_the_evaluations_and_the_registered_models(
+    finished: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    expected = pd.read_csv(finished.root / "reports/cells/exercise/31415/predictions.csv").set_index("name")
+    number = version(store.open_store(), "exercise").number
+    for model in ("models/exercise/31415", str(number)):
+        predict.predict(["data/raw/valid/Truck"], model, "json", None, Console(stderr=True))
+        answers = json.loads(capsys.readouterr().out)
+        assert len(answers) == (expected["label"] == 1).sum()
+        for answer in answers:
+            name = answer["image"].removeprefix("data/raw/valid/")
+            assert answer["probability"] == pytest.approx(expected.loc[name, "probability"], abs=1e-3)
+
+
+@pytest.mark.usefixtures("standing_in_finished")
+def test_an_explanation_is_drawn(pictures: Path, tmp_path: Path) -> None:
+    path = tmp_path / "why" / "why.png"
+    predict.predict([str(pictures)], "models/exercise/31415", "text", path, console())
+    with Image.open(path) as drawn:
+        assert drawn.width > 1000
+
+
+class Serving(http.server.BaseHTTPRequestHandler):
+    content = b""
+
+    def do_GET(self) -> None:
+        if self.path == "/slow":
+            self.send_response(200)
+            self.end_headers()
+            for _ in range(20):
+                self.wfile.write(b"0" * 70_000)
+                threading.Event().wait(0.1)
+            return
+        self.send_response(200 if self.path == "/photo" else 404)
+        self.end_headers()
+        self.wfile.write(self.content)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def address(pictures: Path) -> Iterator[str]:
+    Serving.content = (pictures / "1.jpeg").read_bytes()
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Serving) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_a_picture_is_downloaded_from_a_url_within_limits(
+    address: str, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = predict.Picture(f"{address}/photo").read()
+    assert isinstance(content, io.BytesIO)
+    assert content.read() == (pictures / "1.jpeg").read_bytes()
+    with pytest.raises(ValueError, match="the server answers 404"):
+        predict.Picture(f"{address}/nothing").read()
+    with pytest.raises(ValueError, match=r"cannot be downloaded: .*(connect to host 127.0.0.1:9|Connection refused)"):
+        predict.Picture("http://127.0.0.1:9/photo").read()
+    monkeypatch.setattr(predict, "MOST_SECONDS", 0.3)
+    with pytest.raises(ValueError, match=r"not all there after 0.3 seconds"):
+        predict.Picture(f"{address}/slow").read()
+    monkeypatch.setattr(predict, "MOST_BYTES", 1000)
+    with pytest.raises(ValueError, match=r"larger than 0.001 MB"):
+        predict.Picture(f"{address}/photo").read()
+
+
+def test_stdin_is_a_picture_or_a_list(pictures: Path) -> None:
+    content = (pictures / "1.jpeg").read_bytes()
+    assert list(predict.pictures(["-"], io.BytesIO(content))) == [predict.Picture("stdin", content)]
+    listed = f"{pictures}\n\nhttp://host/photo.jpg\n".encode()
+    names = [Path(picture.name).name for picture in predict.pictures(["-"], io.BytesIO(listed))]
+    assert names == ["0.png", "1.jpeg", "2.webp", "broken.jpg", "photo.jpg"]

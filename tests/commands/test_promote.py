@@ -1,0 +1,87 @@
+"""`promote` and `rollback` on the registered models of a pipeline that has run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pytest
+
+from car_or_truck.commands import predict, promote
+from car_or_truck.errors import Failure
+from car_or_truck.registry import loading, versions
+from helpers.clones import Project
+from helpers.registered import console, evaluate_elsewhere, limits, loose, version
+from helpers.stores import SYNTHETIC as NAME
+
+
+def test_a_model_that_fails_a_gate_is_not_promoted_and_nothing_changes(
+    client: mlflow.MlflowClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = versions.aliases(client, NAME)
+    with pytest.raises(Failure, match=r"is not promoted. accuracy is 0.\d+, must be >= 0.9000 \(short by 0.\d+\)"):
+        promote.promote(loose(min_accuracy=0.9), "1", console())
+    said = capsys.readouterr().out
+    assert "fails by" in said
+    assert "pictures predicted as evaluated" in said
+    assert versions.aliases(client, NAME) == before
+    assert client.get_experiment_by_name(f"{NAME}-promotions") is None
+
+
+def test_promote_by_force_predict_and_roll_back(
+    client: mlflow.MlflowClient, project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(Failure, match="`car-or-truck promote` makes one"):
+        predict.predict(["x.png"], None, "text", None, console())
+    promote.promote(loose(min_accuracy=1.0), "1", console(), force="the first")
+    promote.promote(loose(min_accuracy=1.0), "2", console(), dry_run=True, force="the second")
+    assert versions.aliases(client, NAME)["champion"].number == 1
+    promote.promote(loose(min_accuracy=1.0), "2", console(), force="the second")
+    capsys.readouterr()
+    assert {alias: version.number for alias, version in versions.aliases(client, NAME).items()} == {
+        "champion": 2,
+        "previous": 1,
+    }
+    picture = str(next((project.root / "data/raw/valid/Car").iterdir()))
+    predict.predict([picture], None, "text", None, console())
+    assert f"Using {NAME} version 2" in capsys.readouterr().out
+
+    client.set_registered_model_alias(NAME, "champion", "1")  # by hand
+    predict.predict([picture], None, "text", None, console())
+    assert f"Using {NAME} version 1" in capsys.readouterr().out
+    promote.rollback(console())
+    said = capsys.readouterr().out
+    assert "moved by hand, from version 2 to version 1" in said
+    assert "version 2 (exercise-31415) is the champion again" in said
+    promote.show_history(console())
+    said = capsys.readouterr().out
+    for part in ("rolled back to", "moved by hand", "forced past the gates: the second"):
+        assert part in said, part
+
+
+def gate(decision: Any, name: str) -> Any:
+    (only,) = [gate for gate in decision.gates if gate.name == name]
+    return only
+
+
+def test_a_model_whose_bytes_were_changed_does_not_become_champion(
+    client: mlflow.MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served, exercise = loading.served, version(client, "exercise")
+    monkeypatch.setattr(loading, "served", lambda _: served(version(client, "tutorial")))
+    decision = promote.judge(limits(tolerance=1e-6), exercise, None)
+    assert not gate(decision, "largest change of a prediction").passes
+    assert not gate(decision, "pictures predicted as evaluated").passes
+    monkeypatch.setattr(loading, "served", lambda _: 1 / 0)
+    decision = promote.judge(limits(), exercise, None)
+    assert not gate(decision, "largest change of a prediction").passes
+    assert not gate(decision, "pictures predicted as evaluated").passes
+    assert gate(decision, "pictures predicted as evaluated").note == "the model fails: division by zero"
+
+
+def test_a_model_that_was_evaluated_on_other_images_is_not_judged(client: mlflow.MlflowClient, tmp_path: Path) -> None:
+    exercise = version(client, "exercise")
+    evaluate_elsewhere(client, exercise.run_id, tmp_path)
+    with pytest.raises(Failure, match="was evaluated on other images"):
+        promote.judge(limits(), exercise, None)

@@ -1,0 +1,134 @@
+"""What `compare` writes, from results that were made up: no training, no store."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from html import unescape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from car_or_truck import files, paths
+from car_or_truck.cells.results import Missing, Result
+from car_or_truck.compare import figures, stage
+from car_or_truck.evaluate.scores import wilson
+from helpers.cells import HISTORY, cell, dataset, predictions, result
+from helpers.nets import recipe
+
+COUNT = 40
+AUDIT = {
+    "identical": [["train/Car/a", "valid/Car/b"], ["train/Car/c", "train/Car/d"], ["valid/Car/e", "valid/Car/f"]],
+    "leaks": [["train/Car/a", "valid/Car/b"]],
+    "dropped": ["train/Car/a"],
+    **{key: [] for key in ("near_duplicates", "conflicts", "undecodable", "dark", "bright", "constant")},
+}
+
+
+def results() -> list[Result]:
+    """`plain` and `wide`, which has one more block; 32 and 28 of 40 images right."""
+    labels = [number % 2 for number in range(COUNT)]
+    images = dataset(counts={"train": {"Car": 20, "Truck": 20}, "valid": {"Car": 20, "Truck": 20}})
+    made = []
+    for variant, changes, wrong in (
+        ("plain", {}, 8),
+        ("wide", {"blocks": [{"filters": 4}, {"filters": 8}]}, 12),
+    ):
+        probability = [0.2 + 0.6 * (label != (place < wrong)) for place, label in enumerate(labels)]
+        history = HISTORY.assign(val_loss=[0.65, 0.651])
+        described = cell(variant, images, recipe=recipe(**changes))
+        made.append(result(described, predictions(probability, labels), history))
+    return made
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder in which two models were compared, and one was missing."""
+    folder = tmp_path_factory.mktemp("compared")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        files.write_json(paths.AUDIT / "audit.json", AUDIT)
+        (paths.PREPARED / "valid").mkdir(parents=True)
+        np.save(paths.PREPARED / "valid" / "images.npy", np.zeros((COUNT, 32, 32, 3), np.uint8))
+        write()
+        yield folder
+
+
+def write() -> None:
+    made = results()
+    stage.compare(made, [Missing("absent", 7, "is not trained")], dataset(counts=made[0].cell.data.counts))
+
+
+@pytest.fixture(scope="module")
+def summary(folder: Path) -> dict[str, Any]:
+    return dict(json.loads((folder / "reports/comparison.json").read_text()))
+
+
+@pytest.fixture(scope="module")
+def page(folder: Path) -> str:
+    return unescape((folder / "reports/report.html").read_text())
+
+
+def test_every_number_of_a_model_is_that_of_its_predictions(folder: Path, summary: dict[str, Any], page: str) -> None:
+    table = pd.read_csv(folder / "reports/comparison.csv")
+    assert list(table["variant"]) == ["plain", "wide", "absent"]
+    best = table.iloc[0]
+    assert best["val_binary_accuracy"] == 32 / COUNT
+    assert (best["interval_low"], best["interval_high"]) == wilson(32, COUNT)
+    assert summary["verdict"][0].startswith("plain leads with 80.0% accuracy on 40 validation images, but not")
+    assert summary["pairs"][0]["difference"] == pytest.approx((32 - 28) / COUNT)
+    assert (summary["models"][0]["only_first"], summary["models"][0]["only_second"]) == (4, 0)
+    assert f"{32 / COUNT:.4f}" in page
+    assert [item["why"] for item in summary["missing"]] == ["is not trained"]
+    assert "absent-7 is missing: it is not trained." in summary["verdict"]
+    for line in [*summary["verdict"], *summary["overfitting"], *summary["changes"], summary["pairs"][0]["words"]]:
+        assert line in page
+
+
+def test_costs_and_times_of_this_machine_are_in_no_output(folder: Path, summary: dict[str, Any]) -> None:
+    columns = set(pd.read_csv(folder / "reports/comparison.csv").columns)
+    assert {"multiply_adds", "parameters", "pareto"} <= columns
+    for name in ("seconds", "cpu_seconds", "images_per_second"):
+        assert name not in columns
+        assert name not in json.dumps(summary)
+
+
+def test_pairs_of_identical_files_are_called_pairs(page: str) -> None:
+    said = "3 pairs of identical files; 1 of them across train and validation, 1 dropped from train"
+    assert said in page
+    assert "3 identical files" not in page
+
+
+def test_a_small_rise_of_the_loss_is_not_printed_as_none(summary: dict[str, Any], page: str) -> None:
+    for line in summary["overfitting"]:
+        assert line.endswith("validation loss was lowest at epoch 1 and then rose by 0.001.")
+    assert "Validation loss of plain ends 0.001 above its lowest" in page
+    assert not re.search(r"(?:rose by|ends) 0\.00 ", page)
+
+
+def test_a_single_change_is_told_with_its_interval_and_that_it_may_be_chance(summary: dict[str, Any]) -> None:
+    (pair,) = summary["pairs"]
+    interval = f"95% CI {-100 * pair['high']:+.1f} to {-100 * pair['low']:+.1f}"  # of wide minus plain
+    assert summary["changes"] == [
+        f"wide is plain with one more block (8 of 3x3): accuracy -10.0 points ({interval}), gap +0.0 points "
+        "(one seed: it may be chance)."
+    ]
+
+
+def test_the_same_results_give_the_same_bytes(folder: Path) -> None:
+    def contents() -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in (folder / "reports").rglob("*") if path.is_file()}
+
+    before = contents()
+    assert {"comparison.csv", "comparison.json", "curves.csv", "report.html", "roc.csv"} <= set(before)
+    write()
+    assert contents() == before
+
+
+def test_a_variant_has_one_look_in_every_figure() -> None:
+    looks = figures.styles([f"v{number}" for number in range(10)])
+    assert len({(look["color"], look["marker"]) for look in looks.values()}) == 10

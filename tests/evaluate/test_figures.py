@@ -1,0 +1,73 @@
+"""The messages that the figures of one model state in their titles."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+from car_or_truck import drawing
+from car_or_truck.evaluate import figures
+from helpers.cells import HISTORY, predictions
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """The figures that a test draws, instead of their files."""
+    kept: list[Figure] = []
+    monkeypatch.setattr(drawing, "save", lambda figure, path: kept.append(figure))
+    return kept
+
+
+def titles(figure: Figure) -> list[str]:
+    return [axes.get_title(loc="left") for axes in figure.axes]
+
+
+@pytest.mark.parametrize(
+    ("losses", "title"),
+    [
+        ([0.6, 0.88], "val_loss lowest at epoch 1, then rose by 0.28"),
+        ([0.6, 0.601], "val_loss lowest at epoch 1, then rose by 0.001"),
+        ([0.601, 0.6], "val_loss lowest at the last epoch"),
+    ],
+)
+def test_learning_curves_say_where_the_loss_was_lowest(losses: list[float], title: str, drawn: list[Figure]) -> None:
+    figures.learning_curves(HISTORY.assign(val_loss=losses), "net", Path("curves.png"))
+    assert titles(drawn[0]) == [title, "train ends 15.0 points above validation, as logged in training"]
+
+
+def test_learning_curves_of_a_model_that_is_better_on_validation_say_below(drawn: list[Figure]) -> None:
+    figures.learning_curves(HISTORY.assign(val_binary_accuracy=0.8), "net", Path("curves.png"))
+    assert titles(drawn[0])[1] == "train ends 5.0 points below validation, as logged in training"
+
+
+def shown(table: pd.DataFrame) -> figures.Predictions:
+    return figures.Predictions("net", ("Car", "Truck"), np.zeros((len(table), 8, 8, 3), np.uint8), table)
+
+
+def test_the_confusion_matrix_counts_every_prediction(drawn: list[Figure]) -> None:
+    figures.confusion(shown(predictions([0.1, 0.5, 0.8, 0.3, 0.9], [0, 0, 0, 1, 1])), Path("confusion.png"))
+    assert titles(drawn[0]) == ["net\n60.0% of 5 validation images correct"]
+    words = [text.get_text() for text in drawn[0].axes[0].texts]
+    assert words == ["2\n66.7%", "1\n33.3%", "1\n50.0%", "1\n50.0%"]
+
+
+def test_the_most_confident_mistakes_come_first(drawn: list[Figure]) -> None:
+    figures.mistakes(shown(predictions([0.6, 0.1, 0.9, 0.2, 0.7], [0, 0, 0, 1, 1])), Path("mistakes.png"))
+    sheet = drawn[0]
+    assert sheet.get_suptitle() == "net: the 3 most confident mistakes on validation"
+    captions = [axes.get_title(loc="center").splitlines() for axes in sheet.axes if axes.images]
+    assert captions == [
+        ["2.png", "Car: P(Truck) 0.90"],
+        ["3.png", "Truck: P(Truck) 0.20"],
+        ["0.png", "Car: P(Truck) 0.60"],
+    ]
+
+
+def test_a_model_without_a_mistake_is_said_to_have_none(drawn: list[Figure]) -> None:
+    figures.mistakes(shown(predictions([0.1, 0.9], [0, 1])), Path("mistakes.png"))
+    assert drawn[0].get_suptitle() == "net: no mistake on validation"
+    assert not any(axes.images for axes in drawn[0].axes)

@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from car_or_truck.errors import Failure
+from car_or_truck.fetch import download
+from car_or_truck.fetch.download import Unreachable, from_url, masked, read_url
+from helpers.sources import served
+
+CONTENT = bytes(range(250)) * 40  # 10 kB
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "served").mkdir()
+    (tmp_path / "served" / "a.jpg").write_bytes(CONTENT)
+    return tmp_path / "served"
+
+
+@pytest.fixture
+def closed_port() -> Iterator[int]:
+    with socket.socket() as held:  # bound, but nobody listens
+        held.bind(("127.0.0.1", 0))
+        yield held.getsockname()[1]
+
+
+@pytest.fixture
+def silent_port() -> Iterator[int]:
+    with socket.socket() as listening:  # accepts connections, and never answers
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        yield listening.getsockname()[1]
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://example.org/a/b.zip", "https://example.org/a/b.zip"),
+        ("https://user:pass@example.org:8443/a.zip", "https://***@example.org:8443/a.zip"),
+        ("https://user:p@ss@example.org/a.zip", "https://***@example.org/a.zip"),
+        ("https://user:p?a#ss@example.org/a.zip", "https://***@example.org/a.zip"),
+        ("https://example.org/a.zip?token=SECRET", "https://example.org/a.zip?token=***"),
+        (
+            "https://b.s3.amazonaws.com/a.zip?X-Amz-Signature=SECRET&X-Amz-Expires=60",
+            "https://b.s3.amazonaws.com/a.zip?X-Amz-Signature=***&X-Amz-Expires=***",
+        ),
+        ("https://example.org/a.zip?sig=SECRET==", "https://example.org/a.zip?sig=***"),
+        ("https://example.org/a.zip?SECRET", "https://example.org/a.zip?***"),
+        ("https://example.org/a.zip?SECRET==", "https://example.org/a.zip?***"),
+        ("https://example.org/a.zip#SECRET", "https://example.org/a.zip#***"),
+        ("https://example.org/a.zip?", "https://example.org/a.zip?"),
+        ("zip://a::https://user:pass@example.org/a.zip?k=SECRET", "zip://a::https://***@example.org/a.zip?k=***"),
+        ("s3://bucket/key", "s3://bucket/key"),
+    ],
+)
+def test_a_url_is_shown_without_its_secrets(url: str, shown: str) -> None:
+    assert masked(url) == shown
+
+
+@pytest.mark.parametrize(
+    ("message", "core"),
+    [
+        ("No host in https://user:pass@/a.zip?token=SECRET here", "No host in https://***@/a.zip?token=*** here"),
+        ("Max retries exceeded with url: /a.zip?token=SECRET", "Max retries exceeded with url: /a.zip?token=***"),
+        ("Is it\nplugged in? Perhaps", "Is it plugged in? Perhaps"),
+        ("(Caused by NewConnectionError('[Errno 111] Connection refused'))", "Connection refused"),
+    ],
+)
+def test_an_errors_core_is_one_line_without_secrets(message: str, core: str) -> None:
+    assert download.reason(OSError(message)) == core
+
+
+def test_a_file_is_read_from_its_address(folder: Path) -> None:
+    with served(folder) as url:
+        assert read_url(f"{url}/a.jpg", 10_000, 30) == CONTENT
+        assert read_url(f"{url.replace('http', 'HTTP')}/a.jpg", 10_000, 30) == CONTENT
+
+
+def test_a_file_larger_than_allowed_is_not_read(folder: Path) -> None:
+    (folder / "large.jpg").write_bytes(bytes(2_500_001))
+    with served(folder) as url, pytest.raises(ValueError, match=r"^larger than 2.5 MB$"):
+        read_url(f"{url}/large.jpg", 2_500_000, 30)
+
+
+def test_a_slow_file_is_given_up_in_time(folder: Path) -> None:
+    started = time.monotonic()
+    with served(folder, pause=0.4) as url, pytest.raises(ValueError, match=r"^not all there after 0.7 seconds$"):
+        read_url(f"{url}/a.jpg", 10_000, 0.7)
+    assert time.monotonic() - started < 1.9  # it takes 2 s in all
+
+
+def test_a_silent_server_is_given_up_in_time(silent_port: int) -> None:
+    with pytest.raises(ValueError, match=r"^not all there after 0.3 seconds$"):
+        read_url(f"http://127.0.0.1:{silent_port}/a.jpg", 10_000, 0.3)
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"), [(403, "403 Forbidden"), (404, "404 Not Found"), (500, "500 Internal Server Error")]
+)
+def test_a_refused_file_is_reported_with_the_servers_answer(status: int, reason: str, folder: Path) -> None:
+    with served(folder, status) as url, pytest.raises(ValueError, match=f"^the server answers {reason}$"):
+        read_url(f"{url}/a.jpg", 10_000, 30)
+
+
+def test_a_dead_server_is_reported(closed_port: int) -> None:
+    with pytest.raises(ValueError, match=r"^cannot be downloaded: Cannot connect to host 127.0.0.1") as caught:
+        read_url(f"http://user:SECRET@127.0.0.1:{closed_port}/a.jpg?token=SECRET", 10_000, 30)
+    assert "SECRET" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("nonsense://host/a.jpg", "Protocol not known: nonsense"),
+        ("http://", "not a valid URL"),
+        ("http://[::1/a.jpg", "Invalid IPv6 URL"),
+    ],
+)
+def test_an_address_that_cannot_be_opened_is_reported(url: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=f"^{reason}$"):
+        read_url(url, 10_000, 30)
+
+
+def test_an_archives_server_that_falls_silent_is_out_of_reach(
+    silent_port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download, "READ_SECONDS", 0.3)
+    with pytest.raises(Unreachable, match=r"^no answer for 0.3 seconds$"):
+        from_url(f"http://127.0.0.1:{silent_port}/a.zip", tmp_path / "a.zip")
+
+
+def test_an_archives_size_and_time_are_not_limited(folder: Path, tmp_path: Path) -> None:
+    with served(folder, pause=0.1) as url:
+        from_url(f"{url}/a.jpg", tmp_path / "a.jpg")
+    assert (tmp_path / "a.jpg").read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("url", ["nonsense://host/a.zip", "https://user:SECRET@[::1/a.zip"])
+def test_a_url_that_cannot_be_opened_names_its_key_and_what_is_allowed(url: str, tmp_path: Path) -> None:
+    with pytest.raises(Failure, match=r"^data.archive.url is .*, which cannot be opened: .* Allowed: a path, or a URL"):
+        from_url(url, tmp_path / "a.zip")

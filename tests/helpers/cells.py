@@ -1,0 +1,79 @@
+"""Cells and their results without a training: what `train` and `evaluate` would have written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from car_or_truck import files
+from car_or_truck.cells.cell import Cell, Dataset, TrainedCell
+from car_or_truck.cells.results import Result
+from car_or_truck.train.recipe import Setup
+from helpers.nets import recipe
+
+HISTORY = pd.DataFrame(
+    {
+        "epoch": [1, 2],
+        "loss": [0.7, 0.6],
+        "binary_accuracy": [0.5, 0.75],
+        "val_loss": [0.65, 0.7],
+        "val_binary_accuracy": [0.5, 0.6],
+    }
+)
+
+
+def dataset(**changes: Any) -> Dataset:
+    facts = {
+        "source": "archive",
+        "stand_in": False,
+        "digest": "d" * 64,
+        "raw_digest": "r" * 64,
+        "arrays": {"train": "1" * 64, "valid": "2" * 64},
+        "image_size": 32,
+        "classes": ("Car", "Truck"),
+        "counts": {"train": {"Car": 5, "Truck": 3}, "valid": {"Car": 3, "Truck": 2}},
+    }
+    return Dataset.model_validate(facts | changes)
+
+
+def setup(**changes: Any) -> Setup:
+    facts = {"recipe": recipe(), "seed": 7, "batch_size": 16, "precision": "float32", "threads": 2}
+    return Setup.model_validate(facts | changes)
+
+
+def cell(variant: str = "plain", images: Dataset | None = None, **changes: Any) -> Cell:
+    return Cell.describe(variant, setup(**changes), images or dataset())
+
+
+def trained(described: Cell, kept_epoch: int = 2) -> TrainedCell:
+    facts = described.model_dump(by_alias=True) | {"kept_epoch": kept_epoch, "parameters": 100}
+    return TrainedCell.model_validate(facts)
+
+
+def predictions(probability: Sequence[float], labels: Sequence[int]) -> pd.DataFrame:
+    names = [f"{number}.png" for number in range(len(labels))]
+    return pd.DataFrame({"name": names, "label": labels, "probability": np.asarray(probability, float)})
+
+
+def result(described: Cell, table: pd.DataFrame, history: pd.DataFrame = HISTORY) -> Result:
+    """As `evaluate` would score it, with the table's predictions for every split."""
+    from car_or_truck.evaluate.stage import score
+
+    made = trained(described, len(history))
+    scores = score(history, made.kept_epoch, {"train": table, "valid": table})
+    return Result({"cell": made.fingerprint, **scores, "parameters": 100, "multiply_adds": 1000}, table, made, history)
+
+
+def write_training(made: TrainedCell, history: pd.DataFrame = HISTORY) -> None:
+    """As `train` leaves it, without the model."""
+    files.write_json(made.model_folder / "cell.json", made.model_dump(mode="json", by_alias=True))
+    files.write_text(made.model_folder / "history.csv", history.to_csv(index=False))
+
+
+def write_evaluation(made: TrainedCell, table: pd.DataFrame) -> None:
+    """As `evaluate` leaves it, as far as `compare` reads it."""
+    files.write_json(made.report_folder / "evaluation.json", {"cell": made.fingerprint, "val_binary_accuracy": 0.5})
+    files.write_text(made.report_folder / "predictions.csv", table.to_csv(index=False))

@@ -1,0 +1,135 @@
+"""Which of the compared models stands for promotion, in the store of a pipeline that has run."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import mlflow
+import pytest
+
+from car_or_truck import params
+from car_or_truck.cells.cell import read_dataset
+from car_or_truck.commands import promote
+from car_or_truck.errors import Failure
+from car_or_truck.registry import gates, loading, versions
+from car_or_truck.registry.challenger import name_challenger
+from car_or_truck.registry.gates import Decision
+from car_or_truck.tracking import store
+from helpers.clones import Project
+from helpers.registered import evaluate_elsewhere, limits, predicting, results, rewrite_trace, version
+from helpers.stores import SYNTHETIC as NAME
+
+
+def named(**changes: float) -> str:
+    """The line of `compare` about the challenger."""
+    return name_challenger(limits(**changes), results(), read_dataset())
+
+
+def test_the_most_accurate_that_passes_the_gates_is_the_challenger_until_it_is_champion(
+    client: mlflow.MlflowClient, project: Project
+) -> None:
+    table = predicting(project, "exercise", 38)
+    predicting(project, "tutorial", 36)
+    exercise = version(client, "exercise")
+    rewrite_trace(client, exercise.run_id, "predictions.csv", table.to_csv(index=False))
+
+    line = named()
+    assert line.startswith(f"Challenger: {exercise} of {NAME}, the most accurate with 0.9500 of 2 that pass the gates")
+    line = named(min_accuracy=0.99)
+    assert "it would not be promoted: accuracy is 0.9500, must be >= 0.9900 (short by 0.0400)" in line
+    assert versions.aliases(client, NAME)["challenger"].number == exercise.number
+
+    client.set_registered_model_alias(NAME, "champion", str(exercise.number))
+    line = named()
+    assert line.startswith(f"No challenger: the champion, {exercise}, has 0.9500; the next best is version ")
+    assert line.endswith("(tutorial-31415) with 0.9000.")
+    assert "challenger" not in versions.aliases(client, NAME)
+
+
+def test_a_model_that_fails_a_gate_gives_way_to_a_less_accurate_one_that_passes(
+    client: mlflow.MlflowClient, project: Project
+) -> None:
+    predicting(project, "exercise", 38)
+    predicting(project, "tutorial", 36)
+    path = project.root / "reports/cells/exercise/31415/evaluation.json"
+    text = path.read_text()
+    before = results()[1].scores["generalization_gap"]
+    assert f'"generalization_gap": {before}' in text
+    path.write_text(text.replace(f'"generalization_gap": {before}', '"generalization_gap": 0.9'))
+    line = named(max_gap=0.8)
+    assert line.startswith(f"Challenger: {version(client, 'tutorial')} of {NAME}, the most accurate with 0.9000 of 1")
+
+
+def test_with_one_model_untrained_the_best_of_the_others_is_still_named(
+    client: mlflow.MlflowClient, project: Project
+) -> None:
+    predicting(project, "exercise", 38)
+    shutil.rmtree(project.root / "models/tutorial")
+    line = named()
+    assert line.startswith(f"Challenger: {version(client, 'exercise')} of {NAME}, the most accurate with 0.9500 of 1")
+    assert versions.aliases(client, NAME)["challenger"].number == version(client, "exercise").number
+
+
+def test_a_champion_evaluated_on_other_images_is_asked_anew_and_the_promotion_agrees(
+    client: mlflow.MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    champion, rival = version(client, "exercise"), version(client, "tutorial")
+    client.set_registered_model_alias(NAME, "champion", str(champion.number))
+    expected = promote.judge(limits(), rival, champion)
+    evaluate_elsewhere(client, champion.run_id, tmp_path)
+
+    decisions: list[Decision] = []
+    judge = gates.judge
+
+    def recorded(*arguments: object) -> Decision:
+        decisions.append(judge(*arguments))  # type: ignore[arg-type]
+        return decisions[-1]
+
+    monkeypatch.setattr(gates, "judge", recorded)
+    named()
+    by_challenger = decisions[[result.variant for result in results()].index("tutorial")]
+    by_promotion = promote.judge(limits(), rival, champion)
+    assert by_promotion == expected  # of the champion's own evaluation, which was on these images
+    assert by_promotion.gates[: len(by_challenger.gates)] == by_challenger.gates
+
+
+def test_a_champion_of_other_classes_is_said_in_one_line(
+    client: mlflow.MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    champion, dataset = version(client, "exercise"), read_dataset()
+    client.set_registered_model_alias(NAME, "champion", str(champion.number))
+    evaluate_elsewhere(client, champion.run_id, tmp_path)
+    others = dataset.model_copy(update={"classes": ("Cat", "Dog")})
+    message = (
+        f"The champion, {champion}, tells Car from Truck; the images in data/prepared show Cat and Dog. "
+        "Remove its alias champion to start anew."
+    )
+    assert name_challenger(limits(), results(), others) == f"No challenger: {message}"
+    monkeypatch.setattr(promote, "read_dataset", lambda: others)
+    with pytest.raises(Failure) as caught:
+        promote.judge(limits(), version(client, "tutorial"), champion)
+    assert str(caught.value) == message
+
+
+def test_a_champion_that_fails_on_the_images_is_said_in_one_line(
+    client: mlflow.MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    champion = version(client, "exercise")
+    client.set_registered_model_alias(NAME, "champion", str(champion.number))
+    evaluate_elsewhere(client, champion.run_id, tmp_path)
+    monkeypatch.setattr(loading, "classifier", lambda _: SimpleNamespace(classes=["Car", "Truck"]))  # of other code
+    line = named()
+    assert line.startswith(f"No challenger: The champion, {champion}, cannot predict the validation images: ")
+    assert line.endswith("has no attribute 'image_size'. Remove its alias champion to start anew.")
+    assert "\n" not in line
+
+
+def test_a_comparison_without_a_store_says_so_and_goes_on(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(project.root)
+    monkeypatch.setattr(store, "CHOSEN", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    line = name_challenger(params.load().promotion, results(), read_dataset())
+    assert line.startswith("No challenger: The MLflow store http://127.0.0.1:9 cannot be used")
+    assert "\n" not in line

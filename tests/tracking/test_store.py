@@ -1,0 +1,135 @@
+"""The project's own store, made by a process that is killed while it makes it."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import mlflow
+import pytest
+
+from car_or_truck.errors import Failure
+from car_or_truck.tracking import store
+from helpers.stores import NAME, Store
+
+TABLES = (3, 15, 30)  # of about 60
+# Keeps a copy of the database, journal included, at each of TABLES, and kills itself at the last one.
+KILLED = f"""
+import os, shutil, signal
+from pathlib import Path
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+from car_or_truck.tracking import store
+
+made = 0
+
+@event.listens_for(Engine, "after_cursor_execute")
+def watch(connection, cursor, statement, *_):
+    global made
+    if not statement.lstrip().upper().startswith("CREATE TABLE"):
+        return
+    made += 1
+    if made in {TABLES}:
+        folder = Path("kept", str(made))
+        folder.mkdir()
+        for path in Path().glob("mlflow.db.part*"):
+            shutil.copyfile(path, folder / path.name.replace(".part", ""))
+    if made == {TABLES[-1]}:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+store.connect("{NAME}")
+"""
+INCOMPLETE = "mlflow.db is incomplete: the process that was creating it was killed, so it holds no runs. Delete it"
+
+
+def tables(database: Path) -> int:
+    try:
+        with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
+            (count,) = connection.execute("SELECT count(*) FROM sqlite_master WHERE type = 'table'").fetchone()
+            return int(count)
+    except sqlite3.Error:
+        return 0
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project whose first process was killed while it made the store; in kept/N/mlflow.db as it was at N tables."""
+    root = tmp_path_factory.mktemp("killed")
+    (root / "dvc.yaml").touch()
+    (root / ".dvc").mkdir()
+    (root / "kept").mkdir()
+    done = subprocess.run([sys.executable, "-c", KILLED], cwd=root)
+    assert done.returncode == -signal.SIGKILL
+    return root
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project without a store, that the test stands in."""
+    (tmp_path / "dvc.yaml").touch()
+    (tmp_path / ".dvc").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(store, "CREATION_SECONDS", 0)
+    return tmp_path
+
+
+def test_a_kill_while_the_store_is_made_leaves_none_and_the_next_command_makes_it(
+    killed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(killed)
+    assert tables(killed / "mlflow.db.part")
+    assert not (killed / "mlflow.db").exists()
+    with pytest.raises(Failure, match=r"There is no MLflow store .*/mlflow.db yet"):
+        store.open_store()
+    experiment = store.connect(NAME)
+    with mlflow.start_run(experiment_id=experiment) as run:
+        mlflow.log_metric("accuracy", 0.5)
+    assert store.open_store().get_run(run.info.run_id).data.metrics == {"accuracy": 0.5}
+    assert [path.name for path in killed.glob("mlflow.db*")] == ["mlflow.db"]
+
+
+@pytest.mark.parametrize("count", TABLES)
+@pytest.mark.parametrize("use", [store.open_store, lambda: store.connect(NAME)], ids=["open", "connect"])
+def test_a_store_that_was_half_made_is_refused_with_the_way_out_and_left_as_it_is(
+    use: Callable[[], object], count: int, killed: Path, project: Path
+) -> None:
+    for path in (killed / "kept" / str(count)).iterdir():
+        shutil.copyfile(path, project / path.name)
+    before = tables(project / "mlflow.db")
+    assert before
+    with pytest.raises(Failure) as caught:
+        use()
+    assert INCOMPLETE in str(caught.value)
+    assert len(str(caught.value).splitlines()) <= 2
+    assert tables(project / "mlflow.db") == before
+
+
+def test_a_store_that_another_process_is_making_is_waited_for(
+    killed: Path, project: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copyfile(killed / "kept" / str(TABLES[-1]) / "mlflow.db", project / "mlflow.db")
+    monkeypatch.setattr(store, "CREATION_SECONDS", 60)
+    monkeypatch.setattr(time, "sleep", lambda _: shutil.copyfile(empty_database, project / "mlflow.db"))
+    store.open_store()
+
+
+def test_a_store_with_runs_is_never_called_half_made(small_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "CREATION_SECONDS", 0)
+    run_id = small_store.train("a")
+    with closing(sqlite3.connect(small_store.root / "mlflow.db")) as connection, connection:
+        connection.execute("DELETE FROM experiments WHERE experiment_id = 0")  # `mlflow gc` after a deletion in the UI
+    assert store.open_store().get_run(run_id).data.tags["cell"] == "a"
+    assert store.connect(NAME) == small_store.experiment
+
+
+def test_a_file_that_is_no_database_is_said_to_be_unusable(project: Path) -> None:
+    (project / "mlflow.db").write_bytes(b"not a database, but for all that a file" * 100)
+    with pytest.raises(Failure, match=r"The MLflow store sqlite:.*mlflow.db cannot be used: .* Move it away"):
+        store.open_store()

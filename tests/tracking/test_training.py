@@ -1,0 +1,155 @@
+"""The MLflow run of a training: its commit and its patch after a resume, and autologging left as it was."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import mlflow.keras.autologging
+import pytest
+from mlflow.keras.callback import MlflowCallback
+
+from car_or_truck.cells.cell import Cell
+from car_or_truck.tracking import provenance, training
+from car_or_truck.train.checkpoint import Checkpoint
+from car_or_truck.train.history import METRICS
+from helpers.cells import cell
+from helpers.nets import PLAIN
+from helpers.stores import Store
+
+CHANGED = "learning_rate: 0.01  # uncommitted when the training started\n"
+
+
+class Interrupted(KeyboardInterrupt):
+    pass
+
+
+def git(root: Path, *arguments: str) -> str:
+    identity = ("-c", "user.name=t", "-c", "user.email=t@example.org")
+    done = subprocess.run(["git", *identity, *arguments], cwd=root, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def repository(small_store: Store) -> Store:
+    """A git repository with a store, and a change in params.yaml that is not committed."""
+    (small_store.root / ".gitignore").write_text("mlflow.db*\nmlruns\n.dvc\n")
+    (small_store.root / "params.yaml").write_text("learning_rate: 0.1\n")
+    git(small_store.root, "init", "-q", "-b", "main")
+    git(small_store.root, "add", ".")
+    git(small_store.root, "commit", "-q", "-m", "start")
+    (small_store.root / "params.yaml").write_text(CHANGED)
+    return small_store
+
+
+def checkpoint(store: Store) -> Checkpoint:
+    """As a process reads it that starts, or goes on with, the training."""
+    saved = Checkpoint(store.root / ".dvc" / "cell.npz")
+    saved.read()
+    return saved
+
+
+def finish_epoch(saved: Checkpoint) -> None:
+    """What `fit` does after each epoch."""
+    state = saved.state
+    state.epoch += 1
+    state.rows.append({"epoch": state.epoch, **dict.fromkeys(METRICS, state.epoch / 10)})
+    state.times.append(1000.0 + state.epoch)
+    saved.write()
+
+
+def train(saved: Checkpoint, epochs: int) -> None:
+    """A training that the person interrupts after so many epochs."""
+    with training.training_run(cell(), saved, {}):
+        for _ in range(epochs):
+            finish_epoch(saved)
+        raise Interrupted
+
+
+def trace(store: Store, run_id: str, name: str) -> Path:
+    return Path(store.client.download_artifacts(run_id, f"trace/{name}", str(store.root / ".dvc")))
+
+
+@pytest.mark.parametrize("described", [True, False], ids=["in an epoch", "before its patch was kept"])
+def test_a_training_resumed_after_a_commit_keeps_the_commit_and_the_patch_of_its_start(
+    described: bool, repository: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, saved = git(repository.root, "rev-parse", "HEAD"), checkpoint(repository)
+
+    def interrupt(*_: Any) -> None:
+        raise Interrupted
+
+    with monkeypatch.context() as patched:
+        if not described:
+            patched.setattr(provenance, "log_source", interrupt)
+        with pytest.raises(Interrupted):
+            train(saved, 1)
+    git(repository.root, "commit", "-q", "-a", "-m", "what was uncommitted")
+    (repository.root / "later.txt").write_text("and something new")
+    git(repository.root, "add", ".")
+    git(repository.root, "commit", "-q", "-m", "another day")
+
+    saved = checkpoint(repository)
+    with training.training_run(cell(), saved, {"precision.reason": "of the second process"}):
+        finish_epoch(saved)
+    (run,) = repository.client.search_runs([repository.experiment])
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["git.commit"] == run.data.tags["mlflow.source.git.commit"] == first
+    assert run.data.tags["git.dirty"] == "true"
+    clone = tmp_path / "clone"
+    git(repository.root, "clone", "-q", ".", str(clone))
+    git(clone, "checkout", "-q", run.data.tags["git.commit"])
+    patch = trace(repository, run.info.run_id, provenance.CHANGES)
+    git(clone, "apply", "--check", str(patch))
+    git(clone, "apply", str(patch))
+    assert (clone / "params.yaml").read_text() == CHANGED
+
+
+def test_a_resumed_training_has_each_epoch_once_in_its_own_run(repository: Store) -> None:
+    with pytest.raises(Interrupted):
+        train(checkpoint(repository), 2)
+    (run,) = repository.client.search_runs([repository.experiment])
+    assert run.info.status == "KILLED"
+    with pytest.raises(Interrupted):
+        train(checkpoint(repository), 0)
+    (again,) = repository.client.search_runs([repository.experiment])
+    assert again.info.run_id == run.info.run_id
+    for name in METRICS:
+        points = repository.client.get_metric_history(run.info.run_id, name)
+        assert [(point.step, point.timestamp, point.value) for point in points] == [
+            (1, 1_001_000, 0.1),
+            (2, 1_002_000, 0.2),
+        ]
+
+
+def test_the_trace_holds_the_whole_cell_also_where_a_value_is_null(repository: Store) -> None:
+    base = {"application": "MobileNetV2", "weights": None}  # left out, `weights` would mean ImageNet's
+    described = cell(recipe=PLAIN | {"blocks": [], "base": base})
+    with training.training_run(described, checkpoint(repository), {}):
+        pass
+    (run,) = repository.client.search_runs([repository.experiment])
+    text = trace(repository, run.info.run_id, provenance.CELL).read_text()
+    assert json.loads(text)["recipe"]["base"]["weights"] is None
+    assert Cell.model_validate_json(text) == described
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(None, "FINISHED"), (ZeroDivisionError, "FAILED"), (Interrupted, "KILLED")]
+)
+def test_autologging_is_left_as_it_was_found(
+    error: type[BaseException] | None, status: str, small_store: Store
+) -> None:
+    saved = checkpoint(small_store)
+    expected: AbstractContextManager[Any] = pytest.raises(error) if error else nullcontext()
+    with expected, training.training_run(cell(), saved, {}):
+        assert mlflow.keras.autologging.MlflowCallback is not MlflowCallback
+        if error:
+            raise error
+    assert mlflow.keras.autologging.MlflowCallback is MlflowCallback
+    assert mlflow.active_run() is None
+    (run,) = small_store.client.search_runs([small_store.experiment])
+    assert run.info.status == status
