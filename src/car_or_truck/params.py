@@ -14,7 +14,7 @@ from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from car_or_truck.errors import Failure
+from car_or_truck.errors import Failure, in_one_line
 from car_or_truck.train.recipe import Checksum, Recipe, Strict
 
 FILE = Path("params.yaml")
@@ -132,7 +132,7 @@ def load(path: Path = FILE) -> Params:
     except FileNotFoundError:
         raise Failure(f"There is no {path} here ({Path.cwd()}); run this from the project's root.") from None
     except (YAMLError, UnicodeDecodeError) as error:
-        raise Failure(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+        raise Failure(f"{path} is not valid YAML: {in_one_line(error)}") from None
     if not isinstance(tree, dict):
         raise Failure(f"{path} must hold the keys {', '.join(Params.model_fields)}.")
     try:

@@ -9,10 +9,10 @@ import sys
 
 from rich.console import Console
 
-from car_or_truck import files
+from car_or_truck import files, paths
 from car_or_truck.cells.cell import Cell, TrainedCell, read_dataset, read_trained
 from car_or_truck.cells.times import Pace, write_pace
-from car_or_truck.errors import Failure
+from car_or_truck.errors import Failure, in_one_line
 from car_or_truck.params import Params
 from car_or_truck.train import checks, runtime
 from car_or_truck.train.checkpoint import Checkpoint, locked_checkpoint
@@ -74,7 +74,6 @@ def _is_trained(cell: Cell) -> bool:
 
 
 def _train(cell: Cell, saved: Checkpoint, reason: str, position: str) -> None:
-    from car_or_truck import paths
     from car_or_truck.tracking import training
     from car_or_truck.tracking.progress import progress
     from car_or_truck.train import convnet, fit
@@ -132,8 +131,7 @@ def compare(params: Params, console: Console) -> None:
         if log_comparison(comparison):
             print("MLflow run comparison: FINISHED", flush=True)
     except Exception as error:  # whatever it is, the comparison itself needs no store
-        reason = " ".join(str(error).split())[:200]
-        print(f"MLflow has no run of this comparison: {reason}", file=sys.stderr)
+        print(f"MLflow has no run of this comparison: {in_one_line(error, 200)}", file=sys.stderr)
     leaderboard.show(console)
     from car_or_truck.registry.challenger import name_challenger
 

@@ -9,7 +9,7 @@ import pytest
 
 from car_or_truck.errors import Failure
 from car_or_truck.fetch import download
-from car_or_truck.fetch.download import Unreachable, from_url, masked, read_url
+from car_or_truck.fetch.download import Unreachable, from_url, mask_secrets, read_url
 from helpers.sources import served
 
 CONTENT = bytes(range(250)) * 40  # 10 kB
@@ -59,7 +59,7 @@ def silent_port() -> Iterator[int]:
     ],
 )
 def test_a_url_is_shown_without_its_secrets(url: str, shown: str) -> None:
-    assert masked(url) == shown
+    assert mask_secrets(url) == shown
 
 
 @pytest.mark.parametrize(

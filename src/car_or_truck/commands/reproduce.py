@@ -160,8 +160,10 @@ def _run_again(origin: Origin, clone: Path, console: Console, tolerance: float) 
     _check_out(origin, clone)
     for stage in ("train", "evaluate"):
         _shell(clone, "dvc", "repro", "--force", "--no-run-cache", "--single-item", f"{stage}@{cell.name}")
-    made = files.read_model(clone / cell.model_folder / "cell.json", TrainedCell, "")
-    different = [key for key in Cell.model_fields if key != "fingerprint" and getattr(made, key) != getattr(cell, key)]
+    repeated = files.read_model(clone / cell.model_folder / "cell.json", TrainedCell, "")
+    different = [
+        key for key in Cell.model_fields if key != "fingerprint" and getattr(repeated, key) != getattr(cell, key)
+    ]
     if different:
         console.print(f"Different from the original: {', '.join(different)}.", style="yellow", highlight=False)
     model = files.sha256(clone / cell.model_folder / "model.keras")

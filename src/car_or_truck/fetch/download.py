@@ -84,7 +84,7 @@ def from_url(url: str, to: Path) -> None:
     """
     from fsspec.callbacks import TqdmCallback
 
-    shown = masked(url)
+    shown = mask_secrets(url)
     bar = TqdmCallback(tqdm_kwargs={"desc": f"Downloading {shown}", "unit": "B", "unit_scale": True})
     try:
         _copy(url, to, bar)
@@ -168,7 +168,7 @@ def _is_temporary(status: int) -> bool:
     return status >= 500 or status == 429
 
 
-def masked(url: str) -> str:
+def mask_secrets(url: str) -> str:
     """The URL without its secrets: user, password, and the values of its query and fragment become ***."""
     address, mark, query = re.split(r"([?#]|$)", re.sub(r"//[^/\s]*@", "//***@", url), maxsplit=1)
     return address + mark + re.sub(r"(^|[&;#])([^=&;#]*=(?=[^=&;#]))?[^&;#]+", r"\1\2***", query)
@@ -178,4 +178,4 @@ def reason(error: BaseException) -> str:
     """The core of an error's message, in one line: network libraries wrap it several times, and quote the URL."""
     text = " ".join(str(error).replace(" ssl:default", "").split()) or type(error).__name__
     core = re.findall(r"(Failed to resolve '[^']*'|Connection refused|timed out|Network is unreachable)", text)
-    return core[-1] if core else re.sub(r"\S*(://|\?\S)\S*", lambda match: masked(match[0]), text)[:300]
+    return core[-1] if core else re.sub(r"\S*(://|\?\S)\S*", lambda match: mask_secrets(match[0]), text)[:300]

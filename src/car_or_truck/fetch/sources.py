@@ -22,7 +22,7 @@ from car_or_truck import files
 from car_or_truck.errors import Failure
 from car_or_truck.fetch import folders
 from car_or_truck.fetch.archives import unpack
-from car_or_truck.fetch.download import Unreachable, from_kaggle, from_url, masked
+from car_or_truck.fetch.download import Unreachable, from_kaggle, from_url, mask_secrets
 from car_or_truck.fetch.standin import draw as renderer
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def archive(data: Data, into: Path) -> dict[str, Any]:
     if url.lower().startswith("data:"):
         raise _unusable(url)
     if "://" in url:
-        shown, path = masked(url), downloaded
+        shown, path = mask_secrets(url), downloaded
         from_url(url, downloaded)
     else:
         shown, path = url, Path(url).expanduser()
@@ -93,7 +93,7 @@ def archive(data: Data, into: Path) -> dict[str, Any]:
 
 
 def _unusable(url: str) -> Failure:
-    shown = masked(url if len(url) <= 60 else f"{url[:40]}... ({len(url)} characters)")
+    shown = mask_secrets(url if len(url) <= 60 else f"{url[:40]}... ({len(url)} characters)")
     return Failure(
         f"data.archive.url is {shown}, which names no archive. "
         "Allowed: a path, or a URL with :// (http, https, s3, gs, or another protocol of fsspec)."

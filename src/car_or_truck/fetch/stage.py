@@ -16,7 +16,7 @@ from rich.panel import Panel
 from car_or_truck import files
 from car_or_truck.errors import Failure
 from car_or_truck.fetch import folders, sources
-from car_or_truck.fetch.download import Unreachable, masked
+from car_or_truck.fetch.download import Unreachable, mask_secrets
 from car_or_truck.paths import RAW, SOURCE
 
 if TYPE_CHECKING:
@@ -61,10 +61,10 @@ def _request(data: Data, source: str) -> dict[str, Any]:
     """What was asked of a source, to recognize the same request again; without the secrets of a URL."""
     settings: dict[str, Any] = getattr(data, source).model_dump(mode="json")
     url = settings.get("url") or ""
-    if "://" in url and masked(url) != url:
-        settings["url"] = masked(url)
+    if "://" in url and mask_secrets(url) != url:
+        settings["url"] = mask_secrets(url)
         # Tells two queries apart, and is slow to compute so that a password cannot be guessed from it.
-        settings["url_digest"] = hashlib.scrypt(url.encode(), salt=masked(url).encode(), n=2**14, r=8, p=1).hex()
+        settings["url_digest"] = hashlib.scrypt(url.encode(), salt=mask_secrets(url).encode(), n=2**14, r=8, p=1).hex()
     return {**settings, "classes": list(data.classes), "valid_fraction": data.valid_fraction}
 
 

@@ -99,8 +99,8 @@ def register(run_id: str, cell: TrainedCell, scores: dict[str, Any]) -> Version 
         version = _existing(client, name, run_id, tags)
         if version is None:
             model_id = run.outputs.model_outputs[0].model_id
-            made = client.create_model_version(name, f"models:/{model_id}", run_id, tags=tags, model_id=model_id)
-            version = _version(made)
+            created = client.create_model_version(name, f"models:/{model_id}", run_id, tags=tags, model_id=model_id)
+            version = _version(created)
         for key, value in tags.items():
             if key in HEADLINES and version.tags.get(key) != value:
                 client.set_model_version_tag(name, str(version.number), key, value)
@@ -119,13 +119,13 @@ def _existing(client: mlflow.MlflowClient, name: str, run_id: str, tags: dict[st
 def versions(client: mlflow.MlflowClient, name: str, where: str = "") -> list[Version]:
     """Every version of a registered model, the newest first; `where`: MLflow's filter."""
     condition = f"name = '{name}'" + (f" and {where}" if where else "")
-    found, token = [], None
+    pages, token = [], None
     while True:
         page = client.search_model_versions(condition, page_token=token)
-        found += [_version(version) for version in page]
+        pages += [_version(version) for version in page]
         token = page.token
         if not token:
-            return sorted(found, key=lambda version: -version.number)
+            return sorted(pages, key=lambda version: -version.number)
 
 
 def of_cell(client: mlflow.MlflowClient, name: str, cell: str) -> list[Version]:
@@ -133,14 +133,14 @@ def of_cell(client: mlflow.MlflowClient, name: str, cell: str) -> list[Version]:
     return versions(client, name, f"tags.cell = '{cell}'")
 
 
-def _version(found: Any) -> Version:
-    return Version(found.name, int(found.version), found.run_id or "", dict(found.tags or {}))
+def _version(version: Any) -> Version:
+    return Version(version.name, int(version.version), version.run_id or "", dict(version.tags or {}))
 
 
 def aliases(client: mlflow.MlflowClient, name: str) -> dict[str, Version]:
     """The versions that have an alias."""
-    given = client.get_registered_model(name).aliases
-    return {alias: _version(client.get_model_version(name, str(number))) for alias, number in given.items()}
+    numbers = client.get_registered_model(name).aliases
+    return {alias: _version(client.get_model_version(name, str(number))) for alias, number in numbers.items()}
 
 
 def exists(client: mlflow.MlflowClient, name: str, number: str) -> bool:
@@ -181,9 +181,9 @@ def find(client: mlflow.MlflowClient, wanted: str) -> Version:
 
 def _known(client: mlflow.MlflowClient, name: str) -> str:
     try:
-        given = client.get_registered_model(name).aliases
+        aliased = client.get_registered_model(name).aliases
         numbers = ", ".join(str(version.number) for version in versions(client, name)[:10])
     except MlflowException:
         return ""
-    named = "".join(f", {alias} ({number})" for alias, number in sorted(given.items()))
+    named = "".join(f", {alias} ({number})" for alias, number in sorted(aliased.items()))
     return f" It has {numbers}{named}." if numbers else ""

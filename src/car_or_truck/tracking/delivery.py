@@ -33,66 +33,66 @@ def deliver(run_id: str, server: str, whole: bool = True) -> tuple[str, bool]:
 
     `whole`: with artifacts, model and version; else the values alone. Raises MlflowException or OSError.
     """
-    here, there = mlflow.MlflowClient(store.own()), mlflow.MlflowClient(server)
-    run = here.get_run(run_id)
+    local, remote = mlflow.MlflowClient(store.own()), mlflow.MlflowClient(server)
+    run = local.get_run(run_id)
     with store.one_at_a_time("delivery"):
-        copy = _copy(run, here, there)
-        added = _bring_values(run, copy, here, there)
+        copy = _copy(run, local, remote)
+        added = _bring_values(run, copy, local, remote)
         if whole:
-            added |= _bring_artifacts(run, copy, there)
-            added |= _bring_models(run, copy, here, there)
-            added |= _bring_versions(run, copy, here, there)
+            added |= _bring_artifacts(run, copy, remote)
+            added |= _bring_models(run, copy, local, remote)
+            added |= _bring_versions(run, copy, local, remote)
         if (run.info.status, run.info.end_time) != (copy.info.status, copy.info.end_time):
             if run.info.end_time is None:
-                there.update_run(copy.info.run_id, run.info.status)
+                remote.update_run(copy.info.run_id, run.info.status)
             else:
-                there.set_terminated(copy.info.run_id, run.info.status, run.info.end_time)
+                remote.set_terminated(copy.info.run_id, run.info.status, run.info.end_time)
             added = True
     return str(copy.info.run_id), added
 
 
-def _copy(run: Any, here: mlflow.MlflowClient, there: mlflow.MlflowClient) -> Any:
-    experiment = here.get_experiment(run.info.experiment_id)
-    known = there.get_experiment_by_name(experiment.name)
+def _copy(run: Any, local: mlflow.MlflowClient, remote: mlflow.MlflowClient) -> Any:
+    experiment = local.get_experiment(run.info.experiment_id)
+    known = remote.get_experiment_by_name(experiment.name)
     about = {
         key: value for key, value in experiment.tags.items() if key in ("mlflow.note.content", "mlflow.experimentKind")
     }
-    place = known.experiment_id if known else there.create_experiment(experiment.name, tags=about)
-    copies = there.search_runs([place], f"tags.`{ORIGIN}` = '{run.info.run_id}'", max_results=1)
+    place = known.experiment_id if known else remote.create_experiment(experiment.name, tags=about)
+    copies = remote.search_runs([place], f"tags.`{ORIGIN}` = '{run.info.run_id}'", max_results=1)
     if copies:
-        return there.get_run(copies[0].info.run_id)
-    return there.create_run(place, run.info.start_time, {ORIGIN: run.info.run_id}, run.info.run_name)
+        return remote.get_run(copies[0].info.run_id)
+    return remote.create_run(place, run.info.start_time, {ORIGIN: run.info.run_id}, run.info.run_name)
 
 
-def _bring_values(run: Any, copy: Any, here: mlflow.MlflowClient, there: mlflow.MlflowClient) -> bool:
+def _bring_values(run: Any, copy: Any, local: mlflow.MlflowClient, remote: mlflow.MlflowClient) -> bool:
     """Parameters, tags, datasets, and every point of every metric at its own time."""
     target = copy.info.run_id
     params = [Param(key, value) for key, value in run.data.params.items() if key not in copy.data.params]
     tags = [RunTag(key, value) for key, value in run.data.tags.items() if copy.data.tags.get(key) != value]
     points = []
     for name in run.data.metrics:
-        delivered = there.get_metric_history(target, name) if name in copy.data.metrics else []
+        delivered = remote.get_metric_history(target, name) if name in copy.data.metrics else []
         known = {(point.step, point.timestamp) for point in delivered}
-        points += [p for p in here.get_metric_history(run.info.run_id, name) if (p.step, p.timestamp) not in known]
+        points += [p for p in local.get_metric_history(run.info.run_id, name) if (p.step, p.timestamp) not in known]
     values = (("params", params, store.MOST_PARAMS), ("tags", tags, store.MOST_PARAMS))
     for kind, items, most in (*values, ("metrics", points, store.MOST_METRICS)):
         for start in range(0, len(items), most):
-            there.log_batch(target, **{kind: items[start : start + most]})
+            remote.log_batch(target, **{kind: items[start : start + most]})
     datasets = run.inputs.dataset_inputs if not copy.inputs.dataset_inputs else []
     if datasets:
-        there.log_inputs(target, datasets)
+        remote.log_inputs(target, datasets)
     return bool(params or tags or points or datasets)
 
 
-def _bring_artifacts(run: Any, copy: Any, there: mlflow.MlflowClient) -> bool:
+def _bring_artifacts(run: Any, copy: Any, remote: mlflow.MlflowClient) -> bool:
     folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=run.info.artifact_uri, tracking_uri=store.own()))
-    known = dict(_listed(there, copy.info.run_id))
+    known = dict(_listed(remote, copy.info.run_id))
     added = False
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         name = path.relative_to(folder)
         if known.get(name.as_posix()) != path.stat().st_size:
             parent = None if name.parent == Path() else name.parent.as_posix()
-            there.log_artifact(copy.info.run_id, str(path), parent)
+            remote.log_artifact(copy.info.run_id, str(path), parent)
             added = True
     return added
 
@@ -105,15 +105,15 @@ def _listed(client: mlflow.MlflowClient, run_id: str, folder: str | None = None)
             yield item.path, item.file_size
 
 
-def _bring_models(run: Any, copy: Any, here: mlflow.MlflowClient, there: mlflow.MlflowClient) -> bool:
+def _bring_models(run: Any, copy: Any, local: mlflow.MlflowClient, remote: mlflow.MlflowClient) -> bool:
     """The run's logged models, with MLmodel files that name the copy as theirs."""
     outputs = run.outputs.model_outputs if run.outputs else []
     if not outputs or (copy.outputs and copy.outputs.model_outputs):
         return False
     delivered = []
     for output in outputs:
-        model = here.get_logged_model(output.model_id)
-        new = there.create_logged_model(
+        model = local.get_logged_model(output.model_id)
+        new = remote.create_logged_model(
             copy.info.experiment_id, model.name, copy.info.run_id, params=model.params, model_type=model.model_type
         )
         with TemporaryDirectory() as folder:
@@ -122,26 +122,28 @@ def _bring_models(run: Any, copy: Any, here: mlflow.MlflowClient, there: mlflow.
             about = Model.load(folder)
             about.run_id, about.model_id, about.artifact_path = copy.info.run_id, new.model_id, new.artifact_location
             about.save(str(Path(folder) / "MLmodel"))
-            there.log_model_artifacts(new.model_id, folder)
-        there.finalize_logged_model(new.model_id, "READY")
+            remote.log_model_artifacts(new.model_id, folder)
+        remote.finalize_logged_model(new.model_id, "READY")
         delivered.append(LoggedModelOutput(new.model_id, output.step))
-    there.log_outputs(copy.info.run_id, delivered)  # last, so that an interrupted delivery brings them again
+    remote.log_outputs(copy.info.run_id, delivered)  # last, so that an interrupted delivery brings them again
     return True
 
 
-def _bring_versions(run: Any, copy: Any, here: mlflow.MlflowClient, there: mlflow.MlflowClient) -> bool:
+def _bring_versions(run: Any, copy: Any, local: mlflow.MlflowClient, remote: mlflow.MlflowClient) -> bool:
     """The registered version of the run's model, with description and tags; aliases are the server's own."""
-    registered = here.search_model_versions(f"run_id = '{run.info.run_id}'")
-    known = there.search_model_versions(f"run_id = '{copy.info.run_id}'")
-    models = there.get_run(copy.info.run_id).outputs.model_outputs
+    registered = local.search_model_versions(f"run_id = '{run.info.run_id}'")
+    known = remote.search_model_versions(f"run_id = '{copy.info.run_id}'")
+    models = remote.get_run(copy.info.run_id).outputs.model_outputs
     if not registered or not models:
         return False
     version = registered[0]
     if not known:
         with warnings.catch_warnings(), suppress(RestException):  # it exists already
             warnings.simplefilter("ignore", FutureWarning)
-            there.create_registered_model(version.name, description=here.get_registered_model(version.name).description)
-        there.create_model_version(
+            remote.create_registered_model(
+                version.name, description=local.get_registered_model(version.name).description
+            )
+        remote.create_model_version(
             version.name,
             f"models:/{models[0].model_id}",
             copy.info.run_id,
@@ -152,9 +154,9 @@ def _bring_versions(run: Any, copy: Any, here: mlflow.MlflowClient, there: mlflo
         return True
     for key, value in version.tags.items():
         if known[0].tags.get(key) != value:
-            there.set_model_version_tag(version.name, known[0].version, key, value)
+            remote.set_model_version_tag(version.name, known[0].version, key, value)
     if known[0].description != version.description:
-        there.update_model_version(version.name, known[0].version, version.description)
+        remote.update_model_version(version.name, known[0].version, version.description)
     return False
 
 

@@ -22,13 +22,13 @@ from car_or_truck.train.history import METRICS
 def find_run(cell: Cell) -> str | None:
     """The id of the cell's newest finished run, or None."""
     experiment = store.connect(names.experiment_name(cell.stand_in))
-    found = mlflow.MlflowClient().search_runs(
+    runs = mlflow.MlflowClient().search_runs(
         [experiment],
         f"tags.cell = '{cell.fingerprint}' and attributes.status = 'FINISHED'",
         order_by=["attributes.start_time DESC"],
         max_results=1,
     )
-    return str(found[0].info.run_id) if found else None
+    return str(runs[0].info.run_id) if runs else None
 
 
 def log_evaluation(run_id: str, scores: Mapping[str, Any], figures: Path) -> None:
