@@ -1,6 +1,6 @@
 """How `dvc repro` and `compare` grow with the number of cells; what a `dvc repro` costs that has nothing to do.
 
-`python benchmarks/cells.py [COUNT ...]`, 1, 3, 10 and 30 unless given: so many seeds of a tiny net on the drawn
+`python benchmarks/cells.py [COUNT ...]`, 1, 3, 10 and 30 by default: that many seeds of a tiny model on the synthetic
 images, so that what is measured is the pipeline and not the convolutions. Each `dvc repro` adds cells to those that
 are there.
 """
@@ -38,7 +38,7 @@ def set_seeds(tree: Any, count: int) -> None:
 
 def main(counts: list[int]) -> None:
     print(f"{lab.machine()}; medians of {ROUNDS}", end="\n\n")
-    print("| cells | to add a cell, CPU s | `compare`, CPU s | `dvc repro` with nothing to do | report.html |")
+    print("| models | to add a model, CPU s | `compare`, CPU s | `dvc repro` with nothing to do | report.html |")
     print("|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as place:
         folder, before = lab.clone(Path(place) / "clone", tiny), 0

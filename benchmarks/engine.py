@@ -62,7 +62,9 @@ def main(archive: str, rounds: int = 1) -> None:
                     ours = ["dvc", "repro", "--force", "--single-item", f"train@{variant}-31415"]
                     found[f"{variant}, {precision}"].append(measured(ours, folder))
     print(f"{lab.machine()}; medians of {rounds}", end="\n\n")
-    print("| net | CPU seconds an epoch | of the plain script's | own memory, GiB | of the plain script's |")
+    print(
+        "| model | CPU seconds an epoch | relative to the plain script | memory, GiB | relative to the plain script |"
+    )
     print("|---|---|---|---|---|")
     for name, figures in found.items():
         epoch, _, peak = (statistics.median(column) for column in zip(*figures, strict=True))

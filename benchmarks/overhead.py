@@ -1,7 +1,7 @@
-"""What DVC, MLflow, checkpoints and our own code add to a training: `dvc repro` of a cell against Keras's fit alone.
+"""What DVC, MLflow, checkpoints and this project add to a training: `dvc repro` of a model against Keras's fit alone.
 
 python benchmarks/overhead.py [EPOCHS] [ROUNDS]: the stand-in's `tutorial`. Both are whole processes, start to end,
-with the same net, batches and precision; they take turns.
+with the same model, batches and precision; they take turns.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What an answer costs: `car-or-truck predict` beside plain Keras, and the served champion's latency.
+"""What a prediction costs: `car-or-truck predict` beside plain Keras, and the served champion's latency.
 
-python benchmarks/prediction.py [ROUNDS [ARCHIVE]]: on the drawn valid images, or on those of the data set's zip. The
+python benchmarks/prediction.py [ROUNDS [ARCHIVE]]: on the synthetic validation images, or those of the zip. The
 model is `exercise` after one epoch; what it knows makes no difference to what it costs. `predict` and the plain script
 are whole processes and take turns; the server is `mlflow models serve`, asked by one client at a time and by four.
 """
@@ -33,7 +33,7 @@ WARM_UP, REQUESTS, CLIENTS = 20, 300, 4
 
 def processes(folder: Path, pictures: list[Path], rounds: int) -> None:
     """The table of whole processes: one picture, and many."""
-    print("| pictures | plain Keras | `car-or-truck predict` | of the plain script's CPU s |")
+    print("| pictures | plain Keras | `car-or-truck predict` | relative CPU s |")
     print("|---|---|---|---|")
     for count in COUNTS:
         chosen = folder / f"pictures-{count}"

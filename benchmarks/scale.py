@@ -3,7 +3,7 @@
 `python benchmarks/scale.py 1000 10000 100000` draws so many train images (and a tenth of that for
 valid) in a temporary folder and runs each stage in a process of its own. It prints, for each, the
 seconds by the clock and of the processor, the images a second by the clock, and the peak of the
-process's own memory (RssAnon: what no file backs; the page cache that holds mapped arrays is the
+process's anonymous memory (RssAnon; the page cache that holds mapped arrays is the
 kernel's, and given back when needed).
 """
 
@@ -65,7 +65,7 @@ def run(count: int, folder: Path) -> None:
 
 def main() -> None:
     print(lab.machine(), end="\n\n")
-    print("| images | stage | seconds | CPU seconds | images/s | own memory |", "|---|---|---|---|---|---|", sep="\n")
+    print("| images | stage | seconds | CPU seconds | images/s | memory |", "|---|---|---|---|---|---|", sep="\n")
     for argument in sys.argv[1:] or ["1000", "10000"]:
         with tempfile.TemporaryDirectory() as folder:
             run(int(argument), Path(folder))

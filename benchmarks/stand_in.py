@@ -1,4 +1,4 @@
-"""How hard are the drawn stand-in images? `python benchmarks/stand_in.py [TRAIN VALID]` prints a table.
+"""How hard are the synthetic images? `python benchmarks/stand_in.py [TRAIN VALID]` prints a table.
 
 They should be learnable, and not trivially so: a good net well above the lesson's, the lesson's
 well above logistic regression on raw pixels. Sizes are those of params.yaml unless given. The
@@ -34,14 +34,14 @@ def main() -> None:
     sizes = [int(argument) for argument in sys.argv[1:]] or [defaults.train, defaults.valid]
     (x, y), (x_valid, y_valid) = drawn("train", sizes[0]), drawn("valid", sizes[1])
     print(lab.machine())
-    print(f"{sizes[0]} train and {sizes[1]} valid images, seed {SEED}")
+    print(f"{sizes[0]} train and {sizes[1]} validation images, seed {SEED}")
     print(f"constant answer: {1 - y_valid.mean():.4f}")
 
     flat, flat_valid = x.reshape(len(x), -1), x_valid.reshape(len(x_valid), -1)
     for strength in (1e-5, 1e-4, 1e-3, 1e-2):
         fitted = LogisticRegression(C=strength, max_iter=300).fit(flat, y)
         print(
-            f"logistic regression on raw pixels, C={strength:g}: {fitted.score(flat_valid, y_valid):.4f} on valid, "
+            f"logistic regression on raw pixels, C={strength:g}: {fitted.score(flat_valid, y_valid):.4f} validation, "
             f"{fitted.score(flat, y):.4f} on train"
         )
 
@@ -63,7 +63,7 @@ def main() -> None:
     history = net.fit(x, y, batch_size=64, epochs=EPOCHS, validation_data=(x_valid, y_valid), verbose=0).history
     print(
         f"five conv+batch-norm layers at 64 px, flips, {EPOCHS} epochs, {precision}: "
-        f"{history['val_binary_accuracy'][-1]:.4f} on valid ({time.process_time() - start:.0f} CPU seconds)"
+        f"{history['val_binary_accuracy'][-1]:.4f} on validation ({time.process_time() - start:.0f} CPU seconds)"
     )
 
 

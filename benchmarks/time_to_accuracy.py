@@ -1,4 +1,4 @@
-"""Accuracy on valid over the CPU seconds that it took, for any variants, seeds and precisions.
+"""Validation accuracy over CPU seconds, for any variants, seeds and precisions.
 
 `python benchmarks/time_to_accuracy.py --seeds 1 2 3 4 5 --precision mixed_bfloat16 sprint exercise`, where
 data/prepared lies, trains each cell through `car-or-truck train` in a process of its own and adds its curve to
@@ -84,7 +84,7 @@ def spread(values: pd.Series, form: str) -> str:
 def table(cells: pd.DataFrame) -> list[str]:
     """README.md's table, a row a variant and precision; the last column is of the seeds that reached the target."""
     lines = [
-        "| variant | precision | seeds | accuracy on valid: mean (lowest to highest), sd | "
+        "| variant | precision | seeds | validation accuracy: mean (lowest to highest), sd | "
         f"CPU s: mean (lowest to highest) | CPU s until it first reached {TARGET} |",
         "|---|---|---|---|---|---|",
     ]
@@ -150,7 +150,7 @@ def draw(curves: pd.DataFrame) -> None:
                 axes.plot(seconds.iloc[-1], accuracy.iloc[-1], "o", color=colours[number], ms=4)
         axes.axhline(TARGET, color="#666666", lw=1, ls=":")
         axes.text(0.01, TARGET, f"the lesson's {TARGET:.2%}", transform=axes.get_yaxis_transform(), va="bottom")
-        axes.set(xscale="log", xlabel="CPU seconds of the whole process", ylabel="accuracy on valid")
+        axes.set(xscale="log", xlabel="CPU seconds of the whole process", ylabel="validation accuracy")
         axes.set_title("Accuracy over the time that it took; a dot where the training ended")
         for formatter in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
             formatter(LogFormatter(minor_thresholds=(2, 0.5)))  # 100 rather than 10 to the 2
