@@ -1,4 +1,4 @@
-"""`clean`: moves the runs, models and versions that nothing refers to any more into MLflow's trash.
+"""`clean`: moves runs and models that nothing refers to any more into MLflow's trash, and removes their versions.
 
 An alias, a trained model in models/, a DVC experiment or the newest comparison keeps a run. So does
 being under way, and not having been made by this project.
