@@ -1,9 +1,9 @@
-"""All benchmarks, one after the other: python benchmarks/all.py ARCHIVE [SCRIPT ...]
+"""Run all benchmarks in turn: python benchmarks/all.py ARCHIVE [SCRIPT ...]
 
-ARCHIVE is the data set's zip; each SCRIPT (`cells`, `engine`, ...) picks one, and none means all. What they print goes
-to benchmarks/latest.md as well, under the command; time_to_accuracy.png is drawn again. Cells that
-time_to_accuracy.csv holds are not trained again: delete it to measure them anew. That takes about three hours on two
-cores, and the others about two.
+ARCHIVE is the dataset's zip. Each SCRIPT (`cells`, `engine`, ...) selects one benchmark; the default is all. The output
+is also written to benchmarks/latest.md, below each command, and time_to_accuracy.png is redrawn. Models that are in
+time_to_accuracy.csv are not trained again: delete it to measure them anew, which takes about three hours on two cores.
+The other benchmarks take about two.
 """
 
 from __future__ import annotations
@@ -32,22 +32,22 @@ time_to_accuracy --seeds 31415 -- sprint tutorial exercise exercise-prose
 """
 
 
-def main(archive: str, *chosen: str) -> None:
-    commands = [line.split() for line in COMMANDS.split("\n") if line and (not chosen or line.split()[0] in chosen)]
-    with tempfile.TemporaryDirectory() as place, (HERE / "latest.md").open("w") as latest:
+def main(archive: str, *scripts: str) -> None:
+    commands = [line.split() for line in COMMANDS.split("\n") if line and (not scripts or line.split()[0] in scripts)]
+    with tempfile.TemporaryDirectory() as temporary, (HERE / "latest.md").open("w") as latest:
 
-        def say(line: str) -> None:
-            for to in (sys.stdout, latest):
-                print(line, file=to, flush=True)
+        def echo(line: str) -> None:
+            for stream in (sys.stdout, latest):
+                print(line, file=stream, flush=True)
 
-        folder = lab.clone(Path(place) / "clone", lambda tree: lab.archive(tree, archive))
-        lab.cost(["dvc", "repro", "prepare"], folder)  # time_to_accuracy.py trains on what it finds here
+        folder = lab.clone(Path(temporary) / "clone", lambda tree: lab.use_archive(tree, archive))
+        lab.cost(["dvc", "repro", "prepare"], folder)  # time_to_accuracy.py trains on this data
         for number, (script, *arguments) in enumerate(commands, 1):
-            say(f"## {number} of {len(commands)}: `python benchmarks/{script}.py {' '.join(arguments)}`\n")
-            filled = [str(Path(archive).resolve()) if argument == "ARCHIVE" else argument for argument in arguments]
-            since = time.monotonic()
+            echo(f"## {number} of {len(commands)}: `python benchmarks/{script}.py {' '.join(arguments)}`\n")
+            resolved = [str(Path(archive).resolve()) if argument == "ARCHIVE" else argument for argument in arguments]
+            start = time.monotonic()
             process = subprocess.Popen(
-                [sys.executable, str(HERE / f"{script}.py"), *filled],
+                [sys.executable, str(HERE / f"{script}.py"), *resolved],
                 cwd=folder,
                 env=lab.environment(),
                 stdout=subprocess.PIPE,
@@ -55,10 +55,10 @@ def main(archive: str, *chosen: str) -> None:
             )
             assert process.stdout is not None
             for line in process.stdout:
-                say(line.rstrip())
+                echo(line.rstrip())
             if process.wait() != 0:
-                raise SystemExit(f"{script}.py failed; what the others printed is in {latest.name}")
-            say(f"\n{(time.monotonic() - since) / 60:.0f} minutes.\n")
+                raise SystemExit(f"{script}.py failed; the output so far is in {latest.name}")
+            echo(f"\n{(time.monotonic() - start) / 60:.0f} minutes.\n")
 
 
 if __name__ == "__main__":

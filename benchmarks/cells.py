@@ -1,8 +1,8 @@
-"""How `dvc repro` and `compare` grow with the number of cells; what a `dvc repro` costs that has nothing to do.
+"""How `dvc repro` and `compare` scale with the number of models, and what an up-to-date `dvc repro` costs.
 
-`python benchmarks/cells.py [COUNT ...]`, 1, 3, 10 and 30 by default: that many seeds of a tiny model on the synthetic
-images, so that what is measured is the pipeline and not the convolutions. Each `dvc repro` adds cells to those that
-are there.
+`python benchmarks/cells.py [COUNT ...]` (default: 1 3 10 30) trains COUNT seeds of a tiny model on the synthetic
+images, so that the pipeline is measured rather than the convolutions. Each `dvc repro` adds models to the previous
+ones.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ TINY = {
 ROUNDS = 3
 
 
-def tiny(tree: Any) -> None:
+def use_tiny_variant(tree: Any) -> None:
     tree["data"]["sources"] = ["rendered"]
     tree["variants"] = {"tiny": TINY}
     tree["train"] |= {"variants": ["tiny"], "seeds": [0]}
@@ -38,23 +38,23 @@ def set_seeds(tree: Any, count: int) -> None:
 
 def main(counts: list[int]) -> None:
     print(f"{lab.machine()}; medians of {ROUNDS}", end="\n\n")
-    print("| models | to add a model, CPU s | `compare`, CPU s | `dvc repro` with nothing to do | report.html |")
+    print("| models | CPU s per added model | `compare`, CPU s | up-to-date `dvc repro` | report.html |")
     print("|---|---|---|---|---|")
-    with tempfile.TemporaryDirectory() as place:
-        folder, before = lab.clone(Path(place) / "clone", tiny), 0
+    with tempfile.TemporaryDirectory() as temporary:
+        folder, previous = lab.clone(Path(temporary) / "clone", use_tiny_variant), 0
         lab.cost(["dvc", "repro", "prepare"], folder)
         for count in counts:
             lab.edit(folder, partial(set_seeds, count=count))
-            _, added = lab.cost(["dvc", "repro"], folder)
-            _, compared = lab.cost(["car-or-truck", "compare"], folder)
-            seconds, nothing = zip(*(lab.cost(["dvc", "repro"], folder) for _ in range(ROUNDS)), strict=True)
+            _, repro_cpu = lab.cost(["dvc", "repro"], folder)
+            _, compare_cpu = lab.cost(["car-or-truck", "compare"], folder)
+            seconds, cpu = zip(*(lab.cost(["dvc", "repro"], folder) for _ in range(ROUNDS)), strict=True)
             report = (folder / "reports/report.html").stat().st_size / 1e6
             print(
-                f"| {count} | {(added - compared) / (count - before):.1f} | {compared:.1f} | "
-                f"{median(seconds):.1f} s, {median(nothing):.1f} CPU s | {report:.1f} MB |",
+                f"| {count} | {(repro_cpu - compare_cpu) / (count - previous):.1f} | {compare_cpu:.1f} | "
+                f"{median(seconds):.1f} s, {median(cpu):.1f} CPU s | {report:.1f} MB |",
                 flush=True,
             )
-            before = count
+            previous = count
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the benchmarks share: the machine's name, a clone to measure in, and what a command cost."""
+"""What the benchmarks share: a description of the machine, a clone to measure in, and the cost of a command."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ ROOT = Path(__file__).parent.parent
 
 
 def machine() -> str:
-    """One line: processor, its cores, whether it computes in bfloat16, and the versions that matter."""
-    described = [line.split(":", 1) for line in Path("/proc/cpuinfo").read_text().splitlines() if ":" in line]
-    processor = {key.strip(): value.strip() for key, value in described}
+    """The cores, the processor, its bfloat16 features, and the versions that matter, in one line."""
+    fields = [line.split(":", 1) for line in Path("/proc/cpuinfo").read_text().splitlines() if ":" in line]
+    processor = {key.strip(): value.strip() for key, value in fields}
     bfloat16 = {"avx512_bf16", "amx_bf16"} & set(processor.get("flags", "").split())
     return (
         f"{len(os.sched_getaffinity(0))} cores of {processor.get('model name', platform.machine())} "
@@ -31,7 +31,7 @@ def machine() -> str:
 
 
 def clone(folder: Path, change: Callable[[Any], object]) -> Path:
-    """What is committed here, cloned into a folder, with its params.yaml changed."""
+    """Clone the last commit of this repository into a folder, and change its params.yaml."""
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(folder)], check=True)
     edit(folder, change)
     return folder
@@ -45,30 +45,30 @@ def edit(folder: Path, change: Callable[[Any], object]) -> None:
     yaml.dump(tree, path)
 
 
-def archive(tree: Any, path: str) -> None:
-    """Set the data set's zip as the only source of images."""
+def use_archive(tree: Any, path: str) -> None:
+    """Make the dataset's zip the only source of images."""
     tree["data"]["sources"] = ["archive"]
     tree["data"]["archive"]["url"] = str(Path(path).resolve())
 
 
-def children() -> float:
-    """CPU seconds of all processes that were started here and have ended."""
+def child_cpu_seconds() -> float:
+    """CPU seconds of all finished child processes."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
 
 def environment() -> dict[str, str]:
-    """That of the commands: `dvc` and `car-or-truck` beside this Python, and the store in the clone."""
+    """The environment of the commands: `dvc` and `car-or-truck` of this Python, and MLflow's store in the clone."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     return {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"} | {"PATH": path}
 
 
 def cost(command: list[str], folder: Path) -> tuple[float, float]:
-    """(seconds by the clock, CPU seconds) of a command; where it fails, what it said."""
-    before, since = children(), time.monotonic()
-    done = subprocess.run(
+    """Wall time and CPU seconds of a command. Exits with its output if it fails."""
+    cpu, start = child_cpu_seconds(), time.monotonic()
+    process = subprocess.run(
         command, cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
-    if done.returncode != 0:
-        raise SystemExit(f"{' '.join(command)} failed:\n{done.stdout}")
-    return time.monotonic() - since, children() - before
+    if process.returncode != 0:
+        raise SystemExit(f"{' '.join(command)} failed:\n{process.stdout}")
+    return time.monotonic() - start, child_cpu_seconds() - cpu

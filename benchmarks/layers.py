@@ -1,8 +1,7 @@
-"""What a layer costs: CPU milliseconds for a batch of 64 images, forward and backward, at both precisions.
+"""Cost of a layer: CPU milliseconds for a batch of 64 images, forward and backward, in both precisions.
 
-`python benchmarks/layers.py` prints the table. The shapes are those of `sprint`'s and `summit`'s nets; batch
-normalization stands there as Keras writes it and as the project does. The layers take turns, five rounds; the
-medians are shown.
+`python benchmarks/layers.py` prints the tables. The shapes are those in `sprint` and `summit`; batch normalization is
+measured as in Keras and as in this project. The layers alternate for five rounds; the tables show medians.
 """
 
 from __future__ import annotations
@@ -34,8 +33,8 @@ KINDS: dict[str, Callable[[int], Any]] = {
 }
 
 
-def both_ways(layer: Any, shape: tuple[int, ...], dtype: str) -> Callable[[], Any]:
-    """A call of the layer's forward and backward pass on one fixed batch."""
+def forward_and_backward(layer: Any, shape: tuple[int, ...], dtype: str) -> Callable[[], Any]:
+    """The traced forward and backward pass of a layer on a fixed batch."""
     images = tf.cast(tf.random.stateless_normal((BATCH, *shape), [1, 2]), dtype)
     layer.build((None, *shape))
 
@@ -59,18 +58,18 @@ def main() -> None:
             for kind, make in KINDS.items():
                 layer = make(shape[-1])
                 layer.dtype_policy = policy
-                calls[kind, shape] = both_ways(layer, shape, policy.compute_dtype)
-        found: dict[tuple[str, tuple[int, ...]], list[float]] = {cell: [] for cell in calls}
+                calls[kind, shape] = forward_and_backward(layer, shape, policy.compute_dtype)
+        times: dict[tuple[str, tuple[int, ...]], list[float]] = {cell: [] for cell in calls}
         for _ in range(ROUNDS):
             for cell, call in calls.items():
                 start = time.process_time()
                 for _ in range(CALLS):
                     call()
-                found[cell].append((time.process_time() - start) / CALLS * 1000)
+                times[cell].append((time.process_time() - start) / CALLS * 1000)
         print(f"| {precision} | " + " | ".join("x".join(map(str, shape)) for shape in SHAPES) + " |")
         print("|---" * (len(SHAPES) + 1) + "|")
         for kind in KINDS:
-            print(f"| {kind} | " + " | ".join(f"{median(found[kind, shape]):.1f}" for shape in SHAPES) + " |")
+            print(f"| {kind} | " + " | ".join(f"{median(times[kind, shape]):.1f}" for shape in SHAPES) + " |")
         print()
 
 

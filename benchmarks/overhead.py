@@ -1,7 +1,7 @@
-"""What DVC, MLflow, checkpoints and this project add to a training: `dvc repro` of a model against Keras's fit alone.
+"""What DVC, MLflow, checkpoints and this project add to a training: `dvc repro` of one model against Keras's fit alone.
 
-python benchmarks/overhead.py [EPOCHS] [ROUNDS]: the stand-in's `tutorial`. Both are whole processes, start to end,
-with the same model, batches and precision; they take turns.
+python benchmarks/overhead.py [EPOCHS] [ROUNDS] trains `tutorial` on the synthetic images. Both are measured as whole
+processes, with the same model, batches and precision; they alternate.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ def fit_alone() -> None:
     from car_or_truck import params, paths
     from car_or_truck.train import batches, runtime
 
-    chosen = params.load()
-    recipe, size = chosen.variants["tutorial"], chosen.train.batch_size
-    runtime.start(SEED, chosen.train.precision)
+    loaded = params.load()
+    recipe, size = loaded.variants["tutorial"], loaded.train.batch_size
+    runtime.start(SEED, loaded.train.precision)
     from car_or_truck.train import convnet
 
     train, valid = (batches.load(paths.PREPARED, split) for split in ("train", "valid"))
-    net = convnet.build(recipe, chosen.data.image_size)
-    convnet.compile_net(net, recipe, batches.steps(len(train), size))
-    net.fit(
+    model = convnet.build(recipe, loaded.data.image_size)
+    convnet.compile_net(model, recipe, batches.steps(len(train), size))
+    model.fit(
         batches.stream(train, batches.training_order(len(train), recipe.epochs, recipe.shuffle, SEED), size),
         validation_data=batches.in_order(valid, size),
         epochs=recipe.epochs,
@@ -44,21 +44,21 @@ def main(epochs: int = 10, rounds: int = 3) -> None:
         tree["data"]["sources"] = ["rendered"]
         tree["variants"]["tutorial"]["epochs"] = epochs
 
-    with tempfile.TemporaryDirectory() as place:
-        folder = lab.clone(Path(place) / "clone", change)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = lab.clone(Path(temporary) / "clone", change)
         lab.cost(["dvc", "repro", "prepare"], folder)
         commands = {
             "fit alone": [sys.executable, str(lab.ROOT / "benchmarks/overhead.py"), "--fit-alone"],
             "dvc repro": ["dvc", "repro", "--force", "--single-item", f"train@tutorial-{SEED}"],
         }
-        found: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
+        costs: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
         for _ in range(rounds):
             for name, command in commands.items():
-                found[name].append(lab.cost(command, folder))
+                costs[name].append(lab.cost(command, folder))
     print(f"{lab.machine()}; {epochs} epochs, medians of {rounds}", end="\n\n")
-    print("| | clock | CPU |", "|---|---|---|", sep="\n")
-    for name, figures in found.items():
-        seconds, cpu = (statistics.median(column) for column in zip(*figures, strict=True))
+    print("| | wall time | CPU time |", "|---|---|---|", sep="\n")
+    for name, measurements in costs.items():
+        seconds, cpu = (statistics.median(column) for column in zip(*measurements, strict=True))
         print(f"| {name} | {seconds:.1f} s | {cpu:.1f} CPU s |")
 
 

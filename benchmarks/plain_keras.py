@@ -1,4 +1,4 @@
-"""The lesson's flow as one plain Keras script, to measure the project against.
+"""The lesson as a plain Keras script, the baseline of engine.py.
 
 python benchmarks/plain_keras.py FOLDER tutorial|exercise EPOCHS; FOLDER holds {train,valid}/{Car,Truck}/.
 """
@@ -12,7 +12,7 @@ import tensorflow as tf
 from keras import layers
 
 SEED, SIZE = 31415, 128
-NETS = {
+VARIANTS = {
     "tutorial": (
         [
             layers.Conv2D(32, 5, activation="relu", padding="same"),
@@ -49,7 +49,7 @@ def main(folder: str, name: str, epochs: int) -> None:
     tf.config.experimental.enable_op_determinism()
 
     def images(split: str) -> tf.data.Dataset:
-        read = keras.utils.image_dataset_from_directory(
+        dataset = keras.utils.image_dataset_from_directory(
             f"{folder}/{split}",
             label_mode="binary",
             image_size=(SIZE, SIZE),
@@ -59,19 +59,19 @@ def main(folder: str, name: str, epochs: int) -> None:
             seed=SEED,
             verbose=False,
         )
-        scaled = read.map(lambda image, label: (tf.image.convert_image_dtype(image / 255, tf.float32), label))
+        scaled = dataset.map(lambda image, label: (tf.image.convert_image_dtype(image / 255, tf.float32), label))
         return scaled.cache().prefetch(tf.data.AUTOTUNE)
 
-    body, optimizer = NETS[name]
-    net = keras.Sequential([layers.Input((SIZE, SIZE, 3)), *body, layers.Dense(1, activation="sigmoid")])
-    net.compile(keras.optimizers.Adam(**optimizer), "binary_crossentropy", metrics=["binary_accuracy"])
+    body, optimizer = VARIANTS[name]
+    model = keras.Sequential([layers.Input((SIZE, SIZE, 3)), *body, layers.Dense(1, activation="sigmoid")])
+    model.compile(keras.optimizers.Adam(**optimizer), "binary_crossentropy", metrics=["binary_accuracy"])
 
-    def line(epoch: int, logs: dict[str, float]) -> None:
-        shown = "  ".join(f"{key} {value:.4f}" for key, value in logs.items())
-        print(f"plain {name}  epoch {epoch + 1}/{epochs}  {shown}", flush=True)
+    def print_epoch(epoch: int, logs: dict[str, float]) -> None:
+        metrics = "  ".join(f"{key} {value:.4f}" for key, value in logs.items())
+        print(f"plain {name}  epoch {epoch + 1}/{epochs}  {metrics}", flush=True)
 
-    show = keras.callbacks.LambdaCallback(on_epoch_end=line)
-    net.fit(images("train"), validation_data=images("valid"), epochs=epochs, verbose=0, callbacks=[show])
+    progress = keras.callbacks.LambdaCallback(on_epoch_end=print_epoch)
+    model.fit(images("train"), validation_data=images("valid"), epochs=epochs, verbose=0, callbacks=[progress])
 
 
 if __name__ == "__main__":

@@ -1,10 +1,9 @@
-"""How fetch, prepare and one epoch of training grow with the number of images.
+"""How fetch, prepare and one epoch of training scale with the number of images.
 
-`python benchmarks/scale.py 1000 10000 100000` draws so many train images (and a tenth of that for
-valid) in a temporary folder and runs each stage in a process of its own. It prints, for each, the
-seconds by the clock and of the processor, the images a second by the clock, and the peak of the
-process's anonymous memory (RssAnon; the page cache that holds mapped arrays is the
-kernel's, and given back when needed).
+`python benchmarks/scale.py [COUNT ...]` (default: 1000 10000) draws COUNT synthetic train images, and a tenth as many
+for validation, in a temporary folder, and runs each stage in its own process. It prints the stage's wall time, CPU
+seconds, images per second of wall time, and peak anonymous memory (RssAnon), which excludes the page cache that holds
+the mapped arrays.
 """
 
 from __future__ import annotations
@@ -22,8 +21,8 @@ STAGES = [["fetch"], ["prepare"], ["train", "tutorial", "0"]]
 
 
 def watch(process: subprocess.Popen[bytes]) -> tuple[float, float]:
-    """Wait for the process; returns its CPU seconds and the peak of its RssAnon in GiB, sampled 20 times a second."""
-    before, peak = lab.children(), 0
+    """Wait for a process; returns its CPU seconds and its peak RssAnon in GiB, sampled 20 times a second."""
+    cpu, peak = lab.child_cpu_seconds(), 0
     status = Path(f"/proc/{process.pid}/status")
     while process.poll() is None:
         try:
@@ -34,7 +33,7 @@ def watch(process: subprocess.Popen[bytes]) -> tuple[float, float]:
             peak = max(peak, int(lines[0].split()[1]))
         time.sleep(0.05)
     process.wait()
-    return lab.children() - before, peak / 2**20
+    return lab.child_cpu_seconds() - cpu, peak / 2**20
 
 
 def run(count: int, folder: Path) -> None:
@@ -42,7 +41,7 @@ def run(count: int, folder: Path) -> None:
     tree["data"] |= {"sources": ["rendered"], "rendered": {"train": count, "valid": count // 10, "seed": 31415}}
     tree["variants"]["tutorial"]["epochs"] = 1
     YAML(typ="safe").dump(tree, folder / "params.yaml")
-    (folder / "dvc.yaml").touch()  # where MLflow's store is put
+    (folder / "dvc.yaml").touch()  # marks the root, where MLflow's store goes
     total = count + count // 10
     for stage in STAGES:
         start = time.monotonic()
@@ -56,7 +55,7 @@ def run(count: int, folder: Path) -> None:
         cpu, peak = watch(process)
         seconds = time.monotonic() - start
         if process.returncode != 0:
-            raise SystemExit(f"{stage} failed at {count} images")
+            raise SystemExit(f"{stage[0]} failed with {count} images")
         print(
             f"| {count:,} | {stage[0]} | {seconds:.0f} | {cpu:.0f} | {total / seconds:,.0f} | {peak:.2f} GiB |",
             flush=True,

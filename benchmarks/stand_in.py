@@ -1,8 +1,8 @@
 """How hard are the synthetic images? `python benchmarks/stand_in.py [TRAIN VALID]` prints a table.
 
-They should be learnable, and not trivially so: a good net well above the lesson's, the lesson's
-well above logistic regression on raw pixels. Sizes are those of params.yaml unless given. The
-lesson's own nets are trained by `dvc repro`; this trains the two that frame them.
+They should be learnable, but not trivial: a good model well above the lesson's, and the lesson's well above logistic
+regression on raw pixels. TRAIN and VALID default to the sizes in params.yaml. `dvc repro` trains the lesson's models;
+this script trains the other two.
 """
 
 from __future__ import annotations
@@ -16,53 +16,53 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
 from car_or_truck import params
-from car_or_truck.fetch.standin import draw as renderer
+from car_or_truck.fetch.standin import draw
 from car_or_truck.train import runtime
 
 SEED = 31415
 EPOCHS = 15
 
 
-def drawn(split: str, count: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    pictures = np.stack([np.asarray(renderer.draw(SEED, split, number)) for number in range(count)])
-    labels = np.array([renderer.is_truck(number) for number in range(count)], np.float32)
-    return pictures.astype(np.float32) / np.float32(255), labels
+def draw_split(split: str, count: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    images = np.stack([np.asarray(draw.draw(SEED, split, number)) for number in range(count)])
+    labels = np.array([draw.is_truck(number) for number in range(count)], np.float32)
+    return images.astype(np.float32) / np.float32(255), labels
 
 
 def main() -> None:
     defaults = params.load().data.rendered
     sizes = [int(argument) for argument in sys.argv[1:]] or [defaults.train, defaults.valid]
-    (x, y), (x_valid, y_valid) = drawn("train", sizes[0]), drawn("valid", sizes[1])
+    (x, y), (x_valid, y_valid) = draw_split("train", sizes[0]), draw_split("valid", sizes[1])
     print(lab.machine())
     print(f"{sizes[0]} train and {sizes[1]} validation images, seed {SEED}")
-    print(f"constant answer: {1 - y_valid.mean():.4f}")
+    print(f"constant prediction: {1 - y_valid.mean():.4f}")
 
     flat, flat_valid = x.reshape(len(x), -1), x_valid.reshape(len(x_valid), -1)
     for strength in (1e-5, 1e-4, 1e-3, 1e-2):
-        fitted = LogisticRegression(C=strength, max_iter=300).fit(flat, y)
+        classifier = LogisticRegression(C=strength, max_iter=300).fit(flat, y)
         print(
-            f"logistic regression on raw pixels, C={strength:g}: {fitted.score(flat_valid, y_valid):.4f} validation, "
-            f"{fitted.score(flat, y):.4f} on train"
+            f"logistic regression on raw pixels, C={strength:g}: {classifier.score(flat_valid, y_valid):.4f} on "
+            f"validation, {classifier.score(flat, y):.4f} on train"
         )
 
     precision = runtime.start(SEED, "auto")
     import keras
     from keras import layers
 
-    net = keras.Sequential([layers.Input([128, 128, 3]), layers.RandomFlip("horizontal"), layers.Resizing(64, 64)])
+    model = keras.Sequential([layers.Input([128, 128, 3]), layers.RandomFlip("horizontal"), layers.Resizing(64, 64)])
     for filters in (32, 64, 128, 128, 256):
-        net.add(layers.Conv2D(filters, 3, padding="same", use_bias=False))
-        net.add(layers.BatchNormalization(momentum=0.9))
-        net.add(layers.ReLU())
-        net.add(layers.MaxPool2D())
-    net.add(layers.GlobalMaxPool2D())
-    net.add(layers.Dense(1, activation="sigmoid", dtype="float32"))
+        model.add(layers.Conv2D(filters, 3, padding="same", use_bias=False))
+        model.add(layers.BatchNormalization(momentum=0.9))
+        model.add(layers.ReLU())
+        model.add(layers.MaxPool2D())
+    model.add(layers.GlobalMaxPool2D())
+    model.add(layers.Dense(1, activation="sigmoid", dtype="float32"))
     rate = keras.optimizers.schedules.CosineDecay(2e-3, EPOCHS * -(-len(x) // 64))
-    net.compile(keras.optimizers.AdamW(rate), "binary_crossentropy", metrics=["binary_accuracy"])
+    model.compile(keras.optimizers.AdamW(rate), "binary_crossentropy", metrics=["binary_accuracy"])
     start = time.process_time()
-    history = net.fit(x, y, batch_size=64, epochs=EPOCHS, validation_data=(x_valid, y_valid), verbose=0).history
+    history = model.fit(x, y, batch_size=64, epochs=EPOCHS, validation_data=(x_valid, y_valid), verbose=0).history
     print(
-        f"five conv+batch-norm layers at 64 px, flips, {EPOCHS} epochs, {precision}: "
+        f"five convolutions with batch norm at 64 px, flips, {EPOCHS} epochs, {precision}: "
         f"{history['val_binary_accuracy'][-1]:.4f} on validation ({time.process_time() - start:.0f} CPU seconds)"
     )
 

@@ -1,13 +1,12 @@
-"""Validation accuracy over CPU seconds, for any variants, seeds and precisions.
+"""Validation accuracy versus CPU seconds, for any variants, seeds and precisions.
 
-`python benchmarks/time_to_accuracy.py --seeds 1 2 3 4 5 --precision mixed_bfloat16 sprint exercise`, where
-data/prepared lies, trains each cell through `car-or-truck train` in a process of its own and adds its curve to
-time_to_accuracy.csv beside this file. Cells that are there already are not trained again. Every call, also one
-without variants, prints the table of all cells so far and redraws time_to_accuracy.png.
+`python benchmarks/time_to_accuracy.py --seeds 1 2 3 4 5 --precision mixed_bfloat16 -- sprint exercise` trains each
+model on the working directory's data/prepared by `car-or-truck train` in its own process, and appends its curve to
+time_to_accuracy.csv next to this file. Models that are already in it are not trained again. Every call, also one
+without variants, prints the table of all models so far and redraws time_to_accuracy.png.
 
-CPU seconds are the whole process's, user and system, from its start: reading Python and TensorFlow, tracing,
-training, validation after each epoch, MLflow. Other work on the machine lengthens the seconds by the clock, and
-the CPU seconds far less.
+CPU seconds are user plus system time of the whole process: starting Python and TensorFlow, tracing, training, MLflow,
+and validation after each epoch. Other work on the machine inflates wall time, and CPU seconds far less.
 """
 
 from __future__ import annotations
@@ -34,27 +33,27 @@ from car_or_truck.drawing import STYLE
 HERE = Path(__file__).parent
 RESULTS, FIGURE = HERE / "time_to_accuracy.csv", HERE / "time_to_accuracy.png"
 CELL = ["variant", "precision", "seed"]
-TARGET = 0.8517  # what the lesson prints after the exercise's 50 epochs
+TARGET = 0.8517  # the lesson's validation accuracy after the exercise's 50 epochs
 EPOCH = re.compile(r" epoch +(\d+)/\d+ .* val_binary_accuracy (\d\.\d+)")
 
 
 def cpu_seconds(process: int) -> float:
-    """What a running process has used so far, user and system."""
+    """CPU seconds of a running process so far, user plus system."""
     fields = Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def train(variant: str, seed: int, precision: str) -> pd.DataFrame:
-    """Train a cell here; a row an epoch, and a last one, epoch 0, for the process's end."""
+    """Train one model; returns a row per epoch, and a last row, epoch 0, for the end of the process."""
     rows: list[tuple[int, float, float, float | None]] = []
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         tree = YAML(typ="safe").load(HERE.parent / "params.yaml")
         tree["train"]["precision"] = precision
         YAML(typ="safe").dump(tree, folder / "params.yaml")
-        (folder / "dvc.yaml").touch()  # where MLflow's store is put
+        (folder / "dvc.yaml").touch()  # marks the root, where MLflow's store goes
         (folder / "data").symlink_to(Path("data").resolve())
-        start, before = time.monotonic(), lab.children()
+        start, cpu = time.monotonic(), lab.child_cpu_seconds()
         process = subprocess.Popen(
             [sys.executable, "-m", "car_or_truck", "train", variant, str(seed)],
             cwd=folder,
@@ -64,35 +63,35 @@ def train(variant: str, seed: int, precision: str) -> pd.DataFrame:
         )
         assert process.stdout is not None
         for line in process.stdout:
-            if found := EPOCH.search(line):
+            if match := EPOCH.search(line):
                 used = cpu_seconds(process.pid)
-                rows.append((int(found[1]), used, time.monotonic() - start, float(found[2])))
+                rows.append((int(match[1]), used, time.monotonic() - start, float(match[2])))
         if process.wait() != 0:
             raise SystemExit(f"{variant}-{seed} failed")
-        rows.append((0, lab.children() - before, time.monotonic() - start, None))
+        rows.append((0, lab.child_cpu_seconds() - cpu, time.monotonic() - start, None))
     curve = pd.DataFrame(rows, columns=["epoch", "cpu_seconds", "seconds", "val_binary_accuracy"])
     return curve.assign(variant=variant, precision=precision, seed=seed)[[*CELL, *curve.columns]].round(4)
 
 
 def spread(values: pd.Series, form: str) -> str:
-    """Mean, and lowest to highest where there is more than one."""
+    """The mean, with the lowest and highest of several values."""
     if len(values) == 1:
         return format(values.iloc[0], form)
     return f"{values.mean():{form}} ({values.min():{form}} to {values.max():{form}})"
 
 
 def table(cells: pd.DataFrame) -> list[str]:
-    """README.md's table, a row a variant and precision; the last column is of the seeds that reached the target."""
+    """README.md's table, a row per variant and precision; its last column covers the seeds that reached the target."""
     lines = [
         "| variant | precision | seeds | validation accuracy: mean (lowest to highest), sd | "
-        f"CPU s: mean (lowest to highest) | CPU s until it first reached {TARGET} |",
+        f"CPU s: mean (lowest to highest) | CPU s to first reach {TARGET} |",
         "|---|---|---|---|---|---|",
     ]
     for (variant, precision), group in cells.groupby(CELL[:2], sort=False):
         accuracy, reached = group["accuracy"], group[f"CPU s to {TARGET}"].dropna()
         deviation = f", {accuracy.std():.4f}" if len(group) > 1 else ""
-        some = f"{len(reached)} of {len(group)}: " if len(reached) < len(group) else ""
-        first = some + spread(reached, ",.0f") if len(reached) else "never"
+        fraction = f"{len(reached)} of {len(group)}: " if len(reached) < len(group) else ""
+        first = fraction + spread(reached, ",.0f") if len(reached) else "never"
         lines.append(
             f"| `{variant}` | {precision.removeprefix('mixed_')} | {len(group)} | {spread(accuracy, '.4f')}{deviation} "
             f"| {spread(group['CPU s'], ',.0f')} | {first} |"
@@ -101,7 +100,7 @@ def table(cells: pd.DataFrame) -> list[str]:
 
 
 def summary(curves: pd.DataFrame) -> pd.DataFrame:
-    """A row a cell: accuracy after the last epoch, CPU seconds in all and until the target was first reached."""
+    """A row per model: final accuracy, total CPU seconds, and CPU seconds to first reach the target."""
     rows = []
     for cell, curve in curves.groupby(CELL, sort=False):
         epochs, end = curve[curve["epoch"] > 0], curve[curve["epoch"] == 0].iloc[0]
@@ -111,7 +110,7 @@ def summary(curves: pd.DataFrame) -> pd.DataFrame:
             | {
                 "accuracy": epochs["val_binary_accuracy"].iloc[-1],
                 "CPU s": end["cpu_seconds"],
-                "clock s": end["seconds"],
+                "wall s": end["seconds"],
                 f"CPU s to {TARGET}": reached["cpu_seconds"].iloc[0] if len(reached) else float("nan"),
             }
         )
@@ -119,23 +118,23 @@ def summary(curves: pd.DataFrame) -> pd.DataFrame:
 
 
 def differences(cells: pd.DataFrame) -> list[str]:
-    """For each variant: the accuracy at bfloat16 less that at float32, paired by seed, with its 95 % t interval."""
+    """For each variant: accuracy with bfloat16 minus that with float32, paired by seed, with its 95% t interval."""
     lines = []
     for variant, group in cells.groupby("variant", sort=False):
         pairs = group.pivot_table(index="seed", columns="precision", values="accuracy").dropna()
         if len(pairs) > 1 and len(pairs.columns) == 2:
-            tested = ttest_rel(pairs["mixed_bfloat16"], pairs["float32"])
-            low, high = tested.confidence_interval()
+            test = ttest_rel(pairs["mixed_bfloat16"], pairs["float32"])
+            low, high = test.confidence_interval()
             mean = (pairs["mixed_bfloat16"] - pairs["float32"]).mean()
             lines.append(
-                f"{variant}: bfloat16 less float32 {100 * mean:+.2f} points (95 % interval {100 * low:+.2f} to "
-                f"{100 * high:+.2f}; {len(pairs)} seeds, the images the same)"
+                f"{variant}: bfloat16 minus float32 {100 * mean:+.2f} points (95% CI {100 * low:+.2f} to "
+                f"{100 * high:+.2f}; {len(pairs)} seeds, same images)"
             )
     return lines
 
 
 def draw(curves: pd.DataFrame) -> None:
-    """One line a cell, a colour a variant and precision; CPU seconds on a logarithmic axis."""
+    """Draw a line per model, coloured by variant and precision, over CPU seconds on a logarithmic axis."""
     epochs = curves[curves["epoch"] > 0]
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(9, 5), layout="constrained")
@@ -143,17 +142,17 @@ def draw(curves: pd.DataFrame) -> None:
         colours = mpl.rcParams["axes.prop_cycle"].by_key()["color"]
         for number, ((variant, precision), group) in enumerate(epochs.groupby(CELL[:2], sort=False)):
             seeds = group["seed"].nunique()
-            for place, (_, curve) in enumerate(group.groupby("seed")):
-                label = f"{variant}, {precision}, {seeds} seed{'s' * (seeds > 1)}" if place == 0 else None
+            for line, (_, curve) in enumerate(group.groupby("seed")):
+                label = f"{variant}, {precision}, {seeds} seed{'s' * (seeds > 1)}" if line == 0 else None
                 seconds, accuracy = curve["cpu_seconds"], curve["val_binary_accuracy"]
                 axes.plot(seconds, accuracy, color=colours[number], lw=1, label=label)
                 axes.plot(seconds.iloc[-1], accuracy.iloc[-1], "o", color=colours[number], ms=4)
         axes.axhline(TARGET, color="#666666", lw=1, ls=":")
         axes.text(0.01, TARGET, f"the lesson's {TARGET:.2%}", transform=axes.get_yaxis_transform(), va="bottom")
         axes.set(xscale="log", xlabel="CPU seconds of the whole process", ylabel="validation accuracy")
-        axes.set_title("Accuracy over the time that it took; a dot where the training ended")
+        axes.set_title("Validation accuracy versus training time; a dot marks the end of training")
         for formatter in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
-            formatter(LogFormatter(minor_thresholds=(2, 0.5)))  # 100 rather than 10 to the 2
+            formatter(LogFormatter(minor_thresholds=(2, 0.5)))  # 100 instead of 10^2
         axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         figure.legend(loc="outside lower center", ncols=2)
         figure.savefig(FIGURE, metadata={"Software": None})
@@ -161,14 +160,16 @@ def draw(curves: pd.DataFrame) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("variants", nargs="*", help="of params.yaml; none: only the table and the figure")
+    parser.add_argument(
+        "variants", nargs="*", help="variants of params.yaml; none: print the table and draw the figure only"
+    )
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument("--precision", nargs="+", choices=["float32", "mixed_bfloat16"], default=["mixed_bfloat16"])
-    asked = parser.parse_args()
+    options = parser.parse_args()
     curves = pd.read_csv(RESULTS) if RESULTS.exists() else pd.DataFrame(columns=CELL)
-    for seed in asked.seeds:  # the precisions alternate: what else the machine does falls on both alike
-        for variant in asked.variants:
-            for precision in asked.precision:
+    for seed in options.seeds:  # the precisions alternate, so that other load on the machine affects both alike
+        for variant in options.variants:
+            for precision in options.precision:
                 if ((curves[CELL] == [variant, precision, seed]).all(axis=1)).any():
                     continue
                 curves = pd.concat(
@@ -176,7 +177,7 @@ def main() -> None:
                 )
                 curves.to_csv(RESULTS, index=False, lineterminator="\n")
     if not len(curves):
-        parser.error("no cell has been trained yet; name variants")
+        parser.error("no model has been trained yet; name variants")
     cells = summary(curves)
     print(lab.machine(), end="\n\n")
     print(*table(cells), "", *differences(cells), sep="\n")
