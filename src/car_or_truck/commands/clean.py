@@ -66,9 +66,9 @@ def clean(params: Params, console: Console, dry_run: bool = False) -> None:
             )
 
 
-def trained_cells(params: Params, models: Path = paths.MODELS) -> set[str]:
+def trained_cells(params: Params) -> set[str]:
     """The fingerprints of the cells in models/. Failure when models/ lacks any that dvc.lock records."""
-    cells = {files.read_json(path, "")["cell"] for path in models.glob("*/*/cell.json")}
+    cells = {files.read_json(path, "")["cell"] for path in paths.MODELS.glob("*/*/cell.json")}
     try:
         recorded = YAML(typ="safe").load(Path("dvc.lock"))["stages"]
     except (OSError, KeyError, TypeError):
@@ -81,7 +81,9 @@ def trained_cells(params: Params, models: Path = paths.MODELS) -> set[str]:
     ]
     if missing or not cells:
         lacking = f"lacks {', '.join(missing)}" if missing else "is empty"
-        raise Failure(f"{models}/ {lacking}, so unused runs cannot be told. Run `dvc checkout` or `dvc pull` first.")
+        raise Failure(
+            f"{paths.MODELS}/ {lacking}, so unused runs are not known. Run `dvc checkout` or `dvc pull` first."
+        )
     return cells
 
 

@@ -42,10 +42,10 @@ def log_results(run_id: str, cell: Cell) -> None:
     client.log_text(run_id, json.dumps(dvc_outputs(cell.name), indent=2), f"{FOLDER}/{OUTPUTS}")
 
 
-def dvc_outputs(cell_name: str, lock: Path = Path("dvc.lock")) -> dict[str, Any]:
+def dvc_outputs(cell_name: str) -> dict[str, Any]:
     """The entries of dvc.lock for the stages that a model comes from, as far as there are any."""
     try:
-        stages = YAML(typ="safe").load(lock)["stages"]
+        stages = YAML(typ="safe").load(Path("dvc.lock"))["stages"]
     except (OSError, KeyError, TypeError):
         return {}
     return {stage: stages[stage] for stage in ("fetch", "prepare", f"train@{cell_name}") if stage in stages}
