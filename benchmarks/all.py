@@ -20,6 +20,7 @@ HERE = Path(__file__).parent
 COMMANDS = """
 layers
 stand_in
+intervals
 overhead 10 3
 overhead 40 1
 cells 1 3 10 30

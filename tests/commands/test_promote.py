@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+import pandas as pd
 import pytest
 
+from car_or_truck.cells.cell import read_dataset
 from car_or_truck.commands import predict, promote
 from car_or_truck.errors import Failure
 from car_or_truck.registry import loading, versions
@@ -58,6 +60,30 @@ def test_promote_by_force_predict_and_roll_back(
     said = capsys.readouterr().out
     for part in ("rolled back to", "moved by hand", "forced past the gates: the second"):
         assert part in said, part
+
+
+@pytest.mark.slow
+def test_with_a_test_split_set_apart_a_model_is_judged_on_it_alone(
+    client: mlflow.MlflowClient, project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    client.set_model_version_tag(NAME, "1", "selection", "Chosen as the best of 2 models.")
+    promote.promote(loose(min_accuracy=0.0), "1", console(), dry_run=True, force="to look")
+    assert "Chosen as the best of 2 models." in capsys.readouterr().out
+
+    project.edit(lambda tree: tree["data"].update(test_fraction=0.4))
+    project.run("dvc", "repro", "evaluate@tutorial-31415")
+    newest = versions.versions(client, NAME)[0]
+    client.set_model_version_tag(NAME, str(newest.number), "selection", "Chosen as the best of 2 models.")
+    counts = {split: sum(of_class.values()) for split, of_class in read_dataset().counts.items()}
+    assert set(counts) == {"train", "valid", "test"}
+    test = pd.read_csv(project.root / "reports/cells/tutorial/31415/test_predictions.csv")
+    right = (test["probability"] > 0.5) == (test["label"] == 1)
+    decision = promote.judge(limits(), newest, None)
+    assert gate(decision, "accuracy").value == pytest.approx(right.mean())
+    assert gate(decision, "accuracy").note.endswith(f"on {counts['test']} images")
+    assert gate(decision, "largest change of a prediction").passes
+    promote.promote(loose(min_accuracy=0.0), str(newest.number), console(), dry_run=True, force="to look")
+    assert "Chosen" not in capsys.readouterr().out  # nothing was chosen on test
 
 
 def gate(decision: Any, name: str) -> Any:

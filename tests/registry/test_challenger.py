@@ -41,6 +41,17 @@ def test_the_most_accurate_that_passes_the_gates_is_the_challenger_until_it_is_c
     assert "it would not be promoted: accuracy is 0.9500, must be >= 0.9900 (short by 0.0400)" in line
     assert versions.aliases(client, NAME)["challenger"].number == exercise.number
 
+    selection = versions.find(client, "challenger").tags["selection"]
+    assert selection.startswith(
+        "Chosen as the best of 2 models on these same images, exercise-31415 is optimistically biased by "
+    )
+    described = client.get_model_version(NAME, str(exercise.number))
+    assert selection in described.description
+    (exercise_result,) = [result for result in results() if result.variant == "exercise"]
+    again = versions.register(exercise.run_id, exercise_result.cell, exercise_result.scores)
+    assert again == versions.find(client, "challenger")  # an evaluation renews the card, and keeps that in it
+    assert selection in client.get_model_version(NAME, str(exercise.number)).description
+
     client.set_registered_model_alias(NAME, "champion", str(exercise.number))
     line = named()
     assert line.startswith(f"No challenger: the champion, {exercise}, has 0.9500; the next best is version ")

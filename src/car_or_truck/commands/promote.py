@@ -17,7 +17,7 @@ from car_or_truck.registry import champion as champions
 from car_or_truck.registry import gates, loading, versions
 from car_or_truck.registry.challenger import champion_answers
 from car_or_truck.registry.gates import Decision, Gate
-from car_or_truck.registry.versions import CHALLENGER, CHAMPION, Version
+from car_or_truck.registry.versions import CHALLENGER, CHAMPION, SELECTION, Version
 from car_or_truck.tracking import provenance, store
 from car_or_truck.train import batches
 
@@ -44,6 +44,8 @@ def promote(params: Params, wanted: str | None, console: Console, dry_run: bool 
         console.print(f"{name}: {version} against {champion or 'no champion yet'}", highlight=False)
         decision = judge(params.promotion, version, champion)
         console.print(table(decision))
+        if "test" not in read_dataset().counts and SELECTION in version.tags:
+            console.print(version.tags[SELECTION], highlight=False)
         if not decision.passes and not force:
             raise Failure(
                 f"{name}: {version} is not promoted. {decision.failures}.\n--force REASON promotes it anyway."
@@ -89,23 +91,28 @@ def show_history(console: Console) -> None:
 
 
 def judge(limits: Promotion, version: Version, champion: Version | None) -> Decision:
-    """All gates, on the images in data/prepared. Failure when the version was evaluated on others."""
+    """All gates, on the images in data/prepared. Failure when the version was evaluated on others.
+
+    Its accuracy, calibration and lead over the champion are judged on test where data.test_fraction sets
+    that apart: validation has chosen it.
+    """
     dataset = read_dataset()
-    known = provenance.read_evaluation(version.run_id)
-    if known is None:
+    split = "test" if "test" in dataset.counts else "valid"
+    known, judged = (provenance.read_evaluation(version.run_id, name) for name in ("valid", split))
+    if known is None or judged is None:
         raise Failure(
             f"The evaluation of {version} is missing in its MLflow run. Run `dvc repro --force evaluate@VARIANT-SEED`."
         )
     cell, evaluation = known
-    if cell.data.arrays["valid"] != dataset.arrays["valid"]:
+    if any(cell.data.arrays.get(name) != dataset.arrays[name] for name in ("valid", split)):
         raise Failure(
             f"{version} was evaluated on other images (digest {cell.data.digest[:12]}) than data/prepared holds "
             f"({dataset.digest[:12]}). Check out its data, or train the variant on these."
         )
-    theirs = champion_answers(champion, cell, dataset) if champion else None
+    theirs = champion_answers(champion, cell, dataset, split) if champion else None
     loading.start(cell.precision, cell.threads)
     valid = batches.load(paths.PREPARED, "valid")
-    return gates.judge(evaluation, theirs, limits) + _serving_gates(
+    return gates.judge(judged[1], theirs, limits) + _serving_gates(
         version, valid, evaluation.probability, limits, cell.batch_size
     )
 

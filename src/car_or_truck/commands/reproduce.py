@@ -167,7 +167,7 @@ def _run_again(origin: Origin, clone: Path, console: Console, tolerance: float) 
     if different:
         console.print(f"Different from the original: {', '.join(different)}.", style="yellow", highlight=False)
     model = files.sha256(clone / cell.model_folder / "model.keras")
-    before = pd.read_csv(origin.folder / provenance.PREDICTIONS)
+    before = pd.read_csv(origin.folder / provenance.PREDICTIONS["valid"])
     after = pd.read_csv(clone / cell.report_folder / "predictions.csv")
     same_model = model == origin.version.tags.get("model.sha256")
     console.print(verdict(before, after, same_model, tolerance), highlight=False)

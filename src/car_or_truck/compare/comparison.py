@@ -13,7 +13,7 @@ import pandas as pd
 
 from car_or_truck.cells.cell import Dataset
 from car_or_truck.cells.results import Missing, Result
-from car_or_truck.compare import ablations, overfitting, statistics, verdict
+from car_or_truck.compare import ablations, luck, overfitting, statistics, verdict
 from car_or_truck.compare.ablations import Intervals
 from car_or_truck.compare.overfitting import Overfitting
 from car_or_truck.compare.verdict import RecipePair
@@ -55,7 +55,10 @@ def conclude(
     recipes = {variant: cells[0].cell.recipe for variant, cells in by_variant.items()}
     correct = {variant: np.stack([result.correct for result in cells]) for variant, cells in by_variant.items()}
     pairs = verdict.compare_recipes(correct)
-    lines = verdict.headline(correct, pairs, dataset.majority)
+    by_model = {result.name: result.correct for result in results}
+    lines, selection = verdict.headline(correct, pairs, dataset.majority), luck.select_best(by_model)
+    if selection.models > 1:
+        lines.append(selection.words)
     selected = sorted(variant for variant, recipe in recipes.items() if recipe.keep == "best")
     if selected:
         lines.append(f"Optimistically biased, because the weights were selected on validation: {', '.join(selected)}.")
@@ -71,9 +74,14 @@ def conclude(
         "data": dataset.model_dump(mode="json", include={"source", "stand_in", "digest", "counts"}),
         "verdict": lines,
         "pairs": [_pair(pair) for pair in pairs],
-        "models": list(map(asdict, verdict.compare_models({result.name: result.correct for result in results}))),
+        "models": list(map(asdict, verdict.compare_models(by_model))),
         "overfitting": [
             overfitting.sentence(variant, list(map(Overfitting.of, cells))) for variant, cells in by_variant.items()
+        ],
+        "selection": {**asdict(selection), "bias": selection.bias},
+        "seeds": [
+            {**asdict(spread), "excessive": spread.excessive, "words": spread.words}
+            for spread in luck.seed_spreads(correct)
         ],
         "changes": ablations.sentences(compared, recipes, intervals),
         "missing": [asdict(item) for item in missing],

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
+from scipy.stats import norm
 
 from car_or_truck import drawing
 from car_or_truck.compare import statistics
 from car_or_truck.compare.verdict import RecipePair
-from car_or_truck.evaluate.scores import rise_text
+from car_or_truck.evaluate.scores import LEVEL, rise_text
 
 SIZE = (5.4, 4.1)  # inches: legible on a phone
 PERCENT = FuncFormatter(lambda value, _: f"{100 * value:.4g}%")
@@ -167,3 +169,27 @@ def cost(table: pd.DataFrame, looks: Styles, path: Path) -> None:
         axes.yaxis.set_major_formatter(PERCENT)
         axes.set(title=title, xlabel="multiply-adds for one image", ylabel="accuracy on validation")
         _legend(sheet, axes)
+
+
+def luck(table: pd.DataFrame, summary: Mapping[str, Any], looks: Styles, path: Path) -> None:
+    """Every model's accuracy around its variant's mean, in the band that luck alone explains.
+
+    `table` is comparison.csv, `summary` is comparison.json.
+    """
+    spreads, selection = list(summary["seeds"])[::-1], summary["selection"]
+    with drawing.canvas(path, SIZE[0], 1.7 + 0.42 * len(spreads)) as (_, (axes,)):
+        for line, spread in enumerate(spreads):
+            accuracy = table.loc[table["variant"] == spread["variant"], "val_binary_accuracy"]
+            width = 2 * norm.ppf((1 + LEVEL) / 2) * spread["predicted"]
+            axes.barh(line, width, 0.5, accuracy.mean() - width / 2, color="#888888", alpha=0.25, linewidth=0)
+            axes.plot(accuracy, np.full(len(accuracy), line), linestyle="", markersize=5, **looks[spread["variant"]])
+        if selection["models"] > 1:
+            axes.axvline(selection["corrected"], color="#888888", linestyle="--", linewidth=1)
+        axes.set_yticks(range(len(spreads)), [spread["variant"] for spread in spreads])
+        axes.xaxis.set_major_formatter(PERCENT)
+        wide = sum(spread["excessive"] for spread in spreads)
+        title = f"Seeds of {wide or 'no'} variant{'s' if wide != 1 else ''} spread more than luck explains"
+        if all(spread["observed"] is None for spread in spreads):
+            title = "What another seed would change by luck alone"
+        label = "accuracy on validation (band: 95% of equally good models)"
+        axes.set(title=title, xlabel=label, ylim=(-0.6, len(spreads) - 0.4))

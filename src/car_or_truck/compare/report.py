@@ -82,6 +82,7 @@ def draw(comparison: Comparison, folder: Path, suffix: str) -> dict[str, Path]:
         "loss": partial(figures.alone, figures.loss_axes, curves),
         "accuracy": partial(figures.alone, figures.accuracy_axes, curves),
         "gap": partial(figures.alone, figures.gap_axes, curves),
+        "luck": partial(figures.luck, table, comparison.summary, looks),
     }
     if comparison.pairs:
         drawings["differences"] = partial(figures.differences, comparison.pairs)

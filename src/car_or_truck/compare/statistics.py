@@ -8,16 +8,23 @@ same order. Shares and differences are in 0..1.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import binomtest, norm
+from scipy import stats
+from scipy.stats import binomtest, chi2, norm
 from statsmodels.stats.multitest import multipletests
 
 from car_or_truck.evaluate.scores import LEVEL
 
-DRAWS = 20_000  # of the bootstrap: the smallest p-value is 1e-4, below 0.05 after Holm's correction of 400 pairs
+Floats = NDArray[np.floating[Any]]
+ALPHA = 0.05  # for p-values, after Holm's correction where there are several
+DRAWS = 20_000  # of the error of a difference: the smallest p-value is 5e-5, below 0.05 after correction for 900 pairs
+PULL = (0.1, 0.9)  # how far luck alone widens an interval, and the power of p by which it narrows one
 POWER = 0.8
+TINY = 1e-15  # a variance instead of 0, which ratios are taken of
 
 
 @dataclass(frozen=True)
@@ -55,44 +62,94 @@ class Difference:
 def paired_difference(right_a: ArrayLike, right_b: ArrayLike, draws: int = DRAWS) -> Difference:
     """How much better the first is than the second: [seeds, images] each, or [images]; seeds may differ in number.
 
-    The images are resampled together for both (a paired bootstrap). The effect of other seeds is added
-    to each draw, as Student's t with the variance between seeds, pooled over both variants, because
-    resampling two or three seeds is much too narrow. With one seed each, the seed variance is unknown:
+    Seeds are nested in recipes and crossed with images, so its variance is that of a multi-reader
+    multi-case study (Obuchowski and Rockette 1995): what images add, and what seeds add, each once.
+    The first is known from thousands of images, and is normal; the second is Student's t, with
+    `freedom` degrees of freedom. Few seeds make that very wide where they differ no more than luck on
+    these images predicts, whose variance is known too: as far as the chi-square test of `variance_parts`
+    finds luck alone plausible, the quantiles move towards those of luck alone. benchmarks/coverage.py
+    shows what the intervals cover; PULL is chosen by it. With one seed each, seed variance is unknown:
     the interval is then that of two models, not of their recipes.
     """
-    a, b = _by_seed(right_a), _by_seed(right_b)
-    per_image = a.mean(axis=0) - b.mean(axis=0)
-    error, freedom = seed_error(a, b)
-    random = np.random.default_rng(0)
-    # Drawing images with replacement means drawing how often each value of the difference occurs.
-    values, counts = np.unique(per_image.round(12), return_counts=True)
-    drawn = random.multinomial(per_image.size, counts / per_image.size, draws) @ values / per_image.size
-    if freedom:
-        drawn = drawn + error * random.standard_t(freedom, draws)
-    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    above, below = float((drawn > 1e-12).sum()), float((drawn < -1e-12).sum())
-    ties = draws - above - below
+    a, b = by_seed(right_a), by_seed(right_b)
+    parts = variance_parts(a, b)
+    difference = float(a.mean() - b.mean())
+    normal, student = _quantiles(draws, parts.freedom)
+    error = np.sort(np.abs(normal)) * np.sqrt(parts.images + parts.luck)
+    if parts.freedom:
+        seeds = np.sqrt(parts.luck * parts.ratio)
+        observed = np.sort(np.abs(np.sqrt(parts.images) * normal + seeds * student))
+        narrower, wider = PULL[0] * parts.p, parts.p ** PULL[1]
+        error = observed + np.where(error > observed, narrower, wider) * (error - observed)
+    half = float(np.quantile(error, LEVEL))
+    p = min(1.0, (float((error >= abs(difference) - 1e-12).sum()) + 1) / (draws + 1))
     return Difference(
-        difference=float(per_image.mean()),
-        low=float(low),
-        high=float(high),
-        probability=(above + ties / 2) / draws,
-        p=min(1.0, 2 * (min(above, below) + ties + 1) / (draws + 1)),
+        difference,
+        difference - half,
+        difference + half,
+        p / 2 if difference < 0 else 1 - p / 2 if difference else 0.5,
+        p,
     )
 
 
-def seed_error(right_a: ArrayLike, right_b: ArrayLike) -> tuple[float, int]:
-    """The standard error of the difference due to the choice of seeds, and its degrees of freedom.
+@dataclass(frozen=True)
+class VarianceParts:
+    """What the variance of a difference between two recipes consists of, in squared shares of 1."""
 
-    The variance of the accuracies between seeds is pooled over both variants, [seeds, images] each.
-    (0, 0) if both have one seed.
+    images: float  # of the images: some suit one recipe better
+    luck: float  # of each run's luck on these images: what seeds would add if they were equally good
+    ratio: float  # the observed variance between seeds over luck; about 1 if there is luck alone
+    freedom: int  # degrees of freedom of that ratio; 0 if both have one seed, when `images` holds all
+
+    @property
+    def p(self) -> float:
+        """Of the chi-square test that seeds differ by luck alone."""
+        return chi_square_p(self.ratio, self.freedom)
+
+
+def chi_square_p(ratio: float, freedom: int) -> float:
+    """The chance that a variance with so many degrees of freedom is at least `ratio` times what it should be."""
+    return float(chi2.sf(freedom * ratio, freedom)) if freedom else 1.0
+
+
+def variance_parts(right_a: ArrayLike, right_b: ArrayLike) -> VarianceParts:
+    """The variance of the difference by its source, from a two-way analysis of variance: [seeds, images] each.
+
+    Luck is the interaction of seeds and images. A recipe with a single seed shows none: it is taken
+    from the other, in proportion to their errors. The ratio is pooled over both recipes.
     """
-    accuracies = [_by_seed(right).mean(axis=1) for right in (right_a, right_b)]
-    freedom = sum(len(values) - 1 for values in accuracies)
+    recipes = [by_seed(right) for right in (right_a, right_b)]
+    images = recipes[0].shape[1]
+    per_image = recipes[0].mean(axis=0) - recipes[1].mean(axis=0)
+    variance = float(per_image.var(ddof=min(1, images - 1)) / images)
+    freedom = sum(len(right) - 1 for right in recipes)
     if not freedom:
-        return 0.0, 0
-    variance = sum(((values - values.mean()) ** 2).sum() for values in accuracies) / freedom
-    return float(np.sqrt(variance * sum(1 / len(values) for values in accuracies))), freedom
+        return VarianceParts(variance, 0.0, 1.0, 0)
+    luck = [_luck(right) for right in recipes]
+    for place, other in ((0, 1), (1, 0)):
+        if len(recipes[place]) == 1:
+            error, known = (1 - float(recipes[at].mean()) for at in (place, other))
+            luck[place] = max(TINY, luck[other] * error / known if known else error / (2 * images))
+    of_difference = sum(value / len(right) for value, right in zip(luck, recipes, strict=True))
+    spread = [len(right) * float(right.mean(axis=1).var()) for right in recipes]
+    ratio = sum(observed / value for observed, value in zip(spread, luck, strict=True)) / freedom
+    return VarianceParts(max(0.0, variance - of_difference), of_difference, ratio, freedom)
+
+
+def _luck(right: NDArray[np.bool_]) -> float:
+    """The variance of a single seed's accuracy if all seeds are equally good: the interaction's mean square."""
+    seeds, images = right.shape
+    share = right.mean(axis=0)
+    within = seeds * float((share * (1 - share)).sum()) - seeds * images * float(right.mean(axis=1).var())
+    return float(max(TINY, within / max(1, (seeds - 1) * (images - 1)) / images))
+
+
+@cache
+def _quantiles(draws: int, freedom: int) -> tuple[Floats, Floats]:
+    """Evenly spaced quantiles of the normal distribution, and of Student's t in another, random order."""
+    levels = (np.arange(draws) + 0.5) / draws
+    student = stats.t.ppf(levels, freedom) if freedom else np.zeros(draws)
+    return norm.ppf(levels), np.random.default_rng(0).permutation(student)
 
 
 def holm(p_values: ArrayLike) -> NDArray[np.float64]:
@@ -104,12 +161,13 @@ def holm(p_values: ArrayLike) -> NDArray[np.float64]:
 def images_needed(right_a: ArrayLike, right_b: ArrayLike, level: float = LEVEL) -> int | None:
     """About how many images in all would make the difference significant, were the observed one true.
 
-    The sample size of a paired z-test with a power of 80%, at the present seed variance. None if no number
-    of images would do: the difference is zero, or seed variance alone hides it.
+    The sample size of a paired z-test with a power of 80%, at the present seed variance: luck on the
+    images shrinks with their number, the rest of it does not. None if no number of images would do.
     """
-    per_image = _by_seed(right_a).mean(axis=0) - _by_seed(right_b).mean(axis=0)
-    room = _tolerated(per_image.mean(), level) - seed_error(right_a, right_b)[0] ** 2
-    return int(np.ceil(per_image.var() / room)) if room > 0 else None
+    a, b = by_seed(right_a), by_seed(right_b)
+    parts = variance_parts(a, b)
+    room = _tolerated(float(a.mean() - b.mean()), level) - parts.luck * max(0.0, parts.ratio - 1)
+    return int(np.ceil(a.shape[1] * (parts.images + parts.luck) / room)) if room > 0 else None
 
 
 def seeds_needed(right_a: ArrayLike, right_b: ArrayLike, level: float = LEVEL) -> int | None:
@@ -117,13 +175,14 @@ def seeds_needed(right_a: ArrayLike, right_b: ArrayLike, level: float = LEVEL) -
 
     As `images_needed`, at the present number of images. None if no number would do, or if both have one seed.
     """
-    a, b = _by_seed(right_a), _by_seed(right_b)
-    per_image = a.mean(axis=0) - b.mean(axis=0)
-    error, freedom = seed_error(a, b)
-    room = _tolerated(per_image.mean(), level) - per_image.var() / per_image.size
-    if room <= 0 or not freedom:
+    a, b = by_seed(right_a), by_seed(right_b)
+    parts = variance_parts(a, b)
+    room = _tolerated(float(a.mean() - b.mean()), level) - parts.images
+    if room <= 0 or not parts.freedom:
         return None
-    one_each = error**2 / (1 / len(a) + 1 / len(b)) * 2  # the squared error with a single seed of each
+    one_each = (
+        2 * parts.luck * max(1.0, parts.ratio) / (1 / len(a) + 1 / len(b))
+    )  # the variance with a single seed of each
     return max(1, int(np.ceil(one_each / room)))
 
 
@@ -132,7 +191,8 @@ def _tolerated(difference: float, level: float) -> float:
     return float((difference / (norm.ppf((1 + level) / 2) + norm.ppf(POWER))) ** 2)
 
 
-def _by_seed(right: ArrayLike) -> NDArray[np.bool_]:
+def by_seed(right: ArrayLike) -> NDArray[np.bool_]:
+    """As [seeds, images], for one seed too."""
     return np.atleast_2d(np.asarray(right, bool))
 
 

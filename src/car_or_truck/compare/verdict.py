@@ -10,11 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from car_or_truck.compare import statistics
-from car_or_truck.compare.statistics import Difference
+from car_or_truck.compare.statistics import ALPHA, Difference
 from car_or_truck.evaluate.scores import wilson
 
 Correct = Mapping[str, NDArray[np.bool_]]  # by name, whether each prediction is correct
-ALPHA = 0.05  # for p-values after Holm's correction
 MOST_IMAGES, MOST_SEEDS = 1_000_000, 100  # beyond which a needed number is not worth stating
 ONE_SEED = (
     "One seed per variant: this ranks these trained models, not their recipes. Another seed could change the order."

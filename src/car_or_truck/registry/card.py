@@ -8,8 +8,8 @@ from car_or_truck.cells.cell import TrainedCell
 from car_or_truck.compare.overfitting import rise_sentence
 
 
-def card(cell: TrainedCell, scores: dict[str, Any], uri: str) -> str:
-    """The model card, in Markdown."""
+def card(cell: TrainedCell, scores: dict[str, Any], uri: str, selection: str = "") -> str:
+    """The model card, in Markdown; `selection`: how far being the best of several flatters it."""
     data, (negative, positive) = cell.data, cell.data.classes
     constant, share = data.majority
     gap = 100 * scores["generalization_gap"]
@@ -17,6 +17,7 @@ def card(cell: TrainedCell, scores: dict[str, Any], uri: str) -> str:
         f"It always answers {negative} or {positive}, even for pictures that show neither.",
         _kept(cell),
         "The interval reflects the number of images, not seed variance.",
+        *([selection] if selection else []),
     ]
     if cell.stand_in:
         limits.insert(0, "**Trained on synthetic images: do not trust it on photographs.**")

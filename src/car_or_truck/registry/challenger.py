@@ -14,6 +14,7 @@ from car_or_truck import paths
 from car_or_truck.cells import names
 from car_or_truck.cells.cell import Cell, Dataset
 from car_or_truck.cells.results import Evaluation, Result
+from car_or_truck.compare.luck import select_best
 from car_or_truck.errors import Failure, in_one_line
 from car_or_truck.registry import gates, loading, versions
 from car_or_truck.registry.versions import CHALLENGER, CHAMPION, Version
@@ -29,8 +30,13 @@ class Candidate:
     """A compared model, its version, and how the gates that numbers decide judge it."""
 
     version: Version
-    accuracy: float
+    result: Result
     decision: gates.Decision
+
+    @property
+    def accuracy(self) -> float:
+        """Of the saved weights on validation."""
+        return float(self.result.correct.mean())
 
 
 def name_challenger(limits: Promotion, results: Sequence[Result], dataset: Dataset) -> str:
@@ -52,9 +58,7 @@ def _name(client: mlflow.MlflowClient, limits: Promotion, results: Sequence[Resu
     theirs = champion_answers(champion, results[0].cell, dataset) if champion else None
     registered = [(result, versions.of_cell(client, name, result.cell.fingerprint)) for result in results]
     candidates = [
-        Candidate(known[0], float(result.correct.mean()), gates.judge(result, theirs, limits))
-        for result, known in registered
-        if known
+        Candidate(known[0], result, gates.judge(result, theirs, limits)) for result, known in registered if known
     ]
     candidates.sort(key=lambda candidate: (candidate.decision.passes, candidate.accuracy), reverse=True)
     rivals = [candidate for candidate in candidates if not champion or candidate.version.number != champion.number]
@@ -71,6 +75,10 @@ def _name(client: mlflow.MlflowClient, limits: Promotion, results: Sequence[Resu
             return _without(client, name, aliases, reason + failed)
     if CHALLENGER not in aliases or aliases[CHALLENGER].number != best.version.number:
         client.set_registered_model_alias(name, CHALLENGER, str(best.version.number))
+    alike = [rival.result for rival in rivals if rival.decision.passes == best.decision.passes]
+    if len(alike) > 1:
+        selection = select_best({result.name: result.correct for result in alike})
+        versions.describe_selection(client, best.version, best.result, selection.words)
     line = f"Challenger: {best.version} of {name}, the most accurate with {best.accuracy:.4f}"
     if not best.decision.passes:
         return f"{line}, but it would not be promoted: {best.decision.failures}."
@@ -84,14 +92,14 @@ def _without(client: mlflow.MlflowClient, name: str, aliases: dict[str, Version]
     return f"No challenger: {reason}."
 
 
-def champion_answers(champion: Version, cell: Cell, dataset: Dataset) -> Evaluation:
-    """The champion's predictions for the validation images in data/prepared.
+def champion_answers(champion: Version, cell: Cell, dataset: Dataset, split: str = "valid") -> Evaluation:
+    """The champion's predictions for the images of a split in data/prepared.
 
     Those of its own evaluation if it was evaluated on these images; otherwise it predicts anew, with
     the precision, threads and batches of `cell`, its challenger. Raises Failure when it cannot.
     """
-    known = provenance.read_evaluation(champion.run_id)
-    if known and known[0].data.arrays["valid"] == dataset.arrays["valid"]:
+    known = provenance.read_evaluation(champion.run_id, split)
+    if known and known[0].data.arrays.get(split) == dataset.arrays[split]:
         return known[1]
     loading.start(cell.precision, cell.threads)
     classifier = loading.classifier(champion)
@@ -101,10 +109,10 @@ def champion_answers(champion: Version, cell: Cell, dataset: Dataset) -> Evaluat
             f"The champion, {champion}, tells {' from '.join(classifier.classes)}; the images in data/prepared show "
             f"{' and '.join(dataset.classes)}. {remedy}"
         )
-    valid = batches.load(paths.PREPARED, "valid")
+    images = batches.load(paths.PREPARED, split)
     try:
-        probability = loading.predict_split(classifier, valid, cell.batch_size)
+        probability = loading.predict_split(classifier, images, cell.batch_size)
     except Exception as error:  # it comes with code of its own, which may be older
-        reason = in_one_line(error, 200)
-        raise Failure(f"The champion, {champion}, cannot predict the validation images: {reason}. {remedy}") from error
-    return Evaluation({}, pd.DataFrame({"label": valid.labels, "probability": probability}))
+        reason, split_name = in_one_line(error, 200), "validation" if split == "valid" else split
+        raise Failure(f"The champion, {champion}, cannot predict the {split_name} images: {reason}. {remedy}") from error
+    return Evaluation({}, pd.DataFrame({"label": images.labels, "probability": probability}))

@@ -13,11 +13,13 @@ from mlflow.exceptions import MlflowException
 from car_or_truck import files
 from car_or_truck.cells import names
 from car_or_truck.cells.cell import TrainedCell, read_dataset
+from car_or_truck.cells.results import Result
 from car_or_truck.errors import Failure
 from car_or_truck.registry.card import card
 from car_or_truck.tracking import provenance, runs, store
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
+SELECTION = "selection"  # a tag: how far being the best of several flatters a version
 ABOUT = (
     "One version a trained model; its description is the model card. `car-or-truck predict` uses the alias champion; "
     "challenger is the best model of the last comparison, previous the champion before. `car-or-truck promote` moves "
@@ -104,8 +106,17 @@ def register(run_id: str, cell: TrainedCell, scores: dict[str, Any]) -> Version 
         for key, value in tags.items():
             if key in HEADLINES and version.tags.get(key) != value:
                 client.set_model_version_tag(name, str(version.number), key, value)
-        client.update_model_version(name, str(version.number), card(cell, scores, version.uri))
+        client.update_model_version(
+            name, str(version.number), card(cell, scores, version.uri, version.tags.get(SELECTION, ""))
+        )
     return version
+
+
+def describe_selection(client: mlflow.MlflowClient, version: Version, result: Result, words: str) -> None:
+    """Say on a version, in a tag and in its card, that being chosen from several may flatter it."""
+    client.set_model_version_tag(version.name, str(version.number), SELECTION, words)
+    text = card(result.cell, result.scores, version.uri, words)
+    client.update_model_version(version.name, str(version.number), text)
 
 
 def _existing(client: mlflow.MlflowClient, name: str, run_id: str, tags: dict[str, str]) -> Version | None:

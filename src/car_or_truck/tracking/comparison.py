@@ -41,6 +41,7 @@ def log_comparison(comparison: Comparison) -> bool:
     ):
         mlflow.log_metric("compared_cells", len(comparison.results))
         mlflow.log_metric("highest_val_binary_accuracy", float(best["val_binary_accuracy"]))
+        mlflow.log_metric("highest_corrected_for_selection", comparison.summary["selection"]["corrected"])
         for name in ("report.html", "comparison.csv", "comparison.json"):
             mlflow.log_artifact(str(paths.REPORTS / name))
         figures.curves(comparison.curves, Path(folder) / "curves.png")

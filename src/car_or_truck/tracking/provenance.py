@@ -19,7 +19,8 @@ from car_or_truck.params import FILE
 
 FOLDER = "trace"
 CELL, PARAMS, CHANGES = "cell.json", "params.yaml", "changes.patch"
-METRICS, PREDICTIONS, OUTPUTS = "metrics.json", "predictions.csv", "outputs.json"
+METRICS, OUTPUTS = "metrics.json", "outputs.json"
+PREDICTIONS = {"valid": "predictions.csv", "test": "test_predictions.csv"}  # by split
 
 
 def log_source(cell: Cell, commit: str | None) -> None:
@@ -37,7 +38,7 @@ def log_source(cell: Cell, commit: str | None) -> None:
 def log_results(run_id: str, cell: Cell) -> None:
     """Into a finished run: the metrics and predictions of its evaluation, and DVC's hashes of its outputs."""
     client = mlflow.MlflowClient()
-    for name in (METRICS, PREDICTIONS):
+    for name in (METRICS, *PREDICTIONS.values()):
         client.log_artifact(run_id, str(cell.report_folder / name), FOLDER)
     client.log_text(run_id, json.dumps(dvc_outputs(cell.name), indent=2), f"{FOLDER}/{OUTPUTS}")
 
@@ -59,13 +60,16 @@ def download(run_id: str, folder: Path) -> Path:
         return folder / FOLDER
 
 
-def read_evaluation(run_id: str) -> tuple[Cell, Evaluation] | None:
-    """A run's cell, and how it was evaluated (metrics.json's scores); None when the run does not hold them."""
+def read_evaluation(run_id: str, split: str = "valid") -> tuple[Cell, Evaluation] | None:
+    """A run's cell, and how it was evaluated: metrics.json's scores, and the predictions for a split.
+
+    None when the run does not hold them.
+    """
     with TemporaryDirectory() as scratch:
         folder = download(run_id, Path(scratch))
         try:
             cell = Cell.model_validate_json((folder / CELL).read_bytes())
             scores = json.loads((folder / METRICS).read_text(encoding="utf-8"))
-            return cell, Evaluation(scores, pd.read_csv(folder / PREDICTIONS))
+            return cell, Evaluation(scores, pd.read_csv(folder / PREDICTIONS[split]))
         except (OSError, ValueError):
             return None

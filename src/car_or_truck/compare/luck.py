@@ -1,0 +1,112 @@
+"""How much of an accuracy is luck: that of the seed, and that of being the best of many."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from car_or_truck.compare.statistics import ALPHA, TINY, by_seed, chi_square_p, holm
+from car_or_truck.compare.verdict import Correct
+
+
+@dataclass(frozen=True)
+class SeedSpread:
+    """How much a variant's seeds differ in accuracy, and what the number of images alone predicts."""
+
+    variant: str
+    seeds: int
+    predicted: float  # standard deviation: sqrt(error / 2n)
+    observed: float | None  # standard deviation; None for a single seed
+    p: float | None  # of a chi-square test against `predicted`
+
+    @property
+    def excessive(self) -> bool:
+        """Whether seeds spread significantly more than luck on these images predicts."""
+        return self.p is not None and self.p < ALPHA
+
+    @property
+    def words(self) -> str:
+        """The spread in a sentence."""
+        predicted = f"{100 * self.predicted:.2f}"
+        if self.observed is None:
+            return f"{self.variant} has one seed: another would move it by about ±{predicted} points or more."
+        line = f"{self.variant}: the standard deviation of its {self.seeds} seeds is {100 * self.observed:.2f} points"
+        if self.excessive:
+            return f"{line}, significantly more than the {predicted} that equally good models would show."
+        return f"{line}; {predicted} are expected of equally good models."
+
+
+def seed_spreads(correct: Correct) -> list[SeedSpread]:
+    """The spread of every variant, p after Holm's correction; `correct` maps a variant to [seeds, images]."""
+    spreads = [seed_spread(variant, right) for variant, right in correct.items()]
+    corrected = iter(holm([spread.p for spread in spreads if spread.p is not None]))
+    return [spread if spread.p is None else replace(spread, p=float(next(corrected))) for spread in spreads]
+
+
+def seed_spread(variant: str, right: NDArray[np.bool_]) -> SeedSpread:
+    """The spread of a variant's accuracies, [seeds, images], before any correction.
+
+    Models whose probabilities are calibrated over their seeds, and which are equally good, differ by a
+    variance of error / 2n on n images of two classes. Jordan (2024), ICLR, arXiv 2304.01910.
+    """
+    seeds, images = right.shape
+    predicted = float(np.sqrt((1 - right.mean()) / (2 * images)))
+    if seeds == 1:
+        return SeedSpread(variant, seeds, predicted, None, None)
+    observed = float(right.mean(axis=1).std(ddof=1))
+    return SeedSpread(
+        variant, seeds, predicted, observed, chi_square_p((observed / max(predicted, TINY)) ** 2, seeds - 1)
+    )
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The most accurate of several models, on the images that chose it."""
+
+    model: str
+    models: int
+    accuracy: float
+    corrected: float  # without the bias of having been chosen
+
+    @property
+    def bias(self) -> float:
+        """How much being chosen may flatter it."""
+        return max(0.0, self.accuracy - self.corrected)
+
+    @property
+    def words(self) -> str:
+        """The bias in a sentence."""
+        size = f"about {100 * self.bias:.1f}" if self.bias >= 0.0005 else "less than 0.1"
+        chosen = f"Chosen as the best of {self.models} models on these same images, {self.model}"
+        return f"{chosen} is optimistically biased by {size} points."
+
+
+def select_best(correct: Correct) -> Selection:
+    """The most accurate model; `correct` maps a model's name to [images]."""
+    names, right = list(correct), np.stack(list(correct.values()))
+    accuracy = right.mean(axis=1)
+    best = int(accuracy.argmax())
+    return Selection(names[best], len(names), float(accuracy[best]), nested_best(right))
+
+
+def nested_best(right: ArrayLike, repeats: int = 50, folds: int = 10) -> float:
+    """The accuracy of choosing the best of the models [models, images], judged on images that did not choose it.
+
+    The best on nine tenths of the images is judged on the last tenth, each tenth in turn, over random
+    divisions: nested cross-validation. Cawley and Talbot (2010), JMLR 11.
+    """
+    by_model = by_seed(right)
+    models, images = by_model.shape
+    if models == 1 or images < folds:
+        return float(by_model.mean(axis=1).max())
+    random = np.random.default_rng(0)
+    starts = np.linspace(0, images, folds, endpoint=False).astype(int)
+    right_answers = 0.0
+    for _ in range(repeats):
+        counts = np.add.reduceat(by_model[:, random.permutation(images)], starts, axis=1, dtype=np.int64)
+        others = counts.sum(axis=1, keepdims=True) - counts
+        best = others == others.max(axis=0)  # all of several that are equally good
+        right_answers += float(((counts * best).sum(axis=0) / best.sum(axis=0)).sum())
+    return float(right_answers / (repeats * images))

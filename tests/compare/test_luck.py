@@ -1,0 +1,96 @@
+"""Luck by simulation and closed form: that of the seed, and that of being the best of many."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from intervals import calibrated, spread
+from statsmodels.stats.multitest import multipletests
+
+from car_or_truck.compare import luck
+
+
+def test_calibrated_seeds_spread_as_their_number_of_images_predicts() -> None:
+    random = np.random.default_rng(1)
+    spreads = [
+        luck.seed_spread("net", calibrated(random, errors=(0.12, 0.12), images=2000, seeds=(6, 1))[0])
+        for _ in range(200)
+    ]
+    predicted = np.mean([spread.predicted for spread in spreads])
+    assert predicted == pytest.approx(np.sqrt(0.12 / 4000), rel=0.02)
+    observed = np.sqrt(np.mean([(spread.observed or 0) ** 2 for spread in spreads]))
+    assert observed == pytest.approx(predicted, rel=0.08)
+
+
+def test_luck_alone_raises_the_flag_as_often_as_it_says_and_true_spread_does_so_mostly() -> None:
+    random = np.random.default_rng(2)
+    lucky, spreading = [], []
+    for _ in range(800):
+        right, _ = calibrated(random, errors=(0.12, 0.12), images=1000, seeds=(4, 1))
+        lucky.append(luck.seed_spread("a", right).excessive)
+        right, _ = spread(random, deviation=0.05, images=1000, seeds=(4, 1))
+        spreading.append(luck.seed_spread("a", right).excessive)
+    assert 0.03 <= np.mean(lucky) <= 0.07
+    assert np.mean(spreading) > 0.9
+
+
+def test_the_flags_of_several_variants_are_corrected_for_their_number() -> None:
+    random = np.random.default_rng(5)
+    correct = {f"v{number}": spread(random, deviation=0.02, images=1000, seeds=(3, 1))[0] for number in range(8)}
+    correct["single"] = correct["v0"][:1]
+    each = [luck.seed_spread(variant, right).p for variant, right in correct.items()]
+    together = [found.p for found in luck.seed_spreads(correct)]
+    assert each[-1] is together[-1] is None
+    assert together[:-1] == pytest.approx(multipletests(each[:-1], method="holm")[1])
+
+
+def test_seed_luck_is_said_with_one_seed_and_with_several() -> None:
+    random = np.random.default_rng(3)
+    one = random.random((1, 5051)) < 0.884
+    wide = np.stack([np.arange(5051) < count for count in (4000, 4500, 4200)])
+    alike = np.stack([np.arange(5051) < 4400] * 2)
+    single, wide_spread, no_spread = luck.seed_spreads({"sprint": one, "wide": wide, "alike": alike})
+    assert single.words == "sprint has one seed: another would move it by about ±0.34 points or more."
+    assert wide_spread.excessive
+    assert wide_spread.words == (
+        "wide: the standard deviation of its 3 seeds is 4.98 points, significantly more than the 0.40 that equally "
+        "good models would show."
+    )
+    assert no_spread.words == (
+        "alike: the standard deviation of its 2 seeds is 0.00 points; 0.36 are expected of equally good models."
+    )
+
+
+@pytest.mark.parametrize(
+    ("models", "images", "deviation"), [(2, 384, 0.0), (6, 384, 0.0), (30, 384, 0.01), (6, 2000, 0.003)]
+)
+def test_the_best_of_many_is_corrected_to_within_a_quarter_of_its_bias(
+    models: int, images: int, deviation: float
+) -> None:
+    random = np.random.default_rng(4)
+    naive, corrected = [], []
+    for _ in range(300):
+        skill = 0.9 + deviation * random.standard_normal(models)
+        right = random.random((models, images)) < skill[:, None]
+        best = luck.select_best({f"m{place}": answers for place, answers in enumerate(right)})
+        truth = skill[int(best.model[1:])]
+        naive.append(best.accuracy - truth)
+        corrected.append(best.corrected - truth)
+    assert np.mean(naive) > 0.002
+    assert abs(np.mean(corrected)) < np.mean(naive) / 4
+
+
+def test_the_same_models_are_corrected_in_the_same_way_each_time() -> None:
+    right = np.random.default_rng(6).random((4, 100)) < 0.7
+    assert luck.nested_best(right) == luck.nested_best(right)
+    assert luck.nested_best(right[:1]) == right[0].mean()  # there was nothing to choose
+
+
+def test_a_model_that_is_best_everywhere_is_not_corrected() -> None:
+    right = np.stack([np.arange(200) % 10 < share for share in (9, 5, 3)])
+    best = luck.select_best({"high": right[0], "middle": right[1], "low": right[2]})
+    assert (best.model, best.accuracy) == ("high", 0.9)
+    assert best.corrected == pytest.approx(0.9)
+    assert best.words == (
+        "Chosen as the best of 3 models on these same images, high is optimistically biased by less than 0.1 points."
+    )
