@@ -113,6 +113,6 @@ def champion_answers(champion: Version, cell: Cell, dataset: Dataset, split: str
     try:
         probability = loading.predict_split(classifier, images, cell.batch_size)
     except Exception as error:  # it comes with code of its own, which may be older
-        reason, split_name = in_one_line(error, 200), "validation" if split == "valid" else split
-        raise Failure(f"The champion, {champion}, cannot predict the {split_name} images: {reason}. {remedy}") from error
+        shown, reason = "validation" if split == "valid" else split, in_one_line(error, 200)
+        raise Failure(f"The champion, {champion}, cannot predict the {shown} images: {reason}. {remedy}") from error
     return Evaluation({}, pd.DataFrame({"label": images.labels, "probability": probability}))
