@@ -50,7 +50,7 @@ def test_seed_luck_is_said_with_one_seed_and_with_several() -> None:
     wide = np.stack([np.arange(5051) < count for count in (4000, 4500, 4200)])
     alike = np.stack([np.arange(5051) < 4400] * 2)
     single, wide_spread, no_spread = luck.seed_spreads({"sprint": one, "wide": wide, "alike": alike})
-    assert single.words == "sprint has one seed: another would move it by about ±0.34 points or more."
+    assert single.words == "sprint has one seed: another moves it by at least about ±0.3 points."
     assert wide_spread.excessive
     assert wide_spread.words == (
         "wide: the standard deviation of its 3 seeds is 4.98 points, significantly more than the 0.40 that equally "

@@ -57,7 +57,7 @@ def conclude(
     pairs = verdict.compare_recipes(correct)
     by_model = {result.name: result.correct for result in results}
     lines, selection = verdict.headline(correct, pairs, dataset.majority), luck.select_best(by_model)
-    if selection.models > 1:
+    if selection.bias >= luck.LEAST_BIAS:
         lines.append(selection.words)
     selected = sorted(variant for variant, recipe in recipes.items() if recipe.keep == "best")
     if selected:
@@ -78,7 +78,7 @@ def conclude(
         "overfitting": [
             overfitting.sentence(variant, list(map(Overfitting.of, cells))) for variant, cells in by_variant.items()
         ],
-        "selection": {**asdict(selection), "bias": selection.bias},
+        "selection": {**asdict(selection), "bias": selection.bias, "words": selection.words},
         "seeds": [
             {**asdict(spread), "excessive": spread.excessive, "words": spread.words}
             for spread in luck.seed_spreads(correct)

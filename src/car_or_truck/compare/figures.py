@@ -183,6 +183,7 @@ def luck(table: pd.DataFrame, summary: Mapping[str, Any], looks: Styles, path: P
             width = 2 * norm.ppf((1 + LEVEL) / 2) * spread["predicted"]
             axes.barh(line, width, 0.5, accuracy.mean() - width / 2, color="#888888", alpha=0.25, linewidth=0)
             axes.plot(accuracy, np.full(len(accuracy), line), linestyle="", markersize=5, **looks[spread["variant"]])
+        axes.use_sticky_edges = False  # a band needs a margin too
         if selection["models"] > 1:
             axes.axvline(selection["corrected"], color="#888888", linestyle="--", linewidth=1)
         axes.set_yticks(range(len(spreads)), [spread["variant"] for spread in spreads])

@@ -10,6 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 from car_or_truck.compare.statistics import ALPHA, TINY, by_seed, chi_square_p, holm
 from car_or_truck.compare.verdict import Correct
 
+LEAST_BIAS = 0.0005  # that is worth saying: 0.1 points, rounded
+
 
 @dataclass(frozen=True)
 class SeedSpread:
@@ -29,9 +31,11 @@ class SeedSpread:
     @property
     def words(self) -> str:
         """The spread in a sentence."""
-        predicted = f"{100 * self.predicted:.2f}"
         if self.observed is None:
-            return f"{self.variant} has one seed: another would move it by about ±{predicted} points or more."
+            return (
+                f"{self.variant} has one seed: another moves it by at least about ±{100 * self.predicted:.1f} points."
+            )
+        predicted = f"{100 * self.predicted:.2f}"
         line = f"{self.variant}: the standard deviation of its {self.seeds} seeds is {100 * self.observed:.2f} points"
         if self.excessive:
             return f"{line}, significantly more than the {predicted} that equally good models would show."
@@ -78,7 +82,7 @@ class Selection:
     @property
     def words(self) -> str:
         """The bias in a sentence."""
-        size = f"about {100 * self.bias:.1f}" if self.bias >= 0.0005 else "less than 0.1"
+        size = f"about {100 * self.bias:.1f}" if self.bias >= LEAST_BIAS else "less than 0.1"
         chosen = f"Chosen as the best of {self.models} models on these same images, {self.model}"
         return f"{chosen} is optimistically biased by {size} points."
 
