@@ -16,6 +16,7 @@ from car_or_truck import drawing
 from car_or_truck.cells.results import Result
 from car_or_truck.drawing import Pixels
 from car_or_truck.evaluate.figures import short
+from car_or_truck.evaluate.scores import has_collapsed
 
 # The mean probability of the wrong class, over the seeds. Nets trained with label smoothing or mixup are
 # under-confident: a higher limit would miss more wrong labels. Of labels that were flipped in the photographs'
@@ -37,10 +38,12 @@ def find_suspects(results: Sequence[Result], classes: Sequence[str]) -> pd.DataF
 
     `name` is SPLIT/CLASS/FILE, as in the file of data.exclude; `label` a class; `probability` the mean
     P(second class) of the best variant's seeds; `models_wrong` counts all `models`, not just those.
+    A variant of which a seed has collapsed suspects nothing: all that it gets wrong is the rarer class.
     """
     best = best_seeds(results)
     probability = np.mean([result.probability for result in best], axis=0)
     wrong = ~np.any([result.correct for result in best], axis=0)
+    wrong &= not any(has_collapsed(result.probability) for result in best)
     error = np.abs(best[0].labels - probability)  # the probability of the wrong class
     table = pd.DataFrame(
         {
