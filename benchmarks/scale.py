@@ -39,6 +39,7 @@ def watch(process: subprocess.Popen[bytes]) -> tuple[float, float]:
 def run(count: int, folder: Path) -> None:
     tree = YAML(typ="safe").load(lab.ROOT / "params.yaml")
     tree["data"] |= {"sources": ["rendered"], "rendered": {"train": count, "valid": count // 10, "seed": 31415}}
+    tree["data"]["exclude"] = str(lab.ROOT / tree["data"]["exclude"])
     tree["variants"]["tutorial"]["epochs"] = 1
     YAML(typ="safe").dump(tree, folder / "params.yaml")
     (folder / "dvc.yaml").touch()  # marks the root, where MLflow's store goes

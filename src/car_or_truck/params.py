@@ -77,6 +77,7 @@ class Data(Strict):
     valid_fraction: Annotated[float, Field(gt=0, lt=1)] | None
     test_fraction: Annotated[float, Field(ge=0, lt=1)]
     leaks: Literal["drop", "keep", "fail"]
+    exclude: Annotated[str, Field(min_length=1)]  # a file: `prepare` depends on it, and DVC knows no dep that is null
     image_size: Annotated[int, Field(ge=8, le=1024)]
 
     @model_validator(mode="after")

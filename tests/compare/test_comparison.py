@@ -74,11 +74,11 @@ def test_what_dvc_plots_draws_is_complete(finished: Project) -> None:
 def test_what_compare_writes_is_a_function_of_what_it_reads(project: Project) -> None:
     def written() -> dict[str, bytes]:
         reports = project.root / "reports"
-        names = ("comparison.csv", "comparison.json", "curves.csv", "report.html", "plots/*.csv")
+        names = ("comparison.csv", "comparison.json", "curves.csv", "report.html", "suspects.*", "plots/*.csv")
         return {path.name: path.read_bytes() for name in names for path in reports.glob(name)}
 
     before = written()
-    assert len(before) == 4 + 3
+    assert len(before) == 4 + 2 + 3
     assert project.run("git", "rev-parse", "HEAD").strip().encode() not in b"".join(before.values())
     project.run("git", "add", ".")
     project.run("git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-q", "-m", "results")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Iterator
@@ -17,12 +18,14 @@ from car_or_truck import files, paths
 from car_or_truck.cells.results import Missing, Result
 from car_or_truck.compare import figures, stage
 from car_or_truck.evaluate.scores import wilson
+from car_or_truck.prepare.exclusions import read_exclusions
 from helpers.cells import HISTORY, cell, dataset, predictions, result
 from helpers.nets import recipe
 
 COUNT = 40
 AUDIT = {
     "identical": [["train/Car/a", "valid/Car/b"], ["train/Car/c", "train/Car/d"], ["valid/Car/e", "valid/Car/f"]],
+    "excluded": [{"name": "valid/Car/g", "reason": "<a pickup>"}],
     "leaks": [["train/Car/a", "valid/Car/b"]],
     "dropped": ["train/Car/a"],
     **{key: [] for key in ("near_duplicates", "conflicts", "undecodable", "dark", "bright", "constant")},
@@ -38,7 +41,7 @@ def results() -> list[Result]:
         ("plain", {}, 8),
         ("wide", {"blocks": [{"filters": 4}, {"filters": 8}]}, 12),
     ):
-        probability = [0.2 + 0.6 * (label != (place < wrong)) for place, label in enumerate(labels)]
+        probability = [0.1 + 0.8 * (label != (place < wrong)) for place, label in enumerate(labels)]
         history = HISTORY.assign(val_loss=[0.65, 0.651])
         described = cell(variant, images, recipe=recipe(**changes))
         made.append(result(described, predictions(probability, labels), history))
@@ -103,6 +106,24 @@ def test_pairs_of_identical_files_are_called_pairs(page: str) -> None:
     assert "3 identical files" not in page
 
 
+def test_the_lines_of_suspects_in_the_page_are_lines_of_the_file_of_exclusions(
+    folder: Path, summary: dict[str, Any], page: str
+) -> None:
+    names = [f"valid/{number}.png" for number in range(8)]  # those that plain gets wrong
+    assert summary["suspects"] == {"variant": "plain", "seeds": 1, "count": 8, "names": names}
+    assert list(pd.read_csv(folder / "reports/suspects.csv")["name"]) == names
+    assert "8 validation images are predicted wrongly by the only seed of plain" in " ".join(page.split())
+    (lines,) = re.findall(r"<pre>(valid/[^<]*)</pre>", page)
+    path = folder / "exclude.csv"
+    path.write_text("name,reason\n" + lines.replace(",\n", ",looks wrong\n"))
+    assert [item["name"] for item in read_exclusions(path, names)] == names
+    assert base64.b64encode((folder / "reports/suspects.png").read_bytes()).decode() in page
+
+
+def test_the_page_says_which_images_were_excluded_and_why(page: str) -> None:
+    assert "<li>Excluded: <code>valid/Car/g</code> (<a pickup>).</li>" in page
+
+
 def test_a_small_rise_of_the_loss_is_not_printed_as_none(summary: dict[str, Any], page: str) -> None:
     for line in summary["overfitting"]:
         assert line.endswith("validation loss was lowest at epoch 1 and then rose by 0.001.")
@@ -125,6 +146,7 @@ def test_the_same_results_give_the_same_bytes(folder: Path) -> None:
 
     before = contents()
     assert {"comparison.csv", "comparison.json", "curves.csv", "report.html", "roc.csv"} <= set(before)
+    assert {"suspects.csv", "suspects.png"} <= set(before)
     write()
     assert contents() == before
 

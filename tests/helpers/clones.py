@@ -17,7 +17,17 @@ from car_or_truck.fetch.standin.draw import draw
 
 ROOT = Path(__file__).parents[2]
 # What a clone of the project holds, as far as the pipeline needs it.
-CLONED = (".dvc/config", ".dvc/.gitignore", ".dvc/plots", ".dvcignore", ".gitignore", "dvc.yaml", "params.yaml", "src")
+CLONED = (
+    ".dvc/config",
+    ".dvc/.gitignore",
+    ".dvc/plots",
+    ".dvcignore",
+    ".gitignore",
+    "data/exclude.csv",
+    "dvc.yaml",
+    "params.yaml",
+    "src",
+)
 
 # Kaggle's client asks its port on this machine, where test_kaggle.py may be serving: a proxy that is not there keeps
 # pipelines from it.

@@ -20,7 +20,7 @@ SMALL = {"train": 8, "valid": 8, "seed": 1}
 
 def data(*order: str, **settings: Any) -> params.Data:
     """The shipped `data` with other sources and settings; a mapping changes the keys that it names."""
-    tree = SHIPPED.model_dump() | {"sources": order, "rendered": SMALL}
+    tree = SHIPPED.model_dump() | {"sources": order, "rendered": SMALL, "exclude": str(ROOT / SHIPPED.exclude)}
     for name, value in settings.items():
         tree[name] = tree[name] | value if isinstance(value, dict) else value
     return params.Data.model_validate(tree)

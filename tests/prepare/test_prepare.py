@@ -53,7 +53,7 @@ def test_the_arrays_hold_the_images_in_the_order_of_the_index(folder: Path) -> N
             assert row.label == label == ["Car", "Truck"].index(path.parent.name)
             assert row.sha256 == files.sha256(path)
             assert np.array_equal(image, np.asarray(Image.open(path)))
-    assert audit["undecodable"] == audit["identical"] == audit["dropped"] == []
+    assert audit["excluded"] == audit["undecodable"] == audit["identical"] == audit["dropped"] == []
     source = json.loads((folder / "raw/SOURCE.json").read_text())
     assert audit["digest"] == audit["raw_digest"] == source["digest"]
     assert audit["sizes"] == {"128x128": 52}
@@ -101,6 +101,39 @@ def test_a_class_left_empty_stops_it_and_the_arrays_before_stay(folder: Path) ->
     assert sorted(path.name for path in folder.iterdir()) == ["audit", "prepared", "raw"]
 
 
+def exclude(folder: Path, *names: str) -> str:
+    """Write a file for data.exclude; returns its path."""
+    path = folder / "exclude.csv"
+    path.write_text("".join(["name,reason\n", *(f"{name},by hand\n" for name in names)]))
+    return str(path)
+
+
+def test_excluded_images_are_in_no_array_and_stand_in_the_audit_with_their_reason(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = run(folder)
+    index = {split: names(folder, split) for split in ("train", "valid")}
+    excluded = [f"valid/{index['valid'][3]}", f"train/{index['train'][0]}"]
+    (folder / "raw" / excluded[1]).write_text("no picture")  # it is not even opened
+    audit = run(folder, exclude=exclude(folder, *excluded))
+    assert audit["excluded"] == [{"name": name, "reason": "by hand"} for name in excluded]
+    assert "Audit: 2 excluded by data.exclude" in " ".join(capsys.readouterr().err.split())
+    assert audit["undecodable"] == []
+    assert audit["digest"] != whole["digest"]
+    assert audit["raw_digest"] == whole["raw_digest"]
+    for split, count in (("train", 11), ("valid", 39)):
+        kept = [name for name in index[split] if f"{split}/{name}" not in excluded]
+        assert names(folder, split) == kept
+        assert len(batches.load(folder / "prepared", split).images) == sum(audit["counts"][split].values()) == count
+
+
+def test_a_class_that_is_excluded_as_a_whole_stops_it(folder: Path) -> None:
+    trucks = [f"valid/Truck/{path.name}" for path in (folder / "raw/valid/Truck").iterdir()]
+    says = r"No image of Truck is left in valid \(left out: valid/Truck/.*: by hand\). .* or change data.exclude,"
+    with pytest.raises(Failure, match=says):
+        run(folder, exclude=exclude(folder, *trucks))
+
+
 @pytest.fixture
 def leaky(folder: Path) -> Path:
     """One valid image stands in train too, another in train under the wrong class."""
@@ -128,6 +161,13 @@ def test_leaks_are_kept_or_fatal_when_asked_for(leaky: Path) -> None:
         Failure, match=r"2 training images are also in the validation set \(the first: train/Car/leak.jpeg\)"
     ):
         run(leaky, leaks="fail")
+
+
+def test_excluding_one_of_two_identical_images_settles_the_leak(leaky: Path) -> None:
+    names = exclude(leaky, "train/Car/leak.jpeg", "train/Truck/wrong.jpeg")
+    audit = run(leaky, leaks="fail", exclude=names)
+    assert audit["identical"] == audit["leaks"] == audit["conflicts"] == audit["dropped"] == []
+    assert len(batches.load(leaky / "prepared", "train")) == 12
 
 
 def test_a_share_of_valid_is_set_apart_by_content(folder: Path) -> None:

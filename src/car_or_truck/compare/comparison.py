@@ -13,7 +13,7 @@ import pandas as pd
 
 from car_or_truck.cells.cell import Dataset
 from car_or_truck.cells.results import Missing, Result
-from car_or_truck.compare import ablations, luck, overfitting, statistics, verdict
+from car_or_truck.compare import ablations, luck, overfitting, statistics, suspects, verdict
 from car_or_truck.compare.ablations import Intervals
 from car_or_truck.compare.overfitting import Overfitting
 from car_or_truck.compare.verdict import RecipePair
@@ -30,6 +30,7 @@ class Comparison:
     curves: pd.DataFrame  # curves.csv
     summary: dict[str, Any]  # comparison.json
     pairs: Sequence[RecipePair]
+    suspects: pd.DataFrame  # suspects.csv
 
     @property
     def digest(self) -> str:
@@ -41,8 +42,11 @@ class Comparison:
         """Compare the results; `missing` is shown as missing."""
         table = _table(results, missing)
         summary, pairs = conclude(results, missing, dataset, table)
+        best, found = suspects.best_seeds(results), suspects.find_suspects(results, dataset.classes)
+        facts = {"variant": best[0].variant, "seeds": len(best), "count": len(found), "names": list(found["name"])}
+        summary["suspects"] = facts
         summary["cells"] = json.loads(table.to_json(orient="records", double_precision=15))
-        return cls(results, table, _curves(results), summary, pairs)
+        return cls(results, table, _curves(results), summary, pairs, found)
 
 
 def conclude(

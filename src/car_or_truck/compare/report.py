@@ -18,9 +18,8 @@ from car_or_truck import files, paths
 from car_or_truck.cells import names
 from car_or_truck.cells.cell import Dataset
 from car_or_truck.cells.results import Result
-from car_or_truck.compare import figures, leaderboard, overfitting
+from car_or_truck.compare import figures, leaderboard, overfitting, suspects
 from car_or_truck.compare.comparison import Comparison
-from car_or_truck.drawing import png_base64
 
 FIGURES = (  # of a model
     "learning_curves",
@@ -37,12 +36,12 @@ SCORES, COSTS = {leaderboard.QUALITY, leaderboard.SCORES}, {leaderboard.SIZE, le
 # Colours that a dark page replaces by another shade.
 INKS = {"#000000": "currentColor", "#0072b2": "var(--blue)", "#8c3b00": "var(--brown)", "#666666": "var(--gray)"}
 MOST_PAIRS = 60  # of models, in the table
-HARDEST = 16  # images
 
 
 def render(comparison: Comparison, dataset: Dataset) -> str:
     """The page."""
     results, table, summary = comparison.results, comparison.table, comparison.summary
+    correct = np.stack([result.correct for result in results])
     with TemporaryDirectory() as folder:
         drawn = {name: _inline(path) for name, path in draw(comparison, Path(folder), ".svg").items()}
     samples = [paths.AUDIT / "valid.png", paths.AUDIT / "splits.png"]
@@ -61,9 +60,14 @@ def render(comparison: Comparison, dataset: Dataset) -> str:
         grades=overfitting.LEGEND,
         pairs=comparison.pairs,
         models=summary["models"][:MOST_PAIRS],
-        hardest=_hardest(results, dataset.classes),
-        cards=_cards(results),
         cells=len(results),
+        images=correct.shape[1],
+        all_right=int(correct.all(axis=0).sum()),
+        all_wrong=int((~correct).all(axis=0).sum()),
+        confidence=suspects.CONFIDENCE,
+        contact_sheet=_data_url(paths.REPORTS / "suspects.png"),
+        lines=comparison.suspects[["name"]].assign(reason="").to_csv(index=False, header=False),
+        cards=_cards(results),
         audit=files.read_json(paths.AUDIT / "audit.json", "Run `dvc repro prepare`."),
         pictures={path.stem: _data_url(path) for path in samples if path.is_file()},
         versions=results[0].cell.versions,
@@ -120,28 +124,3 @@ def _cards(results: Sequence[Result]) -> list[dict[str, Any]]:
         pictures = {path.stem.replace("_", " "): _data_url(path) for path in drawn if path.is_file()}
         cards.append({"name": median.name, "seeds": len(ranked), "pictures": pictures})
     return cards
-
-
-def _hardest(results: Sequence[Result], classes: Sequence[str]) -> dict[str, Any] | None:
-    """The images that most models get wrong; None for a single model, whose own mistakes are shown."""
-    if len(results) < 2:
-        return None
-    wrong = ~np.stack([result.correct for result in results])
-    probability = np.stack([result.probability for result in results]).mean(axis=0)
-    labels, file_names = results[0].labels, results[0].predictions["name"]
-    error = np.abs(labels - probability)
-    order = np.lexsort((-error, -wrong.sum(axis=0)))[:HARDEST]
-    order = order[wrong[:, order].any(axis=0)]
-    images = np.load(paths.PREPARED / "valid" / "images.npy", mmap_mode="r")
-    shown = [
-        {
-            "picture": f"data:image/png;base64,{png_base64(images[place])}",
-            "name": file_names[place],
-            "class": classes[labels[place]],
-            "probability": f"{probability[place]:.2f}",
-            "wrong": int(wrong[:, place].sum()),
-        }
-        for place in order
-    ]
-    all_wrong, all_right = int(wrong.all(axis=0).sum()), int((~wrong).all(axis=0).sum())
-    return {"shown": shown, "all_wrong": all_wrong, "all_right": all_right, "images": wrong.shape[1]}

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from car_or_truck import files, paths
 from car_or_truck.cells.cell import Dataset
 from car_or_truck.cells.results import Missing, Result
-from car_or_truck.compare import dvc_plots, report
+from car_or_truck.compare import dvc_plots, report, suspects
 from car_or_truck.compare.comparison import Comparison
 
 
 def compare(results: Sequence[Result], missing: Sequence[Missing], dataset: Dataset) -> Comparison:
-    """Write reports/comparison.csv, comparison.json, curves.csv, plots/ and report.html."""
+    """Write reports/comparison.csv, comparison.json, curves.csv, suspects.csv, suspects.png, plots/ and report.html."""
     comparison = Comparison.of(results, missing, dataset)
     _write_csv(paths.REPORTS / "comparison.csv", comparison.table)
     files.write_json(paths.REPORTS / "comparison.json", comparison.summary)
@@ -24,6 +25,9 @@ def compare(results: Sequence[Result], missing: Sequence[Missing], dataset: Data
         _write_csv(part / "roc.csv", dvc_plots.roc(results))
         _write_csv(part / "calibration.csv", dvc_plots.calibration(results))
         _write_csv(part / "confusion.csv", dvc_plots.confusion(results, dataset.classes))
+    _write_csv(paths.REPORTS / "suspects.csv", comparison.suspects)
+    images = np.load(paths.PREPARED / "valid" / "images.npy", mmap_mode="r")
+    suspects.draw(comparison.suspects, images, dataset.classes[1], paths.REPORTS / "suspects.png")
     files.write_text(paths.REPORTS / "report.html", report.render(comparison, dataset))
     return comparison
 

@@ -111,8 +111,8 @@ def audit(
 ) -> dict[str, Any]:
     """The findings, ready for JSON.
 
-    `everything`: name (with its split), split, label and sha256 of each fetched image. `kept`: the
-    images in the arrays, with their width, height, mode and Measures too.
+    `everything`: name (with its split), split, label and sha256 of each fetched image, without excluded
+    ones. `kept`: the images in the arrays, with their width, height, mode and Measures too.
     """
     pairs = identical_pairs(everything["name"], everything["sha256"])
     by_name = everything.set_index("name")

@@ -1,8 +1,9 @@
 """Stage `prepare`: audits the images and decodes them once, to arrays that training maps into memory.
 
-Files that cannot be decoded are listed in reports/data/audit.json and left out; only a class that
-would be left empty stops the stage. A training image that is also in the validation set is dropped
-from train (data.leaks), and a share of valid may be set apart as a test split (data.test_fraction).
+Files that cannot be decoded and images that data.exclude lists are left out, and named in
+reports/data/audit.json; only a class that would be left empty stops the stage. A training image that
+is also in the validation set is dropped from train (data.leaks), and a share of valid may be set apart
+as a test split (data.test_fraction).
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from car_or_truck.fetch import folders
 from car_or_truck.paths import AUDIT, PREPARED, RAW, SOURCE
 from car_or_truck.prepare import images
 from car_or_truck.prepare.audit import audit, measure
+from car_or_truck.prepare.exclusions import read_exclusions
 from car_or_truck.prepare.figures import draw
 
 if TYPE_CHECKING:
@@ -40,6 +42,8 @@ def prepare(data: Data, raw: Path = RAW, prepared: Path = PREPARED, reports: Pat
     source = _read_source(raw, data.classes)
     folders.count_images(raw, data.classes, str(raw))
     everything, undecodable = _list_images(raw, data.classes)
+    excluded = read_exclusions(Path(data.exclude), set(everything["name"]))
+    everything = everything[~everything["name"].isin([item["name"] for item in excluded])]
     dropped = _find_leaks(everything, data.leaks)
     entries = everything[~everything["name"].isin(dropped)].copy()
     shares = entries["sha256"].map(lambda checksum: folders.content_share(checksum, "test"))
@@ -53,7 +57,7 @@ def prepare(data: Data, raw: Path = RAW, prepared: Path = PREPARED, reports: Pat
             table, broken, arrays[split] = _decode_split(raw, part, data.image_size, folder / split)
             tables.append(table)
             undecodable += broken
-            _refuse_empty_class(table, data.classes, split, undecodable)
+            _refuse_empty_class(table, data.classes, split, [*undecodable, *excluded])
         kept = pd.concat(tables, ignore_index=True)
         counts = {
             split: {name: int((table["label"] == label).sum()) for label, name in enumerate(data.classes)}
@@ -71,7 +75,7 @@ def prepare(data: Data, raw: Path = RAW, prepared: Path = PREPARED, reports: Pat
         }
         files.write_json(folder / "dataset.json", dataset)
 
-    report = {**dataset, **audit(everything, kept, dropped, undecodable)}
+    report = {**dataset, "excluded": excluded, **audit(everything, kept, dropped, undecodable)}
     with files.whole_folder(reports) as folder:
         files.write_json(folder / "audit.json", report)
         draw(report, kept, prepared, folder)
@@ -109,21 +113,21 @@ def _find_leaks(everything: pd.DataFrame, policy: str) -> list[str]:
     if leaked and policy == "fail":
         raise Failure(
             f"{len(leaked)} training images are also in the validation set (the first: {leaked[0]}). "
-            "Remove them, or set data.leaks to drop or keep."
+            "Exclude them (data.exclude), or set data.leaks to drop or keep."
         )
     return leaked if policy == "drop" else []
 
 
 def _refuse_empty_class(
-    table: pd.DataFrame, classes: Sequence[str], split: str, undecodable: list[dict[str, str]]
+    table: pd.DataFrame, classes: Sequence[str], split: str, left_out: list[dict[str, str]]
 ) -> None:
     for label, name in enumerate(classes):
         if not (table["label"] == label).any():
-            first = next((item for item in undecodable if item["name"].startswith(f"{split}/{name}/")), None)
-            example = f" (not decoded: {first['name']}: {first['reason']})" if first else ""
+            first = next((item for item in left_out if item["name"].startswith(f"{split}/{name}/")), None)
+            example = f" (left out: {first['name']}: {first['reason']})" if first else ""
             raise Failure(
-                f"No image of {name} is left in {split}{example}. "
-                "Fetch the images again with `make data`, or change data.test_fraction or data.valid_fraction."
+                f"No image of {name} is left in {split}{example}. Fetch the images again with `make data`, "
+                "or change data.exclude, data.test_fraction or data.valid_fraction."
             )
 
 
@@ -181,6 +185,7 @@ def _announce(report: dict[str, Any], path: Path) -> None:
     for item in report["undecodable"]:
         console.print(f"left out {item['name']}: {item['reason']}")
     words = {
+        "excluded": "excluded by data.exclude",
         "undecodable": "undecodable",
         "identical": "byte-identical pairs",
         "leaks": "of them across train and valid",

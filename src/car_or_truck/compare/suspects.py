@@ -1,0 +1,75 @@
+"""Label suspects: validation images that every seed of the best variant gets wrong with confidence.
+
+No model was trained on them, so such an image is mislabelled or hard, and only a person can tell which.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from car_or_truck import drawing
+from car_or_truck.cells.results import Result
+from car_or_truck.drawing import Pixels
+from car_or_truck.evaluate.figures import short
+from car_or_truck.evaluate.scores import has_collapsed
+
+# The mean probability of the wrong class, over the seeds. Nets trained with label smoothing or mixup are
+# under-confident: a higher limit would miss more wrong labels. Of labels that were flipped in the photographs'
+# validation set, two seeds of `sprint` find 71% at 0.8 and 56% at 0.9. A lower limit mostly adds hard images
+# (beside those flipped labels, 131 images are suspects at 0.8 and 245 at 0.7).
+CONFIDENCE = 0.8
+MOST, COLUMNS = 48, 8  # images on the contact sheet, and in each of its rows
+
+
+def best_seeds(results: Sequence[Result]) -> list[Result]:
+    """The results of the variant with the highest mean accuracy."""
+    accuracies = pd.Series([result.correct.mean() for result in results])
+    best = accuracies.groupby([result.variant for result in results], sort=False).mean().idxmax()
+    return [result for result in results if result.variant == best]
+
+
+def find_suspects(results: Sequence[Result], classes: Sequence[str]) -> pd.DataFrame:
+    """suspects.csv, the most confident first; the index is an image's place in the validation set.
+
+    `name` is SPLIT/CLASS/FILE, as in the file of data.exclude; `label` a class; `probability` the mean
+    P(second class) of the best variant's seeds; `models_wrong` counts all `models`, not just those.
+    A variant of which a seed has collapsed suspects nothing: all that it gets wrong is the rarer class.
+    """
+    best = best_seeds(results)
+    probability = np.mean([result.probability for result in best], axis=0)
+    wrong = ~np.any([result.correct for result in best], axis=0)
+    wrong &= not any(has_collapsed(result.probability) for result in best)
+    error = np.abs(best[0].labels - probability)  # the probability of the wrong class
+    table = pd.DataFrame(
+        {
+            "name": "valid/" + best[0].predictions["name"],
+            "label": np.asarray(classes)[best[0].labels],
+            "probability": probability.round(4),
+            "models_wrong": np.sum([~result.correct for result in results], axis=0),
+            "models": len(results),
+        }
+    )
+    confident = table.assign(error=error)[wrong & (error > CONFIDENCE)]
+    return confident.sort_values("error", ascending=False, kind="stable").drop(columns="error")
+
+
+def draw(suspects: pd.DataFrame, images: Pixels, positive: str, path: Path) -> None:
+    """The contact sheet: the first suspects of all validation `images` [n, h, w, 3]; `positive` is the second class."""
+    shown = suspects.head(MOST)
+    rows = max(1, -(-len(shown) // COLUMNS))
+    title = f"{len(suspects) or 'No'} label suspect{'s' * (len(suspects) != 1)} on validation"
+    if len(suspects) > MOST:
+        title += f"; the {MOST} most confident"
+    with warnings.catch_warnings(), drawing.canvas(path, 10, 1.55 * rows + 0.5, COLUMNS, rows, title) as (_, grid):
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # names may be in any script
+        for axes in grid:
+            axes.set_axis_off()
+        for axes, row in zip(grid, shown.itertuples(), strict=False):
+            axes.imshow(images[row.Index])
+            caption = f"{short(row.name)}\n{row.label}: P({positive}) {row.probability:.2f}"
+            axes.set_title(caption, fontsize=7.5, loc="center", parse_math=False)  # a file may be called anything
