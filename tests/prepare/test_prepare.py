@@ -127,6 +127,15 @@ def test_excluded_images_are_in_no_array_and_stand_in_the_audit_with_their_reaso
         assert len(batches.load(folder / "prepared", split).images) == sum(audit["counts"][split].values()) == count
 
 
+def test_the_stand_in_takes_the_place_of_photographs_that_are_excluded(folder: Path) -> None:
+    path = exclude(folder, "valid/Car/photograph.jpeg")
+    assert run(folder, exclude=path)["excluded"] == []
+    source = folder / "raw/SOURCE.json"
+    source.write_text(json.dumps(json.loads(source.read_text()) | {"stand_in": False}))
+    with pytest.raises(Failure, match="there is no image"):
+        run(folder, exclude=path)
+
+
 def test_a_class_that_is_excluded_as_a_whole_stops_it(folder: Path) -> None:
     trucks = [f"valid/Truck/{path.name}" for path in (folder / "raw/valid/Truck").iterdir()]
     says = r"No image of Truck is left in valid \(left out: valid/Truck/.*: by hand\). .* or change data.exclude,"

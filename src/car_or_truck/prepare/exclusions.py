@@ -10,12 +10,12 @@ from pathlib import Path
 from car_or_truck.errors import Failure
 
 
-def read_exclusions(path: Path, images: Collection[str]) -> list[dict[str, str]]:
+def read_exclusions(path: Path, images: Collection[str], skip_unknown: bool = False) -> list[dict[str, str]]:
     """The name and the reason of each image to leave out, in the order of the file.
 
     `images` are the names of all images: SPLIT/CLASS/FILE. Other columns than name and reason are ignored.
-    Raises Failure, which names the line, for a file that cannot be read, for an unknown or repeated name,
-    and for a missing reason.
+    Raises Failure, which names the line, for a file that cannot be read, for a repeated name, for a
+    missing reason, and for an unknown name unless `skip_unknown`.
     """
     lines: dict[str, int] = {}
     excluded = []
@@ -32,6 +32,8 @@ def read_exclusions(path: Path, images: Collection[str]) -> list[dict[str, str]]
                     raise Failure(f"{where}: more fields than the header. Put quotes around a text that has a comma.")
                 name, reason = ((row[column] or "").strip() for column in ("name", "reason"))
                 if name not in images:
+                    if skip_unknown:
+                        continue
                     raise Failure(f"{where}: there is no image {name!r}.{_suggestion(name, images)}")
                 if name in lines:
                     raise Failure(f"{where}: {name} is listed in line {lines[name]} already. Remove one of the two.")

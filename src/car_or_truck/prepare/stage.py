@@ -42,7 +42,8 @@ def prepare(data: Data, raw: Path = RAW, prepared: Path = PREPARED, reports: Pat
     source = _read_source(raw, data.classes)
     folders.count_images(raw, data.classes, str(raw))
     everything, undecodable = _list_images(raw, data.classes)
-    excluded = read_exclusions(Path(data.exclude), set(everything["name"]))
+    # The stand-in takes the place of photographs, whose names the file may list.
+    excluded = read_exclusions(Path(data.exclude), set(everything["name"]), skip_unknown=source["stand_in"])
     everything = everything[~everything["name"].isin([item["name"] for item in excluded])]
     dropped = _find_leaks(everything, data.leaks)
     entries = everything[~everything["name"].isin(dropped)].copy()
