@@ -116,6 +116,18 @@ def test_every_key_of_the_shipped_file_has_a_comment_or_stands_in_a_commented_va
             "epochs: 40\n    initial_from: exercise",
             "tutorial.initial_from is an unknown key; allowed",
         ),
+        ("jpeg: [25, 10]", "jpeg: [10, 25]", "jpeg is [10, 25]: the second strength must be the stronger one"),
+        ("noise: [0.05, 0.1]", "noise: [0.1, 0.1]", "noise is [0.1, 0.1]: the second strength must be the stronger"),
+        ("noise: [0.05, 0.1]", "noise: [0.05, 12]", "evaluate.corruptions.noise.1 is 12: should be less than 1"),
+        ("noise: [0.05, 0.1]", "noise: [0.05]", "evaluate.corruptions.noise.1 is missing"),
+        ("jpeg: [25, 10]", "jpeg: [25.5, 10]", "evaluate.corruptions.jpeg.0 is 25.5: should be a valid integer"),
+        ("corrupted_share: 0.3", "corrupted_share: 0", "evaluate.corrupted_share is 0: should be greater than 0"),
+        ("slices: true", "slices: 3", "evaluate.slices is 3: should be a valid boolean"),
+        (
+            "max_slice_drop: null",
+            "max_slice_drop: 5",
+            "promotion.max_slice_drop is 5: should be less than or equal to 1",
+        ),
         ("min_accuracy: 0.7", "min_accuracy: 70", "promotion.min_accuracy is 70: should be less than or equal to 1"),
         (
             "application: VGG16,",

@@ -115,6 +115,11 @@ def test_the_runs_show_what_the_files_say(finished: Project, client: mlflow.Mlfl
         assert not [name for name in run.data.metrics if name.startswith("validation_")]
         assert run.data.metrics["generalization_gap"] == metrics["generalization_gap"]
         assert run.data.metrics["kept_val_loss"] == metrics["val_loss"]
+        slices = pd.read_csv(finished.root / f"reports/cells/{variant}/31415/slices.csv").set_index("slice")
+        for name in ("car", "dark", "blur_2"):
+            assert run.data.metrics[f"slice.{name}.val_binary_accuracy"] == slices.loc[name, "accuracy"]
+        assert "slice.blur_1.val_binary_accuracy" not in run.data.metrics
+        assert run.data.metrics["largest_slice_drop"] == metrics["largest_slice_drop"]
         assert run.data.params["batch_size"] == run.data.params["train.batch_size"] == "16"
         assert run.data.params["optimizer_name"] == "adam"  # autologged
         assert run.data.params["recipe.head.units"] == "6"
@@ -223,6 +228,9 @@ def test_editing_a_parameter_makes_stale_only_what_it_can_change(project: Projec
     project.edit(lambda tree: tree["promotion"].update(min_accuracy=0.7))
     project.edit(lambda tree: tree["train"].update(batch_size=8))
     assert project.stale() == TRAIN  # an evaluation uses the batch size that its model was trained with
+    project.edit(lambda tree: tree["train"].update(batch_size=16))
+    project.edit(lambda tree: tree["evaluate"].update(slices=False))
+    assert project.stale() == EVALUATE
 
 
 @pytest.mark.slow

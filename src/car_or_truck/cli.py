@@ -79,10 +79,10 @@ def evaluate(variant: Variant, seed: Seed) -> None:
 
     Example: car-or-truck evaluate tutorial 31415
     """
-    params.load_with(variant)
+    loaded = params.load_with(variant)
     from car_or_truck import pipeline
 
-    pipeline.evaluate(variant, seed)
+    pipeline.evaluate(loaded, variant, seed)
 
 
 @app.command()

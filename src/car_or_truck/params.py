@@ -98,6 +98,36 @@ class Train(Strict):
     threads: Annotated[int, Field(ge=1, le=1024)] | None
 
 
+Strength = Annotated[float, Field(gt=0, lt=1)]
+Quality = Annotated[int, Field(ge=1, le=95)]
+Strengths = Annotated[tuple[Strength, Strength], Field(strict=False)]
+
+
+class Corruptions(Strict):
+    """The mild and the strong strength of each corruption in evaluate/corruptions.py; all but jpeg are shares of 1."""
+
+    blur: Strengths
+    noise: Strengths
+    jpeg: Annotated[tuple[Quality, Quality], Field(strict=False)]
+    darkening: Strengths
+    occlusion: Strengths
+
+    @model_validator(mode="after")
+    def _the_second_is_stronger(self) -> Self:
+        for name, (mild, strong) in self:
+            if not (strong < mild if name == "jpeg" else strong > mild):
+                raise ValueError(f"{name} is [{mild}, {strong}]: the second strength must be the stronger one")
+        return self
+
+
+class Evaluate(Strict):
+    """Whether and how `evaluate` looks for the images on which a model is weak."""
+
+    slices: bool
+    corrupted_share: Annotated[float, Field(gt=0, le=1)]
+    corruptions: Corruptions
+
+
 class Promotion(Strict):
     """The limits that a model must meet to become the champion; all are shares in 0..1."""
 
@@ -106,6 +136,7 @@ class Promotion(Strict):
     max_gap: Annotated[float, Field(ge=0, le=1)]
     max_calibration_worsening: Annotated[float, Field(ge=0, le=1)]
     tolerance: Annotated[float, Field(ge=0, le=1)]
+    max_slice_drop: Annotated[float, Field(ge=0, le=1)] | None = None
 
 
 class Params(Strict):
@@ -113,6 +144,7 @@ class Params(Strict):
 
     data: Data
     train: Train
+    evaluate: Evaluate
     promotion: Promotion
     variants: Annotated[dict[VariantName, Recipe], Field(min_length=1)]
 

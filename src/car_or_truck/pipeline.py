@@ -103,7 +103,7 @@ def _train(cell: Cell, saved: Checkpoint, reason: str, position: str) -> None:
         write_pace(cell.fingerprint, Pace(state.seconds, state.cpu_seconds, state.images / state.seconds))
 
 
-def evaluate(variant: str, seed: int) -> None:
+def evaluate(params: Params, variant: str, seed: int) -> None:
     """Stage `evaluate`: reports/cells/VARIANT/SEED; the model's run gets its scores, and the model a version."""
     cell, history = read_trained(variant, seed)
     runtime.start(seed, cell.precision, cell.threads)
@@ -111,7 +111,7 @@ def evaluate(variant: str, seed: int) -> None:
     from car_or_truck.registry import versions
     from car_or_truck.tracking import delivery, runs, training
 
-    scores = stage.evaluate(cell, history)
+    scores = stage.evaluate(cell, history, params.evaluate)
     run_id = runs.find_run(cell) or training.rebuild(cell, history)
     versions.record_evaluation(run_id, cell, scores)
     delivery.hand_over(run_id)

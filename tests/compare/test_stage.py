@@ -124,6 +124,11 @@ def test_the_page_says_which_images_were_excluded_and_why(page: str) -> None:
     assert "<li>Excluded: <code>valid/Car/g</code> (<a pickup>).</li>" in page
 
 
+def test_without_slices_the_report_does_not_mention_them(summary: dict[str, Any], page: str) -> None:
+    assert summary["slices"] == {"sentences": [], "table": []}
+    assert "Where is it weak?" not in page
+
+
 def test_a_small_rise_of_the_loss_is_not_printed_as_none(summary: dict[str, Any], page: str) -> None:
     for line in summary["overfitting"]:
         assert line.endswith("validation loss was lowest at epoch 1 and then rose by 0.001.")

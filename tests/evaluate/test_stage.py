@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,15 +12,21 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from car_or_truck import paths
+from car_or_truck import files, paths
 from car_or_truck.cells.cell import TrainedCell
 from car_or_truck.evaluate import stage
+from car_or_truck.evaluate.corruptions import conditions
 from car_or_truck.evaluate.scores import all_scores
+from car_or_truck.params import Evaluate
+from car_or_truck.params import load as load_params
+from car_or_truck.prepare.audit import measure
 from car_or_truck.train import batches, runtime
+from car_or_truck.train.scaling import resized
 from helpers.cells import HISTORY, cell, dataset, trained
+from helpers.clones import ROOT
 from helpers.nets import recipe, split
 
-SIZES = {"train": 24, "valid": 20, "test": 10}
+SIZES = {"train": 24, "valid": 40, "test": 10}
 
 
 @pytest.fixture(params=["float32", "mixed_bfloat16"])
@@ -27,15 +34,21 @@ def made(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
     """A cell whose model and images are there, in a folder of its own."""
     monkeypatch.chdir(tmp_path)
     runtime.start(3, request.param)
-    counts = {}
+    counts, measures = {}, []
     for name, count in SIZES.items():
         part = split(count, 32, "train" if name == "train" else "valid")
         folder = paths.PREPARED / name
         folder.mkdir(parents=True)
         np.save(folder / "images.npy", part.images)
         np.save(folder / "labels.npy", part.labels)
-        pd.DataFrame({"name": [f"{number}.png" for number in range(count)]}).to_csv(folder / "index.csv")
+        names = [f"{number}.png" for number in range(count)]
+        checksums = [hashlib.sha256(image.tobytes()).hexdigest() for image in part.images]
+        index = pd.DataFrame({"name": names, "label": part.labels, "sha256": checksums})
+        index.to_csv(folder / "index.csv", index=False)
+        audited = pd.DataFrame([measure(image)._asdict() for image in part.images]).assign(split=name, name=names)
+        measures.append(audited)
         counts[name] = {"Car": int((part.labels == 0).sum()), "Truck": int(part.labels.sum())}
+    files.write_text(paths.AUDIT / "measures.csv", pd.concat(measures).to_csv(index=False))
     images = dataset(counts=counts)
     described = trained(cell("net", images, precision=request.param, batch_size=7, recipe=recipe(image_size=16)))
     try:
@@ -50,6 +63,10 @@ def made(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
         runtime.start(0, "float32")
 
 
+def settings(**changes: Any) -> Evaluate:
+    return load_params(ROOT / "params.yaml").evaluate.model_copy(update=changes)
+
+
 def test_every_number_follows_from_the_same_predictions(made: TrainedCell, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
     in_order = batches.in_order
@@ -59,8 +76,8 @@ def test_every_number_follows_from_the_same_predictions(made: TrainedCell, monke
         return in_order(part, batch_size)
 
     monkeypatch.setattr(batches, "in_order", recorded)
-    scores = stage.evaluate(made, HISTORY)
-    assert sizes == [7, 7, 7]  # the batch size that it was trained with
+    scores = stage.evaluate(made, HISTORY, settings())
+    assert sizes == [7] * (3 + 10)  # the batch size that it was trained with; ten corruptions
 
     folder = made.report_folder
     evaluation, metrics = (json.loads((folder / f"{name}.json").read_text()) for name in ("evaluation", "metrics"))
@@ -75,6 +92,52 @@ def test_every_number_follows_from_the_same_predictions(made: TrainedCell, monke
     assert scores["generalization_gap"] == scores["train_binary_accuracy"] - scores["val_binary_accuracy"]
     assert scores["collapsed"] == (len(set(pd.read_csv(folder / "predictions.csv")["probability"] > 0.5)) == 1)
     assert {path.stem for path in (folder / "figures").glob("*.png")} >= {"learning_curves", "confusion", "grad_cam"}
+
+
+@pytest.mark.parametrize("made", ["float32"], indirect=True)
+def test_slices_follow_from_predictions_of_the_same_corrupted_images_for_every_model(
+    made: TrainedCell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[Any] = []
+    in_order = batches.in_order
+
+    def recorded(part: batches.Split, batch_size: int) -> Any:
+        shown.append(part.images)
+        return in_order(part, batch_size)
+
+    monkeypatch.setattr(batches, "in_order", recorded)
+    scores = stage.evaluate(made, HISTORY, settings())
+    folder = made.report_folder
+    predictions, corrupted, slices = (
+        pd.read_csv(folder / f"{name}.csv") for name in ("predictions", "corrupted", "slices")
+    )
+    valid = batches.load(paths.PREPARED, "valid")
+    assert len(corrupted) == sum(np.ceil(0.3 * (valid.labels == label).sum()) for label in (0, 1))
+    assert list(corrupted.columns) == ["name", "label", *conditions(settings().corruptions)]
+    places = [predictions["name"].tolist().index(name) for name in corrupted["name"]]
+    assert corrupted["label"].tolist() == valid.labels[places].tolist()
+    darker = resized(valid.images[places], 16) * 0.35  # darkened before it is scaled, to half its side
+    assert np.abs(shown[-3].astype(float) - darker).max() <= 1.5
+    table = slices.set_index("slice")
+    clean = predictions.loc[places]
+    before, after = (
+        (of["label"] == (of[column] > 0.5)).mean() for of, column in ((clean, "probability"), (corrupted, "blur_2"))
+    )
+    assert table.loc["blur_2", "accuracy"] == after == scores["slice.blur_2.val_binary_accuracy"]
+    assert table.loc["blur_2", "drop"] == pytest.approx(before - after)
+    of_class = predictions[predictions["label"] == 1]
+    assert table.loc["truck", "accuracy"] == (of_class["probability"] > 0.5).mean()
+    significant = slices.loc[slices["p_corrected"] < 0.05, "drop"]
+    assert scores["largest_slice_drop"] == max([0.0, *significant])
+
+
+@pytest.mark.parametrize("made", ["float32"], indirect=True)
+def test_slices_can_be_switched_off(made: TrainedCell) -> None:
+    scores = stage.evaluate(made, HISTORY, settings(slices=False))
+    assert not [name for name in scores if "slice" in name]
+    assert (made.report_folder / "corrupted.csv").read_text() == "name,label\n"
+    assert (made.report_folder / "slices.csv").read_text() == "slice\n"
+    assert "slice" not in (made.report_folder / "metrics.json").read_text()
 
 
 def test_what_was_selected_on_validation_says_so() -> None:

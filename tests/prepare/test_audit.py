@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image, ImageEnhance
+from PIL import ImageEnhance
 
 from car_or_truck.fetch.standin.draw import draw
 from car_or_truck.prepare import audit
@@ -20,12 +20,13 @@ def test_measures_leave_the_bars_out() -> None:
     measures = audit.measure(pixels)
     assert (measures.red, measures.green, measures.blue) == (200, 100, 0)
     assert (measures.brightness, measures.content) == (100, 0.5)
+    assert (measures.left, measures.top, measures.right, measures.bottom) == (0, 16, 64, 48)
     assert audit.measure(np.zeros((64, 64, 3), np.uint8))[:2] == (0, 0)
 
 
 def test_the_hash_is_that_of_imagehash() -> None:
     picture = draw(1, "train", 0)
-    content = Image.fromarray(audit.crop_bars(np.asarray(picture)))
+    content = picture.crop(audit.content_box(np.asarray(picture)))
     assert f"{audit.measure(np.asarray(picture)).phash:016x}" == str(imagehash.phash(content))
 
 

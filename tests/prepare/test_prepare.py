@@ -14,6 +14,7 @@ from PIL import Image, ImageEnhance
 from car_or_truck import files
 from car_or_truck.errors import Failure
 from car_or_truck.fetch.stage import fetch
+from car_or_truck.prepare.audit import BAR
 from car_or_truck.prepare.stage import prepare
 from car_or_truck.train import batches
 from helpers.sources import data
@@ -71,6 +72,20 @@ def test_it_repeats_to_the_byte(folder: Path) -> None:
     first = contents()
     run(folder)
     assert contents() == first
+
+
+def test_the_measures_of_every_image_in_the_arrays_are_kept(folder: Path) -> None:
+    run(folder, test_fraction=0.4)
+    table = pd.read_csv(folder / "audit/measures.csv")
+    for split, rows in table.groupby("split"):
+        assert list(rows["name"]) == names(folder, str(split))
+        for image, row in zip(batches.load(folder / "prepared", str(split)).images, rows.itertuples(), strict=True):
+            inside = image[row.top : row.bottom, row.left : row.right]
+            assert row.brightness == pytest.approx(inside.mean(), abs=1e-4)
+            assert row.red - row.blue == pytest.approx(inside[..., 0].mean() - inside[..., 2].mean(), abs=2e-4)
+            assert row.content == pytest.approx(inside.size / image.size, abs=1e-4)
+            assert not image[: row.top].max(initial=0) > BAR
+    assert set(table["split"]) == {"train", "valid", "test"}
 
 
 def test_broken_files_are_listed_and_left_out(folder: Path) -> None:

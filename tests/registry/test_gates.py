@@ -65,6 +65,16 @@ def test_each_gate_fails_for_its_own_reason(
     assert failing(challenger, champion, **limits) == expected
 
 
+def test_the_largest_drop_on_a_slice_has_a_gate_if_params_limit_it() -> None:
+    model = scoring(0.9)
+    model.scores["largest_slice_drop"] = 0.12
+    assert failing(model) == failing(model, max_slice_drop=0.12) == []
+    assert failing(model, max_slice_drop=0.1) == ["largest significant drop on a slice"]
+    del model.scores["largest_slice_drop"]
+    gate = gates.judge(model, None, LIMITS.model_copy(update={"max_slice_drop": 0.1})).gates[-1]
+    assert (gate.passes, gate.value, gate.note) == (True, None, "not measured: evaluate.slices is false")
+
+
 def test_what_fails_is_said_with_its_number_its_limit_and_by_how_much() -> None:
     decision = gates.judge(scoring(0.65, gap=0.3), None, LIMITS)
     assert decision.failures == (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +24,8 @@ class Evaluation:
 
     scores: dict[str, Any]  # evaluation.json
     predictions: pd.DataFrame  # name, label, probability
+    # name, label, and the probability under each corruption; no rows without evaluate.slices
+    corrupted: pd.DataFrame = field(default_factory=pd.DataFrame, kw_only=True)
 
     @property
     def labels(self) -> NDArray[np.uint8]:
@@ -105,7 +107,7 @@ def _read_result(variant: str, seed: int, recipe: Recipe, dataset: Dataset) -> R
     if evaluation is None:
         stale = (cell.report_folder / "evaluation.json").is_file()
         return Missing(variant, seed, "is not evaluated" + " since it was trained again" * stale)
-    return Result(evaluation.scores, evaluation.predictions, cell, history)
+    return Result(evaluation.scores, evaluation.predictions, cell, history, corrupted=evaluation.corrupted)
 
 
 def read_evaluation(cell: TrainedCell) -> Evaluation | None:
@@ -114,6 +116,7 @@ def read_evaluation(cell: TrainedCell) -> Evaluation | None:
     try:
         scores = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
         predictions = pd.read_csv(folder / "predictions.csv")
+        corrupted = pd.read_csv(path) if (path := folder / "corrupted.csv").is_file() else pd.DataFrame()
     except (OSError, ValueError):
         return None
-    return Evaluation(scores, predictions) if scores.get("cell") == cell.fingerprint else None
+    return Evaluation(scores, predictions, corrupted=corrupted) if scores.get("cell") == cell.fingerprint else None

@@ -13,7 +13,7 @@ import pandas as pd
 
 from car_or_truck.cells.cell import Dataset
 from car_or_truck.cells.results import Missing, Result
-from car_or_truck.compare import ablations, luck, overfitting, statistics, suspects, verdict
+from car_or_truck.compare import ablations, luck, overfitting, slices, statistics, suspects, verdict
 from car_or_truck.compare.ablations import Intervals
 from car_or_truck.compare.overfitting import Overfitting
 from car_or_truck.compare.verdict import RecipePair
@@ -88,6 +88,7 @@ def conclude(
             for spread in luck.seed_spreads(correct)
         ],
         "changes": ablations.sentences(compared, recipes, intervals),
+        "slices": slices.conclude(results, dataset.classes),
         "missing": [asdict(item) for item in missing],
         "trained": {result.name: result.cell.fingerprint for result in results},
     }

@@ -18,7 +18,7 @@ from car_or_truck import files, paths
 from car_or_truck.cells import names
 from car_or_truck.cells.cell import Dataset
 from car_or_truck.cells.results import Result
-from car_or_truck.compare import figures, leaderboard, overfitting, suspects
+from car_or_truck.compare import figures, leaderboard, overfitting, slice_figures, suspects
 from car_or_truck.compare.comparison import Comparison
 
 FIGURES = (  # of a model
@@ -60,6 +60,7 @@ def render(comparison: Comparison, dataset: Dataset) -> str:
         grades=overfitting.LEGEND,
         pairs=comparison.pairs,
         models=summary["models"][:MOST_PAIRS],
+        slices=_by_slice(summary["slices"]["table"]),
         cells=len(results),
         images=correct.shape[1],
         all_right=int(correct.all(axis=0).sum()),
@@ -91,10 +92,19 @@ def draw(comparison: Comparison, folder: Path, suffix: str) -> dict[str, Path]:
     if comparison.pairs:
         drawings["differences"] = partial(figures.differences, comparison.pairs)
         drawings["cost"] = partial(figures.cost, table, looks)
+    if comparison.summary["slices"]["table"]:
+        ranked = {variant: looks[variant] for variant in table["variant"].unique()}  # the most accurate first
+        drawings["slices"] = partial(slice_figures.drops, comparison.summary["slices"]["table"], ranked)
     drawn = {name: folder / f"{name}{suffix}" for name in drawings}
     for name, draw_into in drawings.items():
         draw_into(drawn[name])
     return drawn
+
+
+def _by_slice(rows: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """The rows of all variants for each slice; every variant has the same slices."""
+    names = list(dict.fromkeys(row["slice"] for row in rows))
+    return [[row for row in rows if row["slice"] == name] for name in names]
 
 
 def _inline(path: Path) -> Markup:

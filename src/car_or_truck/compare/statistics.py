@@ -20,7 +20,6 @@ from statsmodels.stats.multitest import multipletests
 from car_or_truck.evaluate.scores import LEVEL
 
 Floats = NDArray[np.floating[Any]]
-ALPHA = 0.05  # for p-values, after Holm's correction where there are several
 DRAWS = 20_000  # of the error of a difference: the smallest p-value is 5e-5, below 0.05 after correction for 900 pairs
 PULL = (0.1, 0.9)  # how far luck alone widens an interval, and the power of p by which it narrows one
 POWER = 0.8

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from car_or_truck.compare import statistics
-from car_or_truck.compare.statistics import ALPHA, Difference
-from car_or_truck.evaluate.scores import wilson
+from car_or_truck.compare.statistics import Difference
+from car_or_truck.evaluate.scores import ALPHA, wilson
 
 Correct = Mapping[str, NDArray[np.bool_]]  # by name, whether each prediction is correct
 MOST_IMAGES, MOST_SEEDS = 1_000_000, 100  # beyond which a needed number is not worth stating

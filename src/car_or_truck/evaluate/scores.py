@@ -17,6 +17,7 @@ from car_or_truck.train.recipe import THRESHOLD
 Floats = NDArray[np.floating[Any]]
 Labels = NDArray[np.uint8]
 LEVEL = 0.95  # of confidence intervals
+ALPHA = 0.05  # for p-values, after Holm's correction where there are several
 BINS = 10  # of a reliability diagram, and of the calibration error
 CLIP = 1e-7  # Keras clips probabilities to this before it takes their logarithm
 

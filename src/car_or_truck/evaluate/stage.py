@@ -1,4 +1,4 @@
-"""Stage `evaluate`: a trained model scored on the validation set, and inspected.
+"""Stage `evaluate`: a trained model scored on the validation set and its slices, and inspected.
 
 Every score describes the saved weights, unless its name starts with `final_`, `best_`, `overfit_` or
 `training_`: those describe the history.
@@ -11,14 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from car_or_truck import files, paths
+from car_or_truck.evaluate import corruptions, slices
 from car_or_truck.evaluate.scores import accuracy, all_scores, has_collapsed, log_loss, smoothed_onset
 from car_or_truck.train import batches
 from car_or_truck.train.history import derive
+from car_or_truck.train.scaling import resized
 
 if TYPE_CHECKING:
     from car_or_truck.cells.cell import TrainedCell
+    from car_or_truck.params import Evaluate
 
 # The few scores that DVC tabulates; evaluation.json has all of them.
 METRICS = (
@@ -36,11 +40,12 @@ METRICS = (
     "parameters",
     "collapsed",
     "test_binary_accuracy",
+    "largest_slice_drop",
 )
 
 
-def evaluate(cell: TrainedCell, history: pd.DataFrame) -> dict[str, Any]:
-    """Write metrics.json, evaluation.json, predictions.csv and figures/ of a cell; returns all its scores.
+def evaluate(cell: TrainedCell, history: pd.DataFrame, settings: Evaluate) -> dict[str, Any]:
+    """Write all that describes a cell into its folder in reports/cells; returns its scores.
 
     TensorFlow must have been started, with the cell's precision and threads.
     """
@@ -54,11 +59,18 @@ def evaluate(cell: TrainedCell, history: pd.DataFrame) -> dict[str, Any]:
     sizes = {"parameters": cell.parameters, "multiply_adds": inspection.multiply_adds(net)}
     scores = score(history, cell.kept_epoch, predictions) | sizes
     described = describe(cell)
+    nothing = pd.DataFrame(columns=["name", "label", "probability"])
+    tables = {"predictions": predictions["valid"], "test_predictions": predictions.get("test", nothing)}
+    tables |= {"corrupted": nothing[["name", "label"]], "slices": pd.DataFrame(columns=["slice"])}
+    if settings.slices:
+        tables["corrupted"] = predict_corrupted(net, cell, settings)
+        tables["slices"] = slices.model_slices(predictions["valid"], tables["corrupted"], cell.data.classes)
+        scores |= slices.slice_scores(tables["slices"])
+        described.append(slices.ABOUT)
 
     folder = cell.report_folder
-    nothing = pd.DataFrame(columns=["name", "label", "probability"])
-    for split, name in (("valid", "predictions.csv"), ("test", "test_predictions.csv")):
-        files.write_text(folder / name, predictions.get(split, nothing).to_csv(index=False, lineterminator="\n"))
+    for name, table in tables.items():
+        files.write_text(folder / f"{name}.csv", table.to_csv(index=False, lineterminator="\n"))
     valid = figures.Predictions(cell.name, cell.data.classes, splits["valid"].images, predictions["valid"])
     with files.whole_folder(folder / "figures") as part:
         figures.draw(valid, history, scores, part)
@@ -71,9 +83,30 @@ def evaluate(cell: TrainedCell, history: pd.DataFrame) -> dict[str, Any]:
 
 def predict(net: Any, name: str, split: batches.Split, batch_size: int) -> pd.DataFrame:
     """The model's predictions for a split: name, label, probability of the second class."""
-    probability = net.predict(batches.in_order(split, batch_size), verbose=0)[:, 0]
     names = pd.read_csv(paths.PREPARED / name / "index.csv")["name"]
-    return pd.DataFrame({"name": names, "label": split.labels, "probability": probability.astype(np.float64)})
+    return pd.DataFrame({"name": names, "label": split.labels, "probability": _probability(net, split, batch_size)})
+
+
+def _probability(net: Any, split: batches.Split, batch_size: int) -> NDArray[np.float64]:
+    return np.asarray(net.predict(batches.in_order(split, batch_size), verbose=0)[:, 0], np.float64)
+
+
+def predict_corrupted(net: Any, cell: TrainedCell, settings: Evaluate) -> pd.DataFrame:
+    """The model's predictions for corrupted validation images: name, label, and a column a corruption and strength.
+
+    Images are corrupted as they were prepared, and then scaled to the model's input.
+    """
+    valid = batches.load(paths.PREPARED, "valid")
+    about = corruptions.sample(pd.read_csv(paths.PREPARED / "valid" / "index.csv"), settings.corrupted_share)
+    about = about.join(slices.read_measures(about["name"]), on="name")
+    images, table = valid.images[about.index.to_numpy()], about[["name", "label"]].reset_index(drop=True)
+    for condition, (name, strength) in corruptions.conditions(settings.corruptions).items():
+        changed = corruptions.corrupt(images, about, name, strength)
+        if cell.side != changed.shape[1]:
+            changed = resized(changed, cell.side)
+        split = batches.Split(changed, table["label"].to_numpy(np.uint8))
+        table[condition] = _probability(net, split, cell.batch_size)
+    return table
 
 
 def score(history: pd.DataFrame, kept_epoch: int, predictions: Mapping[str, pd.DataFrame]) -> dict[str, Any]:

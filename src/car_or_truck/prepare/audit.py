@@ -30,12 +30,17 @@ class Measures(NamedTuple):
     green: float
     blue: float
     content: float  # the share of the square inside the bars
+    left: int  # the box inside the bars, in pixels; right and bottom are just outside of it
+    top: int
+    right: int
+    bottom: int
     phash: int  # imagehash.phash, as 64 bits
 
 
 def measure(pixels: NDArray[np.uint8]) -> Measures:
     """Measure one image, [size, size, 3]."""
-    content = crop_bars(pixels)
+    left, top, right, bottom = content_box(pixels)
+    content = pixels[top:bottom, left:right]
     red, green, blue = (float(value) for value in content.mean(axis=(0, 1)))
     bits = imagehash.phash(Image.fromarray(content)).hash
     return Measures(
@@ -45,17 +50,21 @@ def measure(pixels: NDArray[np.uint8]) -> Measures:
         green=green,
         blue=blue,
         content=content.size / pixels.size,
+        left=left,
+        top=top,
+        right=right,
+        bottom=bottom,
         phash=int.from_bytes(np.packbits(bits).tobytes(), "big"),
     )
 
 
-def crop_bars(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The image inside its letterbox bars; all of it if nothing in it is brighter than a bar."""
+def content_box(pixels: NDArray[np.uint8]) -> tuple[int, int, int, int]:
+    """(left, top, right, bottom) inside the letterbox bars; the whole image if nothing in it is brighter than a bar."""
     lit = pixels.max(axis=2) >= BAR
     rows, columns = np.flatnonzero(lit.any(axis=1)), np.flatnonzero(lit.any(axis=0))
     if not rows.size:
-        return pixels
-    return pixels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        return 0, 0, pixels.shape[1], pixels.shape[0]
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
 def identical_pairs(names: Iterable[str], checksums: Iterable[str]) -> list[tuple[str, str]]:

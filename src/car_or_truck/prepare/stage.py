@@ -25,7 +25,7 @@ from car_or_truck.errors import Failure
 from car_or_truck.fetch import folders
 from car_or_truck.paths import AUDIT, PREPARED, RAW, SOURCE
 from car_or_truck.prepare import images
-from car_or_truck.prepare.audit import audit, measure
+from car_or_truck.prepare.audit import Measures, audit, measure
 from car_or_truck.prepare.exclusions import read_exclusions
 from car_or_truck.prepare.figures import draw
 
@@ -79,9 +79,16 @@ def prepare(data: Data, raw: Path = RAW, prepared: Path = PREPARED, reports: Pat
     report = {**dataset, "excluded": excluded, **audit(everything, kept, dropped, undecodable)}
     with files.whole_folder(reports) as folder:
         files.write_json(folder / "audit.json", report)
+        files.write_text(folder / "measures.csv", _measures(kept).to_csv(index=False, lineterminator="\n"))
         draw(report, kept, prepared, folder)
     _announce(report, reports / "audit.json")
     return report
+
+
+def _measures(kept: pd.DataFrame) -> pd.DataFrame:
+    """split, name (as in index.csv) and Measures of each image in the arrays; `evaluate` slices validation by them."""
+    named = kept.assign(name=kept["name"].str.partition("/")[2])
+    return named[["split", "name", *Measures._fields]].drop(columns="phash").round(4)
 
 
 def _read_source(raw: Path, classes: Sequence[str]) -> dict[str, Any]:
@@ -170,8 +177,7 @@ def _decode_split(
                 rows.append({**entry, **about, **measures})
         file.seek(0)
         _write_npy_header(file, (len(rows), size, size, 3))
-    columns = [*part.columns, "width", "height", "mode", "brightness", "contrast", "red", "green", "blue", "content"]
-    table = pd.DataFrame(rows, columns=[*columns, "phash"])
+    table = pd.DataFrame(rows, columns=[*part.columns, "width", "height", "mode", *Measures._fields])
     np.save(folder / "labels.npy", table["label"].to_numpy(np.uint8))
     index = table[["name", "label", "sha256"]].assign(name=table["name"].str.partition("/")[2])
     index.to_csv(folder / "index.csv", index=False, lineterminator="\n")

@@ -88,6 +88,7 @@ def judge(challenger: Evaluation, champion: Evaluation | None, limits: Promotion
             Gate("generalization gap", gap, "<=", limits.max_gap, f"train is {100 * gap:.1f} points above validation"),
             _accuracy_against(challenger, champion, limits),
             _calibration_against(challenger, champion, limits),
+            *_slices(challenger, limits),
         )
     )
 
@@ -108,6 +109,15 @@ def _calibration_against(challenger: Evaluation, champion: Evaluation | None, li
         return Gate(name, None, "<=", limit, f"{error:.3f}; no champion yet")
     theirs = expected_calibration_error(champion.labels, champion.probability)
     return Gate(name, error - theirs, "<=", limit, f"{error:.3f}; champion: {theirs:.3f}")
+
+
+def _slices(challenger: Evaluation, limits: Promotion) -> tuple[Gate, ...]:
+    """Without a limit there is no such gate."""
+    if limits.max_slice_drop is None:
+        return ()
+    drop = challenger.scores.get("largest_slice_drop")
+    note = "of accuracy, of all slices of the model" if drop is not None else "not measured: evaluate.slices is false"
+    return (Gate("largest significant drop on a slice", drop, "<=", limits.max_slice_drop, note),)
 
 
 def same_predictions(evaluated: Floats, served: Floats, limits: Promotion) -> Gate:
