@@ -189,7 +189,9 @@ def luck(table: pd.DataFrame, summary: Mapping[str, Any], looks: Styles, path: P
         axes.set_yticks(range(len(spreads)), [spread["variant"] for spread in spreads])
         axes.xaxis.set_major_formatter(PERCENT)
         wide = sum(spread["excessive"] for spread in spreads)
-        title = f"Seeds of {wide or 'no'} variant{'s' if wide != 1 else ''} spread more than luck explains"
+        title = f"Seeds of {wide} variant{'s' * (wide > 1)} spread more than luck explains"
+        if not wide:
+            title = "No variant's seeds spread more than luck explains"
         if all(spread["observed"] is None for spread in spreads):
             title = "What another seed would change by luck alone"
         label = "accuracy on validation (band: 95% of equally good models)"
