@@ -97,7 +97,7 @@ def test_only_the_largest_drops_are_named() -> None:
     (sentence,) = slices.conclude([model("weak", 1, [], **under)], CLASSES)["sentences"]
     assert sentence == (
         "weak loses 50.0 points under strong occlusion, 45.0 under strong darkening, 40.0 under strong compression, "
-        "35.0 under strong noise and less on 1 more."
+        "35.0 under strong noise and less on 1 more slice."
     )
 
 
@@ -107,7 +107,8 @@ def test_what_was_not_evaluated_on_slices_or_collapsed_is_left_out() -> None:
     without = replace(model("without", 1, FEW), corrupted=pd.DataFrame(columns=["name", "label"]))
     fine = model("fine", 1, FEW)
     older = replace(fine, corrupted=fine.corrupted.drop(columns="noise_1"))
-    found = slices.conclude([fine, collapsed, without, older], CLASSES)
+    smaller = replace(fine, corrupted=fine.corrupted.head(20))
+    found = slices.conclude([fine, collapsed, without, older, smaller], CLASSES)
     assert {(row["variant"], row["seeds"]) for row in found["table"]} == {("fine", 1)}
     assert slices.conclude([collapsed, without], CLASSES) == {"sentences": [], "table": []}
 
@@ -125,3 +126,12 @@ def test_the_figure_says_which_slice_costs_most(tmp_path: Path) -> None:
         assert title in drawn
         assert all(label in drawn for label in ("Car", "dark pictures", "strong compression"))
         assert (">fine<" in drawn) == (len(models) > 1)  # one variant needs no legend
+
+
+def test_of_many_variants_the_figure_shows_the_most_accurate(tmp_path: Path) -> None:
+    many = [model(f"v{place}", 1, FEW) for place in range(8)]
+    looks = figures.styles([item.variant for item in many][::-1])
+    slice_figures.drops(slices.conclude(many, CLASSES)["table"], looks, tmp_path / "drawn.svg")
+    drawn = (tmp_path / "drawn.svg").read_text()
+    assert "the 6 most accurate" in drawn
+    assert [f">v{place}<" in drawn for place in range(8)] == [False, False, *[True] * 6]

@@ -69,7 +69,7 @@ def test_the_largest_drop_on_a_slice_has_a_gate_if_params_limit_it() -> None:
     model = scoring(0.9)
     model.scores["largest_slice_drop"] = 0.12
     assert failing(model) == failing(model, max_slice_drop=0.12) == []
-    assert failing(model, max_slice_drop=0.1) == ["largest significant drop on a slice"]
+    assert failing(model, max_slice_drop=0.1) == ["largest drop on a slice"]
     del model.scores["largest_slice_drop"]
     gate = gates.judge(model, None, LIMITS.model_copy(update={"max_slice_drop": 0.1})).gates[-1]
     assert (gate.passes, gate.value, gate.note) == (True, None, "not measured: evaluate.slices is false")

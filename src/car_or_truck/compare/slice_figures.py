@@ -18,17 +18,18 @@ MOST_VARIANTS = 6  # more could not be told apart
 def drops(rows: Sequence[dict[str, Any]], looks: Styles, path: Path) -> None:
     """A line a slice, a dot a variant, filled if the drop is significant; `rows` is `slices.table` of comparison.json.
 
-    Of many variants, the first of `looks` are shown.
+    Every variant has the same slices. Of many variants, the first of `looks` are shown.
     """
     table = pd.DataFrame(rows)
-    shown = [variant for variant in looks if variant in set(table["variant"])][:MOST_VARIANTS]
+    ranked = [variant for variant in looks if variant in set(table["variant"])]
+    shown = ranked[:MOST_VARIANTS]
     table = table[table["variant"].isin(shown)]
-    labels = list(dict.fromkeys(table["label"]))
+    labels = table.loc[table["variant"] == shown[0], "label"]
     with drawing.canvas(path, SIZE[0], 1.6 + 0.3 * len(labels)) as (sheet, (axes,)):
         reach = min(0.3, 0.12 * (len(shown) - 1))
         for variant, offset in zip(shown, np.linspace(-reach, reach, len(shown)), strict=True):
             own, look = table[table["variant"] == variant], looks[variant]
-            lines = np.array([labels.index(label) for label in own["label"]]) + offset
+            lines = np.arange(len(labels)) + offset
             axes.hlines(lines, 100 * own["drop_low"], 100 * own["drop_high"], color=look["color"], alpha=0.4)
             for significant, face in ((True, look["color"]), (False, "none")):
                 kind = (own["significant"] == significant).to_numpy()
@@ -44,4 +45,6 @@ def drops(rows: Sequence[dict[str, Any]], looks: Styles, path: Path) -> None:
         axes.set(title=title, xlabel="drop (points) with 95% CI; filled: significant")
         axes.set_ylim(len(labels) - 0.4, -0.6)
         if len(shown) > 1:
-            sheet.legend(loc="outside lower center", ncols=min(3, len(shown)), fontsize=9)
+            heading = f"the {MOST_VARIANTS} most accurate" if len(ranked) > MOST_VARIANTS else None
+            columns = min(3, len(shown))
+            sheet.legend(loc="outside lower center", ncols=columns, fontsize=9, title=heading, title_fontsize=9)

@@ -41,7 +41,7 @@ def compare_slices(results: Sequence[Result], classes: Sequence[str]) -> pd.Data
     """A row for each slice of each variant over its seeds: Slice, its label, p_corrected, whether it is significant.
 
     Holm's correction is for all rows. Left out are models that collapsed to one answer, whose slices
-    differ in nothing but their classes, and models that were evaluated under other corruptions than the first.
+    differ in nothing but their classes, and models whose corrupted.csv has other images or columns than the first.
     """
     sliced = [result for result in results if len(result.corrupted) and not result.scores["collapsed"]]
     if not sliced:
@@ -52,7 +52,8 @@ def compare_slices(results: Sequence[Result], classes: Sequence[str]) -> pd.Data
     labels |= {name: label for name, (_, label) in TERMS.items()}
     by_variant: dict[str, list[Result]] = {}
     for result in sliced:
-        if result.corrupted.columns.equals(first.corrupted.columns):
+        same_images = result.corrupted["name"].equals(first.corrupted["name"])
+        if same_images and result.corrupted.columns.equals(first.corrupted.columns):
             by_variant.setdefault(result.variant, []).append(result)
     table = pd.DataFrame(
         {"variant": variant, "seeds": len(models), **asdict(item), "label": labels[item.slice]}
@@ -78,5 +79,5 @@ def sentence(rows: pd.DataFrame) -> str:
         for place, row in enumerate(losses.head(MOST).itertuples())
     ]
     if len(losses) > MOST:
-        parts.append(f"less on {len(losses) - MOST} more")
+        parts.append(f"less on {len(losses) - MOST} more slice{'s' * (len(losses) > MOST + 1)}")
     return f"{name} loses {' and '.join([', '.join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)}."

@@ -116,8 +116,8 @@ def _slices(challenger: Evaluation, limits: Promotion) -> tuple[Gate, ...]:
     if limits.max_slice_drop is None:
         return ()
     drop = challenger.scores.get("largest_slice_drop")
-    note = "of accuracy, of all slices of the model" if drop is not None else "not measured: evaluate.slices is false"
-    return (Gate("largest significant drop on a slice", drop, "<=", limits.max_slice_drop, note),)
+    note = "of the drops that are significant" if drop is not None else "not measured: evaluate.slices is false"
+    return (Gate("largest drop on a slice", drop, "<=", limits.max_slice_drop, note),)
 
 
 def same_predictions(evaluated: Floats, served: Floats, limits: Promotion) -> Gate:
