@@ -185,14 +185,18 @@ def reproduce(
 
 
 @app.command()
-def sync() -> None:
+def sync(
+    independent: Annotated[
+        bool, typer.Option("--independent", help="First give a copied mlflow.db artifacts of its own.")
+    ] = False,
+) -> None:
     """Rebuild the MLflow runs that are missing here, and deliver those that the tracking server lacks.
 
     Example: MLFLOW_TRACKING_URI=https://mlflow.example.org car-or-truck sync
     """
     from car_or_truck.commands import sync
 
-    sync.sync()
+    sync.sync(independent)
 
 
 @app.command()
