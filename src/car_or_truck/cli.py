@@ -210,6 +210,21 @@ def clean(dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list wha
     clean.clean(params.load(), _console(), dry_run)
 
 
+@app.command()
+def merge_lock(
+    base: Annotated[Path, typer.Argument(metavar="BASE", help="The last version that both sides share.")],
+    ours: Annotated[Path, typer.Argument(metavar="OURS", help="One side; the result is written here.")],
+    theirs: Annotated[Path, typer.Argument(metavar="THEIRS", help="The other side.")],
+) -> None:
+    """Merge two versions of dvc.lock stage by stage; git calls this in `git merge`, once `make` has registered it.
+
+    Example: car-or-truck merge-lock base.lock dvc.lock theirs.lock
+    """
+    from car_or_truck.commands import merge_lock
+
+    merge_lock.merge_lock(base, ours, theirs)
+
+
 def main() -> None:
     """Run the command. Exits 0 on success, 1 on a failure explained on stderr, 2 on wrong usage."""
     try:

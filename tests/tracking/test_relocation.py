@@ -287,7 +287,7 @@ def test_two_folders_that_share_mlruns_are_not_made_independent(
 
 @pytest.mark.slow
 def test_a_finished_project_goes_on_where_it_is_moved_and_where_it_is_copied(project: Project, tmp_path: Path) -> None:
-    moved = Project(project.root.rename(tmp_path / "moved ö"))
+    moved = Project(project.root.rename(tmp_path / "moved here"))
     assert "was in" in moved.run("car-or-truck", "promote", "--history")
     picture = next(moved.root.glob("data/raw/valid/*/*"))
     moved.run("car-or-truck", "predict", str(picture), "--model", "1")
