@@ -201,6 +201,25 @@ def test_a_database_on_its_own_gets_its_artifacts_from_where_they_are(
     assert capsys.readouterr().err.endswith("3 of its models are not there.\n")
 
 
+def test_a_copy_inside_of_its_original_is_told_from_it(
+    small_store: Store, stand: Callable[[Path], None], tmp_path: Path
+) -> None:
+    for cell in ("a", "b", "c"):
+        small_store.alias("champion", small_store.register(cell))
+    inner = shutil.copytree(small_store.root, tmp_path / "copy").rename(small_store.root / "copy")
+    stand(inner)
+    assert store.make_independent()
+    check_whole(inner)
+    assert not store.make_independent()
+    inner.joinpath("mlflow.db").rename(tmp_path / "mlflow.db")  # locations in both folders: each stays what it is
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as connection, connection:
+        here, outer = (str(root.as_uri()) for root in (inner, small_store.root))
+        connection.execute("UPDATE experiments SET artifact_location = replace(artifact_location, ?, ?)", (here, outer))
+    (tmp_path / "mlflow.db").rename(inner / "mlflow.db")
+    assert store.make_independent()
+    check_whole(inner)
+
+
 @pytest.mark.parametrize("calls", [0, 4, 12])
 def test_a_kill_while_locations_are_rewritten_leaves_the_store_as_it_was(
     calls: int, small_store: Store, stand: Callable[[Path], None]

@@ -24,13 +24,12 @@ def merge_lock(base: Path, ours: Path, theirs: Path) -> None:
     """
     sides = [_stages(path, side) for path, side in ((base, "BASE"), (ours, "OURS"), (theirs, "THEIRS"))]
     merged: dict[str, Any] = {}
-    known = {name: None for side in (*sides[1:], sides[0]) for name in side}
-    for name in known:
+    names = list(dict.fromkeys(name for side in (*sides[1:], sides[0]) for name in side))
+    for name in names:
         _settle(name, sides, merged)
-    for name in known:
         if merged[name] is CONFLICT:
             print(f"dvc.lock: {name} was changed on both sides; `dvc repro` runs it again.", file=sys.stderr)
-    stages = {name: merged[name] for name in known if merged[name] not in (ABSENT, CONFLICT)}
+    stages = {name: merged[name] for name in names if merged[name] not in (ABSENT, CONFLICT)}
     yaml, text = YAML(), StringIO()
     yaml.default_flow_style = False  # as DVC writes it
     yaml.dump({"schema": "2.0", "stages": stages}, text)
@@ -41,12 +40,9 @@ def _stages(path: Path, side: str) -> dict[str, Any]:
     """The stages of a lock file; none of an empty file, which git gives for a file that did not exist."""
     try:
         lock = YAML().load(path.read_text(encoding="utf-8") or "{schema: '2.0', stages: {}}")
-        if (
-            lock["schema"] == "2.0"
-            and lock.keys() == {"schema", "stages"}
-            and all(map(_inputs, lock["stages"].values()))
-        ):
-            return dict(lock["stages"])
+        stages = dict(lock.pop("stages"))
+        if lock == {"schema": "2.0"} and all(map(_inputs, stages.values())):
+            return stages
         reason = "it holds something else than stages of schema 2.0"
     except (OSError, ValueError, YAMLError, AttributeError, KeyError, TypeError) as error:
         reason = in_one_line(error)
