@@ -13,8 +13,9 @@ import pytest
 from filelock import FileLock
 from hypothesis import settings
 
+from car_or_truck.tracking import relocation
 from helpers.clones import FOREIGN, Project, clone
-from helpers.stores import Store, relocate
+from helpers.stores import Store
 
 if TYPE_CHECKING:
     import mlflow
@@ -50,7 +51,7 @@ def project(finished: Project, tmp_path: Path) -> Project:
     """A copy of the finished clone, to change."""
     copy = tmp_path / "project"
     shutil.copytree(finished.root, copy, symlinks=True)
-    relocate(copy / "mlflow.db", finished.root, copy)
+    relocation.settle(copy / "mlflow.db", independent=True)
     return Project(copy)
 
 

@@ -185,14 +185,18 @@ def reproduce(
 
 
 @app.command()
-def sync() -> None:
+def sync(
+    independent: Annotated[
+        bool, typer.Option("--independent", help="First give a copied mlflow.db artifacts of its own.")
+    ] = False,
+) -> None:
     """Rebuild the MLflow runs that are missing here, and deliver those that the tracking server lacks.
 
     Example: MLFLOW_TRACKING_URI=https://mlflow.example.org car-or-truck sync
     """
     from car_or_truck.commands import sync
 
-    sync.sync()
+    sync.sync(independent)
 
 
 @app.command()
@@ -204,6 +208,21 @@ def clean(dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list wha
     from car_or_truck.commands import clean
 
     clean.clean(params.load(), _console(), dry_run)
+
+
+@app.command()
+def merge_lock(
+    base: Annotated[Path, typer.Argument(metavar="BASE", help="The last version that both sides share.")],
+    ours: Annotated[Path, typer.Argument(metavar="OURS", help="One side; the result is written here.")],
+    theirs: Annotated[Path, typer.Argument(metavar="THEIRS", help="The other side.")],
+) -> None:
+    """Merge two versions of dvc.lock stage by stage; git calls this in `git merge`, once `make` has registered it.
+
+    Example: car-or-truck merge-lock base.lock dvc.lock theirs.lock
+    """
+    from car_or_truck.commands import merge_lock
+
+    merge_lock.merge_lock(base, ours, theirs)
 
 
 def main() -> None:

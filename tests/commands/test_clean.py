@@ -3,10 +3,13 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import pytest
 from mlflow.entities import ViewType
 from rich.console import Console
@@ -14,7 +17,9 @@ from rich.console import Console
 from car_or_truck import params
 from car_or_truck.commands import clean
 from car_or_truck.errors import Failure
+from car_or_truck.tracking import delivery, store
 from helpers.clones import ROOT, Project
+from helpers.processes import running
 from helpers.stores import NAME, Store
 
 
@@ -58,6 +63,11 @@ def trash(store: Store) -> list[Any]:
 def on_disk(store: Store) -> set[str]:
     folder = store.root / "mlruns"
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def newest(made: Store) -> str:
+    (run,) = made.client.search_runs([made.experiment], max_results=1)
+    return str(run.info.run_id)
 
 
 @pytest.fixture
@@ -170,6 +180,61 @@ def test_folders_that_the_store_does_not_know_are_not_touched(small_store: Store
     (foreign / "big").write_bytes(b"0" * 2_500_000)
     assert "run stale-1" in cleaned()
     assert (foreign / "big").stat().st_size == 2_500_000
+
+
+def test_what_lies_in_another_folder_is_kept_and_named(small_store: Store, cleaned: Callable[..., str]) -> None:
+    """Deleting it, and emptying the trash, would delete the other project's."""
+    small_store.train("current")
+    output(small_store, "tutorial", "current")
+    runs = {}
+    for cell in ("run", "model", "trashed", "stale"):
+        small_store.register(cell)
+        runs[cell] = newest(small_store)
+    with closing(sqlite3.connect(small_store.root / "mlflow.db")) as database, database:
+        elsewhere = "replace({0}, '/store/mlruns/', '/other/mlruns/')"
+        for table, column, key, cell in (
+            ("runs", "artifact_uri", "run_uuid", "run"),
+            ("logged_models", "artifact_location", "source_run_id", "model"),
+            ("model_versions", "storage_location", "run_id", "trashed"),
+        ):
+            change = f"UPDATE {table} SET {column} = {elsewhere.format(column)} WHERE {key} = ?"
+            assert database.execute(change, [runs[cell]]).rowcount == 1
+    small_store.client.delete_run(runs["trashed"])
+    printed = cleaned()
+    kept = [line for line in printed.splitlines() if ": kept " in line]
+    assert [line.split(", which lies in file://")[0] for line in kept] == [
+        f"{NAME}: kept run model-1 {runs['model'][:8]} (finished)",
+        f"{NAME}: kept run run-1 {runs['run'][:8]} (finished)",
+        f"{NAME}: kept version 3 (trashed-1)",
+    ]
+    assert all("/other/mlruns/" in line for line in kept)
+    found = small_store.client.search_runs([small_store.experiment])
+    assert {run.data.tags["cell"] for run in found} == {"current", "run", "model"}
+    numbers = {int(version.version) for version in small_store.client.search_model_versions(f"name = '{NAME}'")}
+    assert numbers == {1, 2, 3}
+
+
+@pytest.mark.slow
+def test_on_a_server_only_what_was_delivered_from_here_is_removed(
+    small_store: Store, cleaned: Callable[..., str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    small_store.train("current")
+    output(small_store, "tutorial", "current")
+    stale = small_store.train("stale")
+    (tmp_path / "server").mkdir()
+    options = ["--backend-store-uri", "sqlite:///server.db", "--artifacts-destination", "./artifacts", "--workers", "1"]
+    with running(Project(tmp_path / "server"), "mlflow", "server", *options, ready="/health") as address:
+        monkeypatch.setattr(store, "CHOSEN", address)
+        delivery.deliver(stale, address)
+        client = mlflow.MlflowClient(address)
+        experiment = client.get_experiment_by_name(NAME).experiment_id
+        for tags in ({}, {delivery.ORIGIN: "0" * 32}):
+            client.create_run(experiment, tags={"cell": "theirs", **tags}, run_name="theirs-1")
+        for run in client.search_runs([experiment], "tags.cell = 'theirs'"):
+            client.set_terminated(run.info.run_id)
+        printed = cleaned()
+        assert printed.count("which was not delivered from here") == printed.count("kept run theirs-1") == 2
+        assert [run.data.tags["cell"] for run in client.search_runs([experiment])] == ["theirs", "theirs"]
 
 
 @pytest.mark.parametrize("locked", [False, True])

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -67,19 +65,6 @@ class Store:
         """Which version has which alias."""
         given = self.client.get_registered_model(NAME).aliases
         return {alias: int(number) for alias, number in given.items()}
-
-
-def relocate(database: Path, before: Path, after: Path) -> None:
-    """Let a copied store keep its artifacts beside itself: it holds absolute places, those of the original."""
-    with closing(sqlite3.connect(database)) as connection, connection:
-        tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
-        for (table,) in tables:
-            for _, column, kind, *_ in connection.execute(f'PRAGMA table_info("{table}")').fetchall():
-                if kind.startswith(("VARCHAR", "TEXT")):
-                    connection.execute(
-                        f'UPDATE "{table}" SET "{column}" = replace("{column}", ?, ?) WHERE instr("{column}", ?)',
-                        (str(before), str(after), str(before)),
-                    )
 
 
 def runs(client: mlflow.MlflowClient, of_cells: bool = True) -> list[Any]:

@@ -1,7 +1,7 @@
 """`clean`: moves runs and models that nothing refers to any more into MLflow's trash, and removes their versions.
 
 An alias, a trained model in models/, a DVC experiment or the newest comparison keeps a run. So does
-being under way, and not having been made by this project.
+being under way, and not having been made by this project, in this folder.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from car_or_truck.errors import Failure
 from car_or_truck.params import Params
 from car_or_truck.registry import versions
 from car_or_truck.registry.versions import Version
-from car_or_truck.tracking import store
+from car_or_truck.tracking import delivery, relocation, store
 
 
 @dataclass
@@ -33,6 +33,7 @@ class Unused:
     versions: list[Version] = field(default_factory=list)
     runs: list[Any] = field(default_factory=list)  # MLflow's Run
     models: list[Any] = field(default_factory=list)  # MLflow's LoggedModel
+    foreign: list[str] = field(default_factory=list)  # what is kept because it may be another project's
 
     def __bool__(self) -> bool:
         return bool(self.versions or self.runs or self.models)
@@ -50,8 +51,10 @@ def clean(params: Params, console: Console, dry_run: bool = False) -> None:
         for name, part in unused.items():
             for line in _lines(part):
                 console.print(f"{name}: {line}", highlight=False, soft_wrap=True)
+            for kept in part.foreign:
+                console.print(f"{name}: kept {kept}", highlight=False, soft_wrap=True)
         if not any(unused.values()):
-            console.print("Nothing to remove: an alias, models/ or a DVC experiment refers to every run and version.")
+            console.print("Nothing to remove: an alias, models/ or a DVC experiment refers to all that was made here.")
         elif dry_run:
             console.print("Dry run: nothing was removed.")
         else:
@@ -112,27 +115,49 @@ def find_unused(client: mlflow.MlflowClient, name: str, cells: set[str], experim
         return tags.get("cell") in cells or tags.get("dvc.exp") in experiments
 
     kept = {version.run_id for version in registered if version.number in aliased or is_wanted(version.tags)} | {newest}
+    models = list(_pages(lambda token: client.search_logged_models(experiment, page_token=token)))
     unused = Unused()
-    unused.runs = [
-        run
-        for run in runs
-        if ("cell" in run.data.tags or names.COMPARISON in run.data.tags)
-        and not is_wanted(run.data.tags)
-        and run.info.run_id not in kept
-        and run.info.status not in ("RUNNING", "SCHEDULED")
-    ]
+    for run in runs:
+        ours = "cell" in run.data.tags or names.COMPARISON in run.data.tags
+        under_way = run.info.status in ("RUNNING", "SCHEDULED")
+        if not ours or under_way or is_wanted(run.data.tags) or run.info.run_id in kept:
+            continue
+        logged = [model for model in models if model.source_run_id == run.info.run_id]
+        elsewhere = _elsewhere(run, [run.info.artifact_uri, *(model.artifact_location for model in logged)])
+        if elsewhere:
+            unused.foreign.append(f"{_named(run)}, which {elsewhere}")
+        else:
+            unused.runs.append(run)
+            unused.models += logged
     gone = {run.info.run_id for run in unused.runs}
     active = {run.info.run_id for run in runs}
-    unused.versions = [
-        version
-        for version in registered
-        if version.number not in aliased
-        and not is_wanted(version.tags)
-        and (version.run_id in gone or version.run_id not in active)
-    ]
-    models = _pages(lambda token: client.search_logged_models(experiment, page_token=token))
-    unused.models = [model for model in models if model.source_run_id in gone]
+    for version in registered:
+        if version.number in aliased or is_wanted(version.tags) or version.run_id in active - gone:
+            continue
+        location = client.get_model_version_download_uri(name, str(version.number))
+        elsewhere = "" if version.run_id in gone else _elsewhere(_run(client, version.run_id), [location])
+        if elsewhere:
+            unused.foreign.append(f"{version}, which {elsewhere}")
+        else:
+            unused.versions.append(version)
     return unused
+
+
+def _elsewhere(run: Any | None, locations: list[str]) -> str:
+    """Why a run may be another project's; empty if it was made here: delivered to the server, or stored in mlruns/."""
+    if store.server():
+        origin = run.data.tags.get(delivery.ORIGIN) if run else None
+        return "" if origin and _run(mlflow.MlflowClient(store.own()), origin) else "was not delivered from here"
+    outside = [location for location in locations if not relocation.lies_in(location, paths.root())]
+    return f"lies in {outside[0]}" if outside else ""
+
+
+def _run(client: mlflow.MlflowClient, run_id: str) -> Any | None:
+    """The run, also from the trash; None if the store does not know it."""
+    try:
+        return client.get_run(run_id)
+    except mlflow.MlflowException:
+        return None
 
 
 def _pages(search: Callable[[str | None], Any]) -> Iterator[Any]:
@@ -149,9 +174,13 @@ def _lines(part: Unused) -> Iterator[str]:
     for version in part.versions:
         yield f"{version}, which has no alias and no output"
     for run in part.runs:
-        yield f"run {run.info.run_name} {run.info.run_id[:8]} ({run.info.status.lower()})"
+        yield _named(run)
     for model in part.models:
         yield f"model {model.model_id} of such a run"
+
+
+def _named(run: Any) -> str:
+    return f"run {run.info.run_name} {run.info.run_id[:8]} ({run.info.status.lower()})"
 
 
 def _remove(client: mlflow.MlflowClient, name: str, part: Unused) -> None:

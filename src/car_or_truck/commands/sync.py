@@ -15,11 +15,14 @@ from car_or_truck.tracking import delivery, runs, store
 from car_or_truck.train import runtime
 
 
-def sync() -> None:
+def sync(independent: bool = False) -> None:
     """Rebuild and deliver what is missing, and say what that was. Repeated, it adds nothing.
 
+    `independent`: first part a copied store from its original, with all that it lacks.
     Raises Failure when the server cannot be reached; what was delivered before stays.
     """
+    if independent and not store.make_independent():
+        print(f"{store.own()} is independent already.", flush=True)
     folders = sorted(path.parent for path in paths.MODELS.glob("*/*/cell.json"))
     rebuilt = sum(_rebuild(*read_trained(folder.parent.name, int(folder.name))) for folder in folders)
     print(f"{len(folders)} trained models in {paths.MODELS}/: {rebuilt or 'no'} runs had to be rebuilt.", flush=True)

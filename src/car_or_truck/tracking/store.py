@@ -21,6 +21,7 @@ from filelock import FileLock
 
 from car_or_truck import paths
 from car_or_truck.errors import Failure, in_one_line
+from car_or_truck.tracking import relocation
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
@@ -112,6 +113,12 @@ def connect(experiment: str, where: str | None = None) -> str:
         return str(known.experiment_id)
 
 
+def make_independent() -> bool:
+    """Give the project's own store artifacts of its own, if it is a copy; returns whether it was one, or was moved."""
+    with one_at_a_time("mlflow"):
+        return own().startswith(LOCAL) and relocation.settle(_file(own()), independent=True)
+
+
 def _create_database(path: Path) -> None:
     """Create an SQLite store under another name and rename it when it is whole: a kill leaves no half-made one."""
     part = path.with_name(f"{path.name}.part")
@@ -130,6 +137,7 @@ def _errors_explained(where: str) -> Iterator[None]:
     """Turn whatever the store raises into a Failure that names it, and the way out."""
     if where.startswith(LOCAL):
         _check_whole(_file(where))
+        relocation.settle(_file(where))
     try:
         yield
     except (MlflowException, SQLAlchemyError, OSError) as error:
