@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from intervals import Simulation, calibrated, simulate, spread
+from intervals import Answers, calibrated, simulate, spread
 from scipy.stats import chi2, ttest_rel
 from statsmodels.formula.api import ols
 from statsmodels.stats.anova import anova_lm
@@ -76,9 +76,10 @@ def test_the_interval_of_two_models_is_near_the_closed_form() -> None:
     ],
     ids=lambda simulation: " ".join(str(value) for value in simulation.keywords.values()),
 )
-def test_the_interval_of_two_recipes_covers_the_truth_19_times_of_20(simulation: Simulation) -> None:
-    # The truth is 0: both recipes are the same one, on other seeds.
-    covered, small, _ = simulate(simulation, 1000, draws=600)
+def test_the_interval_of_two_recipes_covers_the_truth_19_times_of_20(simulation: partial[Answers]) -> None:
+    # The truth is 0: both recipes are the same one, on other seeds. Where they truly spread, 94.5% are covered.
+    runs = 2000 if "deviation" in simulation.keywords else 500
+    covered, small, _ = simulate(simulation, runs, draws=600)
     assert 0.935 <= covered <= 0.975
     assert 0.025 <= small <= 0.065
 

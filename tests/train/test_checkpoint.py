@@ -111,7 +111,7 @@ def test_a_damaged_checkpoint_is_set_aside_and_named(keep: float, tmp_path: Path
     assert again[1].equals(whole[1])
 
 
-@pytest.mark.parametrize("kills", [3, pytest.param(10, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [1, pytest.param(10, marks=pytest.mark.slow)])
 def test_a_killed_process_goes_on_in_its_own_run_and_ends_with_the_same_bytes(kills: int, project: Project) -> None:
     project.edit(lambda tree: longer(tree, EPOCHS * kills // 3))
     folder = project.root / "models/tutorial/31415"
