@@ -12,13 +12,13 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import binomtest
 from sklearn import metrics
 
+from car_or_truck.evaluate.reliability import CLIP
 from car_or_truck.train.recipe import THRESHOLD
 
 Floats = NDArray[np.floating[Any]]
 Labels = NDArray[np.uint8]
 LEVEL = 0.95  # of confidence intervals
 BINS = 10  # of a reliability diagram, and of the calibration error
-CLIP = 1e-7  # Keras clips probabilities to this before it takes their logarithm
 
 
 def all_scores(labels: Labels, probability: Floats) -> dict[str, float]:
