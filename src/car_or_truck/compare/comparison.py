@@ -13,7 +13,7 @@ import pandas as pd
 
 from car_or_truck.cells.cell import Dataset
 from car_or_truck.cells.results import Missing, Result
-from car_or_truck.compare import ablations, overfitting, statistics, verdict
+from car_or_truck.compare import ablations, calibration, overfitting, statistics, verdict
 from car_or_truck.compare.ablations import Intervals
 from car_or_truck.compare.overfitting import Overfitting
 from car_or_truck.compare.verdict import RecipePair
@@ -75,6 +75,7 @@ def conclude(
         "overfitting": [
             overfitting.sentence(variant, list(map(Overfitting.of, cells))) for variant, cells in by_variant.items()
         ],
+        "calibration": calibration.table(results),
         "changes": ablations.sentences(compared, recipes, intervals),
         "missing": [asdict(item) for item in missing],
         "trained": {result.name: result.cell.fingerprint for result in results},
