@@ -148,11 +148,15 @@ def predict(
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+    coverage: Annotated[
+        float | None,
+        typer.Option(min=0.0, max=1.0, help="Add prediction sets that hold the true label with this probability."),
+    ] = None,
     explain: Annotated[
         Path | None, typer.Option(metavar="PNG", help="Draw where the model looks (Grad-CAM) into this file.")
     ] = None,
 ) -> None:
-    """Predict label and probability of any picture with the champion.
+    """Predict label and probability of any picture with the champion; says which are unlike its training images.
 
     Example: car-or-truck predict photo.jpg folder/ --explain why.png
     """
@@ -161,7 +165,8 @@ def predict(
     from car_or_truck.commands import predict
 
     form = "json" if json else "csv" if csv else "text"
-    if predict.predict(images, model, form, explain, _console(stderr=True)):
+    output = predict.Output(form, coverage, explain)
+    if predict.predict(images, model, output, _console(stderr=True)):
         raise typer.Exit(1)
 
 

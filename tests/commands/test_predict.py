@@ -18,6 +18,7 @@ from PIL import Image
 from rich.console import Console
 
 from car_or_truck.commands import predict
+from car_or_truck.errors import Failure
 from car_or_truck.tracking import store
 from helpers.clones import Project
 from helpers.registered import console, version
@@ -41,7 +42,7 @@ def test_a_broken_file_is_reported_and_the_others_are_answered(
     pictures: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = "models/exercise/31415"
-    assert predict.predict([str(pictures), "missing.png"], model, "json", None, Console(stderr=True)) == 2
+    assert predict.predict([str(pictures), "missing.png"], model, predict.Output("json"), Console(stderr=True)) == 2
     said = capsys.readouterr()
     answers = json.loads(said.out)
     assert [Path(answer["image"]).name for answer in answers] == ["0.png", "1.jpeg", "2.webp"]
@@ -50,7 +51,7 @@ def test_a_broken_file_is_reported_and_the_others_are_answered(
         assert answer["probability_of"] == "Truck"
     assert "broken.jpg: " in said.err
     assert "missing.png: no such file" in said.err
-    predict.predict([str(pictures)], model, "csv", None, Console(stderr=True))
+    predict.predict([str(pictures)], model, predict.Output("csv"), Console(stderr=True))
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert [float(row["probability"]) for row in rows] == [answer["probability"] for answer in answers]
 
@@ -62,7 +63,7 @@ def test_a_prediction_is_the_evaluations_and_the_registered_models(
     expected = pd.read_csv(finished.root / "reports/cells/exercise/31415/predictions.csv").set_index("name")
     number = version(store.open_store(), "exercise").number
     for model in ("models/exercise/31415", str(number)):
-        predict.predict(["data/raw/valid/Truck"], model, "json", None, Console(stderr=True))
+        predict.predict(["data/raw/valid/Truck"], model, predict.Output("json"), Console(stderr=True))
         answers = json.loads(capsys.readouterr().out)
         assert len(answers) == (expected["label"] == 1).sum()
         for answer in answers:
@@ -71,9 +72,47 @@ def test_a_prediction_is_the_evaluations_and_the_registered_models(
 
 
 @pytest.mark.usefixtures("standing_in_finished")
+def test_a_registered_model_adds_confidence_and_prediction_sets_in_every_form(
+    pictures: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = str(version(store.open_store(), "exercise").number)
+    picture = str(pictures / "1.jpeg")
+
+    def said(form: str, coverage: float | None = None) -> str:
+        predict.predict([picture], model, predict.Output(form, coverage), Console(stderr=True))
+        return capsys.readouterr().out
+
+    (answer,) = json.loads(said("json", 0.9))
+    assert answer["confidence"] >= 0.5
+    assert (answer["unlike"], answer["note"]) == (False, "")
+    assert set(answer["prediction_set"]) <= {"Car", "Truck"}
+    (row,) = csv.DictReader(io.StringIO(said("csv", 0.9)))
+    assert float(row["confidence"]) == answer["confidence"]
+    assert row["prediction_set"] == "|".join(answer["prediction_set"])
+    text = (
+        f"{picture}  {answer['label']:<10}  P(Truck) {answer['probability']:.4f}  confidence {answer['confidence']:.1%}"
+    )
+    assert said("text") == f"{text}\n"
+    assert said("text", 0.9) == f"{text}  90% set: {' or '.join(answer['prediction_set']) or 'none'}\n"
+
+
+@pytest.mark.usefixtures("standing_in_finished")
+def test_a_model_that_was_not_evaluated_has_no_prediction_sets(pictures: Path) -> None:
+    with pytest.raises(Failure, match="coverage needs a model that was evaluated"):
+        predict.predict([str(pictures)], "models/exercise/31415", predict.Output(coverage=0.9), Console(stderr=True))
+
+
+def test_a_picture_of_something_else_is_marked_in_its_line() -> None:
+    row = {"image": "a.png", "label": "Car", "probability": 0.2, "probability_of": "Truck", "confidence": 0.9}
+    line = predict.line({**row, "unlike": True, "note": "unlike: far"}, 5, None)
+    assert line == "a.png  Car         P(Truck) 0.2000  confidence 90.0%  unlike: far"
+    assert predict.line({**row, "unlike": False, "note": ""}, 5, None) == line.removesuffix("  unlike: far")
+
+
+@pytest.mark.usefixtures("standing_in_finished")
 def test_an_explanation_is_drawn(pictures: Path, tmp_path: Path) -> None:
     path = tmp_path / "why" / "why.png"
-    predict.predict([str(pictures)], "models/exercise/31415", "text", path, console())
+    predict.predict([str(pictures)], "models/exercise/31415", predict.Output(explain=path), console())
     with Image.open(path) as drawn:
         assert drawn.width > 1000
 

@@ -35,7 +35,7 @@ def test_promote_by_force_predict_and_roll_back(
     client: mlflow.MlflowClient, project: Project, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(Failure, match="`car-or-truck promote` makes one"):
-        predict.predict(["x.png"], None, "text", None, console())
+        predict.predict(["x.png"], None, predict.Output(), console())
     promote.promote(loose(min_accuracy=1.0), "1", console(), force="the first")
     promote.promote(loose(min_accuracy=1.0), "2", console(), dry_run=True, force="the second")
     assert versions.aliases(client, NAME)["champion"].number == 1
@@ -46,11 +46,11 @@ def test_promote_by_force_predict_and_roll_back(
         "previous": 1,
     }
     picture = str(next((project.root / "data/raw/valid/Car").iterdir()))
-    predict.predict([picture], None, "text", None, console())
+    predict.predict([picture], None, predict.Output(), console())
     assert f"Using {NAME} version 2" in capsys.readouterr().out
 
     client.set_registered_model_alias(NAME, "champion", "1")  # by hand
-    predict.predict([picture], None, "text", None, console())
+    predict.predict([picture], None, predict.Output(), console())
     assert f"Using {NAME} version 1" in capsys.readouterr().out
     promote.rollback(console())
     said = capsys.readouterr().out

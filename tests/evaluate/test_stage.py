@@ -16,6 +16,7 @@ from car_or_truck import files, paths
 from car_or_truck.cells.cell import TrainedCell
 from car_or_truck.evaluate import stage
 from car_or_truck.evaluate.corruptions import conditions
+from car_or_truck.evaluate.reliability import Reliability
 from car_or_truck.evaluate.scores import all_scores
 from car_or_truck.params import Evaluate
 from car_or_truck.params import load as load_params
@@ -92,6 +93,13 @@ def test_every_number_follows_from_the_same_predictions(made: TrainedCell, monke
     assert scores["generalization_gap"] == scores["train_binary_accuracy"] - scores["val_binary_accuracy"]
     assert scores["collapsed"] == (len(set(pd.read_csv(folder / "predictions.csv")["probability"] > 0.5)) == 1)
     assert {path.stem for path in (folder / "figures").glob("*.png")} >= {"learning_curves", "confusion", "grad_cam"}
+
+    measured = Reliability.load(folder / "reliability.npz")
+    assert measured is not None
+    valid = pd.read_csv(folder / "predictions.csv")
+    assert measured.temperature == scores["temperature"]
+    assert list(measured.nonconformity) == sorted((valid["label"] - valid["probability"]).abs())
+    assert measured.limit == np.inf  # 40 images cannot tell what one in a hundred is
 
 
 @pytest.mark.parametrize("made", ["float32"], indirect=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import mlflow
@@ -16,6 +17,7 @@ from car_or_truck.cells.cell import read_trained
 from car_or_truck.cells.results import read_evaluation
 from car_or_truck.drawing import png_base64
 from car_or_truck.errors import Failure
+from car_or_truck.evaluate.reliability import Reliability
 from car_or_truck.registry import versions
 from helpers.clones import Project
 from helpers.registered import version
@@ -59,6 +61,47 @@ def test_the_registered_model_is_the_output_itself_and_loads_in_both_flavours(
     rows = pd.DataFrame({"image": [png_base64(image) for image in images]})
     served = mlflow.pyfunc.load_model(registered.uri).predict(rows)
     np.testing.assert_allclose(served["probability"], expected, atol=1e-3)
+
+
+def test_the_registered_model_carries_what_its_evaluation_measured(
+    client: mlflow.MlflowClient, project: Project, tmp_path: Path
+) -> None:
+    registered = version(client, "exercise")
+    folder = Path(mlflow.artifacts.download_artifacts(registered.uri, dst_path=str(tmp_path)))
+    measured = project.root / "reports/cells/exercise/31415/reliability.npz"
+    assert (folder / "data" / "reliability.npz").read_bytes() == measured.read_bytes()
+    rows = pd.DataFrame({"image": [png_base64(image) for image in np.load("data/prepared/valid/images.npy")]})
+    model = mlflow.pyfunc.load_model(registered.uri)
+    answers = model.predict(rows, params={"coverage": 0.8})
+    assert [output.name for output in model.metadata.signature.outputs] == list(answers.columns)
+    assert answers["confidence"].between(0.5, 1).all()
+    assert not answers["unlike"].any()  # 40 validation images are too few for a limit
+    table = pd.read_csv(measured.with_name("predictions.csv"))
+    truth = np.array(["Car", "Truck"])[table["label"]]
+    assert np.mean([label in names for label, names in zip(truth, answers["prediction_set"], strict=True)]) >= 0.8
+    assert "prediction_set" not in model.predict(rows)
+
+    (folder / "data" / "reliability.npz").unlink()  # not evaluated yet
+    bare = mlflow.pyfunc.load_model(str(folder)).predict(rows)
+    assert list(bare.columns) == ["label", "probability", "probability_of"]
+    np.testing.assert_allclose(bare["probability"], answers["probability"], atol=1e-3)
+
+
+def test_a_new_evaluation_replaces_what_an_earlier_one_measured(
+    client: mlflow.MlflowClient, project: Project, tmp_path: Path
+) -> None:
+    registered, (cell, _) = version(client, "exercise"), read_trained("exercise", 31415)
+    evaluation = read_evaluation(cell)
+    assert evaluation
+    path = project.root / "reports/cells/exercise/31415/reliability.npz"
+    measured = Reliability.load(path)
+    assert measured
+    replace(measured, temperature=1.25).save(path)
+    assert versions.record_evaluation(registered.run_id, cell, evaluation.scores)
+    kept = mlflow.artifacts.download_artifacts(f"{registered.uri}/data/reliability.npz", dst_path=str(tmp_path))
+    assert Path(kept).read_bytes() == path.read_bytes()
+    path.unlink()  # an evaluation by earlier code
+    assert versions.record_evaluation(registered.run_id, cell, evaluation.scores)
 
 
 def test_evaluating_again_adds_no_version_and_renews_tags_and_card(client: mlflow.MlflowClient) -> None:

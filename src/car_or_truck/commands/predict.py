@@ -50,8 +50,17 @@ class Picture:
         return path
 
 
-def predict(images: list[str], model: str | None, form: str, explain: Path | None, console: Console) -> int:
-    """Print predictions as `form` (text, json or csv); returns how many pictures could not be read."""
+@dataclass(frozen=True)
+class Output:
+    """What to print for each picture, and what to draw."""
+
+    form: str = "text"  # or json, csv
+    coverage: float | None = None  # of the prediction sets; None: no sets
+    explain: Path | None = None  # a PNG of where the model looks
+
+
+def predict(images: list[str], model: str | None, output: Output, console: Console) -> int:
+    """Print predictions; returns how many pictures could not be read."""
     requested = list(pictures(images, sys.stdin.buffer))
     if not requested:
         raise Failure(f"No image in {', '.join(images)}; looked for {', '.join(sorted(folders.SUFFIXES))}.")
@@ -60,22 +69,35 @@ def predict(images: list[str], model: str | None, form: str, explain: Path | Non
     tables: list[pd.DataFrame] = []
     shown: list[Pixels] = []
     for start in range(0, len(requested), BATCH):
-        table, decoded = _predict_batch(classifier, requested[start : start + BATCH])
-        if form == "csv":
-            table.to_csv(sys.stdout, header=not start, index=False, lineterminator="\n")
-        elif form == "text":
-            for row in table.itertuples():
-                print(f"{row.image:<{width}}  {row.label:<10}  P({row.probability_of}) {row.probability:.4f}")
+        table, decoded = _predict_batch(classifier, requested[start : start + BATCH], output.coverage)
+        if output.form == "csv":
+            joined = {name: table[name].str.join("|") for name in table.columns.intersection(["prediction_set"])}
+            table.assign(**joined).to_csv(sys.stdout, header=not start, index=False, lineterminator="\n")
+        elif output.form == "text":
+            for row in table.to_dict("records"):
+                print(line(row, width, output.coverage))
         tables.append(table)
-        shown += decoded[: MOST_EXPLAINED - len(shown)] if explain else []
+        shown += decoded[: MOST_EXPLAINED - len(shown)] if output.explain else []
     predictions = pd.concat(tables, ignore_index=True)
-    if form == "json":
+    if output.form == "json":
         print(json.dumps(predictions.to_dict("records"), indent=2))
-    if explain and shown:
-        _explain(classifier, shown, predictions[: len(shown)], explain)
+    if output.explain and shown:
+        _explain(classifier, shown, predictions[: len(shown)], output.explain)
         more = f" of the first {len(shown)}" if len(predictions) > len(shown) else ""
-        console.print(f"Where the model looks{more}: {explain}", highlight=False)
+        console.print(f"Where the model looks{more}: {output.explain}", highlight=False)
     return len(requested) - len(predictions)
+
+
+def line(row: dict[str, Any], width: int, coverage: float | None) -> str:
+    """A prediction as text; what the model has no numbers for is left out."""
+    parts = [f"{row['image']:<{width}}", f"{row['label']:<10}", f"P({row['probability_of']}) {row['probability']:.4f}"]
+    if "confidence" in row:
+        parts.append(f"confidence {row['confidence']:.1%}")
+    if "prediction_set" in row:
+        parts.append(f"{100 * (coverage or 0):g}% set: {' or '.join(row['prediction_set']) or 'none'}")
+    if row.get("unlike"):
+        parts.append(row["note"])
+    return "  ".join(parts)
 
 
 def pictures(images: list[str], stdin: Any) -> Iterator[Picture]:
@@ -100,7 +122,9 @@ def pictures(images: list[str], stdin: Any) -> Iterator[Picture]:
             yield Picture(name)
 
 
-def _predict_batch(classifier: Any, batch: Sequence[Picture]) -> tuple[pd.DataFrame, list[Pixels]]:
+def _predict_batch(
+    classifier: Any, batch: Sequence[Picture], coverage: float | None
+) -> tuple[pd.DataFrame, list[Pixels]]:
     """The predictions for the readable pictures, and these as decoded; the reasons for others go to stderr."""
 
     def decode(picture: Picture) -> Pixels | str:
@@ -117,10 +141,14 @@ def _predict_batch(classifier: Any, batch: Sequence[Picture]) -> tuple[pd.DataFr
             else:
                 names.append(picture.name)
                 decoded.append(result)
-    probability = classifier.probability(np.stack(decoded)) if decoded else np.empty(0)
-    labels, positive = classifier.labels(probability), classifier.classes[1]
-    columns = {"image": names, "label": labels, "probability": probability, "probability_of": positive}
-    return pd.DataFrame(columns), decoded
+    size = classifier.image_size
+    stack = np.stack(decoded) if decoded else np.empty((0, size, size, 3), np.uint8)
+    try:
+        answers = loading.answers(classifier, stack, coverage)
+    except ValueError as error:
+        raise Failure(f"No prediction sets: {error}.") from None
+    answers.insert(0, "image", names)
+    return answers, decoded
 
 
 def _classifier(model: str | None, console: Console) -> Any:

@@ -35,17 +35,18 @@ def curves(table: pd.DataFrame, path: Path) -> None:
     with drawing.canvas(path, 10.5, 4.6, 2) as (sheet, (loss, accuracy)):
         loss_axes(table, loss)
         accuracy_axes(table, accuracy)
-        _legend(sheet, loss)
+        legend(sheet, loss)
 
 
 def alone(draw: Callable[[pd.DataFrame, Axes], None], table: pd.DataFrame, path: Path) -> None:
     """One of the axes below as a figure of its own."""
     with drawing.canvas(path, *SIZE) as (sheet, (axes,)):
         draw(table, axes)
-        _legend(sheet, axes)
+        legend(sheet, axes)
 
 
-def _legend(sheet: Figure, axes: Axes) -> None:
+def legend(sheet: Figure, axes: Axes) -> None:
+    """The legend of `axes`, below the figure."""
     handles, labels = axes.get_legend_handles_labels()
     if len(labels) > 24:
         return  # a legend larger than the figure; the table names them
@@ -168,7 +169,7 @@ def cost(table: pd.DataFrame, looks: Styles, path: Path) -> None:
         axes.xaxis.set_minor_formatter("")
         axes.yaxis.set_major_formatter(PERCENT)
         axes.set(title=title, xlabel="multiply-adds for one image", ylabel="accuracy on validation")
-        _legend(sheet, axes)
+        legend(sheet, axes)
 
 
 def luck(table: pd.DataFrame, summary: Mapping[str, Any], looks: Styles, path: Path) -> None:

@@ -18,7 +18,7 @@ from car_or_truck import files, paths
 from car_or_truck.cells import names
 from car_or_truck.cells.cell import Dataset
 from car_or_truck.cells.results import Result
-from car_or_truck.compare import figures, leaderboard, overfitting, slice_figures, suspects
+from car_or_truck.compare import calibration, figures, leaderboard, overfitting, slice_figures, suspects
 from car_or_truck.compare.comparison import Comparison
 
 FIGURES = (  # of a model
@@ -88,6 +88,7 @@ def draw(comparison: Comparison, folder: Path, suffix: str) -> dict[str, Path]:
         "accuracy": partial(figures.alone, figures.accuracy_axes, curves),
         "gap": partial(figures.alone, figures.gap_axes, curves),
         "luck": partial(figures.luck, table, comparison.summary, looks),
+        "reliability": partial(calibration.reliability, comparison.results, looks),
     }
     if comparison.pairs:
         drawings["differences"] = partial(figures.differences, comparison.pairs)

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import binomtest
 from sklearn import metrics
 
+from car_or_truck.evaluate.reliability import CLIP
 from car_or_truck.train.recipe import THRESHOLD
 
 Floats = NDArray[np.floating[Any]]
@@ -19,7 +20,6 @@ Labels = NDArray[np.uint8]
 LEVEL = 0.95  # of confidence intervals
 ALPHA = 0.05  # for p-values, after Holm's correction where there are several
 BINS = 10  # of a reliability diagram, and of the calibration error
-CLIP = 1e-7  # Keras clips probabilities to this before it takes their logarithm
 
 
 def all_scores(labels: Labels, probability: Floats) -> dict[str, float]:

@@ -14,7 +14,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from car_or_truck import files, paths
-from car_or_truck.evaluate import corruptions, slices
+from car_or_truck.evaluate import calibration, corruptions, novelty, slices
+from car_or_truck.evaluate.reliability import Reliability, with_features
 from car_or_truck.evaluate.scores import accuracy, all_scores, has_collapsed, log_loss, smoothed_onset
 from car_or_truck.train import batches
 from car_or_truck.train.history import derive
@@ -55,7 +56,9 @@ def evaluate(cell: TrainedCell, history: pd.DataFrame, settings: Evaluate) -> di
 
     net = keras.saving.load_model(cell.model_folder / "model.keras", compile=False)
     splits = {name: batches.load(paths.PREPARED, name, cell.side) for name in cell.data.counts}
-    predictions = {name: predict(net, name, split, cell.batch_size) for name, split in splits.items()}
+    probe = with_features(net)
+    predicted = {name: predict(probe, name, split, cell.batch_size) for name, split in splits.items()}
+    predictions = {name: table for name, (table, _) in predicted.items()}
     sizes = {"parameters": cell.parameters, "multiply_adds": inspection.multiply_adds(net)}
     scores = score(history, cell.kept_epoch, predictions) | sizes
     described = describe(cell)
@@ -75,16 +78,26 @@ def evaluate(cell: TrainedCell, history: pd.DataFrame, settings: Evaluate) -> di
     with files.whole_folder(folder / "figures") as part:
         figures.draw(valid, history, scores, part)
         inspection_figures.draw(net, valid, part)
+    reliability = Reliability(
+        temperature=scores["temperature"],
+        nonconformity=calibration.nonconformity(valid.labels, valid.probability),
+        **novelty.fit(predicted["train"][1], predicted["valid"][1]),
+    )
+    reliability.save(folder / "reliability.npz")
     files.write_json(folder / "evaluation.json", {"cell": cell.fingerprint, **scores, "describes": described})
     metrics = {name: scores[name] for name in METRICS if name in scores}
     files.write_json(folder / "metrics.json", {**metrics, "describes": described})
     return scores
 
 
-def predict(net: Any, name: str, split: batches.Split, batch_size: int) -> pd.DataFrame:
-    """The model's predictions for a split: name, label, probability of the second class."""
+def predict(
+    probe: Any, name: str, split: batches.Split, batch_size: int
+) -> tuple[pd.DataFrame, NDArray[np.floating[Any]]]:
+    """A split's predictions (name, label, probability of the second class), and its features [images, d]."""
+    features, probability = probe.predict(batches.in_order(split, batch_size), verbose=0)
     names = pd.read_csv(paths.PREPARED / name / "index.csv")["name"]
-    return pd.DataFrame({"name": names, "label": split.labels, "probability": _probability(net, split, batch_size)})
+    columns = {"name": names, "label": split.labels, "probability": probability[:, 0].astype(np.float64)}
+    return pd.DataFrame(columns), features
 
 
 def _probability(net: Any, split: batches.Split, batch_size: int) -> NDArray[np.float64]:
@@ -127,6 +140,7 @@ def score(history: pd.DataFrame, kept_epoch: int, predictions: Mapping[str, pd.D
     for split, prefix in (("valid", "val"), ("test", "test")):
         if split in answers:
             scores |= {f"{prefix}_{name}": value for name, value in all_scores(*answers[split]).items()}
+    scores |= calibration.calibration_scores(*answers["valid"])
     scores["train_loss"] = log_loss(*answers["train"])
     scores["train_binary_accuracy"] = accuracy(*answers["train"])
     scores["generalization_gap"] = scores["train_binary_accuracy"] - scores["val_binary_accuracy"]
@@ -139,6 +153,8 @@ def describe(cell: TrainedCell) -> list[str]:
         f"val_*: the saved weights (epoch {cell.kept_epoch}) on validation; positive class: {cell.data.classes[1]}",
         "train_*: the saved weights on train, without dropout or augmentation",
         "generalization_gap: train_binary_accuracy - val_binary_accuracy",
+        "temperature: what the log-odds are divided by for the lowest log loss on validation",
+        "calibrated_*: on validation, with a temperature that was fitted to its other half",
         f"loss, binary_accuracy: on train, as Keras averaged them during epoch {cell.kept_epoch}",
         "best_*: the epoch with the highest val_binary_accuracy in the history, which may not be the saved one",
         "final_*: the last epoch of the history; training_gap: final binary_accuracy - final val_binary_accuracy",

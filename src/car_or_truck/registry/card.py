@@ -14,7 +14,8 @@ def card(cell: TrainedCell, scores: dict[str, Any], uri: str, selection: str = "
     constant, share = data.majority
     gap = 100 * scores["generalization_gap"]
     limits = [
-        f"It always answers {negative} or {positive}, even for pictures that show neither.",
+        f"It always answers {negative} or {positive}, even for pictures that show neither; many of these, but not all, "
+        "it marks as unlike the training images.",
         _kept(cell),
         "The interval reflects the number of images, not seed variance.",
         *([selection] if selection else []),

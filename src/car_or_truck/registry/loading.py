@@ -7,6 +7,7 @@ from typing import Any
 
 import mlflow
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from car_or_truck import files
@@ -51,6 +52,17 @@ def from_folder(folder: Path) -> tuple[Any, TrainedCell]:
     except (OSError, ValueError) as error:
         raise Failure(f"{folder / 'model.keras'} cannot be loaded: {in_one_line(error)}") from None
     return Classifier(net, cell.data.image_size, cell.data.classes, THRESHOLD), cell
+
+
+def answers(classifier: Any, pictures: NDArray[np.uint8], coverage: float | None) -> pd.DataFrame:
+    """The table of `Classifier.answers`, also of a version that was logged before there was such a method."""
+    if hasattr(classifier, "answers"):
+        return classifier.answers(pictures, coverage)
+    if coverage is not None:
+        raise ValueError("coverage needs a model of a later version of this project: train it again")
+    probability = classifier.probability(pictures)
+    columns = {"label": classifier.labels(probability), "probability": probability}
+    return pd.DataFrame({**columns, "probability_of": classifier.classes[1]})
 
 
 def predict_split(classifier: Any, split: batches.Split, batch_size: int) -> NDArray[np.float64]:

@@ -1,7 +1,8 @@
 """The model as it is served: pictures of any size in, labels and probabilities out.
 
-This file, prepare/images.py and train/scaling.py are shipped inside every logged model, as a package of
-their own, so that it predicts where the project is not installed. They import nothing else of it.
+This file, evaluate/reliability.py, prepare/images.py and train/scaling.py are shipped inside every logged
+model, as a package of their own, so that it predicts where the project is not installed. They import
+nothing else of it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
+from itertools import compress
 from pathlib import Path
 from typing import IO, Any
 
@@ -20,6 +22,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ..evaluate.reliability import UNLIKE, Reliability, with_features
 from ..prepare import images
 from ..train import scaling
 
@@ -30,18 +33,29 @@ MOST_NAMED = 5  # wrong rows in a message
 class Classifier:
     """A convnet, the side of the pictures that it was trained on, its two classes, and its threshold.
 
-    Probabilities are those of the second class; above the threshold it is the predicted one.
+    Probabilities are those of the second class; above the threshold it is the predicted one. Without
+    `reliability`, which an evaluation measures, it answers with label and probability alone.
     """
 
-    def __init__(self, net: Any, image_size: int, classes: Sequence[str], threshold: float) -> None:
+    def __init__(
+        self,
+        net: Any,
+        image_size: int,
+        classes: Sequence[str],
+        threshold: float,
+        reliability: Reliability | None = None,
+    ) -> None:
         import tensorflow as tf
 
         self.net, self.image_size, self.classes, self.threshold = net, image_size, list(classes), threshold
+        self.reliability = reliability
         self.side = int(net.input_shape[1])
+        outputs = with_features(net) if reliability else net
         shape = tf.TensorSpec([None, self.side, self.side, 3], tf.uint8)
         # One graph for any number of pictures; unlike `net.predict`, several threads may call it at once.
-        self._answer = tf.function(
-            lambda batch: net(tf.image.convert_image_dtype(batch, tf.float32), training=False), input_signature=[shape]
+        self._outputs = tf.function(
+            lambda batch: tf.nest.flatten(outputs(tf.image.convert_image_dtype(batch, tf.float32), training=False)),
+            input_signature=[shape],
         )
 
     def decode(self, file: Path | IO[bytes]) -> NDArray[np.uint8]:
@@ -50,17 +64,46 @@ class Classifier:
 
     def probability(self, pictures: NDArray[np.uint8]) -> NDArray[np.float64]:
         """P(second class) of pictures [n, image_size, image_size, 3]."""
+        return self._run(pictures)[-1][:, 0]
+
+    def _run(self, pictures: NDArray[np.uint8]) -> list[NDArray[np.float64]]:
+        """The net's outputs for pictures: [n, 1] probabilities, after [n, d] features if there is a `reliability`."""
+        if not len(pictures):  # TensorFlow makes no maps of the right shape of an empty batch
+            return [output[:0] for output in self._run(np.zeros((1, *pictures.shape[1:]), np.uint8))]
         if self.side != self.image_size:
             pictures = scaling.resized(pictures, self.side)
-        parts = [self._answer(pictures[start : start + BATCH]) for start in range(0, len(pictures), BATCH)]
-        return np.concatenate([np.asarray(part, np.float64)[:, 0] for part in parts] or [np.empty(0)])
+        parts = [self._outputs(pictures[start : start + BATCH]) for start in range(0, len(pictures), BATCH)]
+        return [np.concatenate(outputs).astype(np.float64) for outputs in zip(*parts, strict=True)]
 
     def labels(self, probability: NDArray[np.float64]) -> list[str]:
         """The predicted class for each probability."""
         return [self.classes[int(value > self.threshold)] for value in probability]
 
+    def answers(self, pictures: NDArray[np.uint8], coverage: float | None = None) -> pd.DataFrame:
+        """A row for each of the pictures [n, image_size, image_size, 3].
+
+        Columns: label, probability, probability_of. With a `reliability` also confidence (the calibrated probability
+        of the label), unlike and note (whether and why the picture is unlike the training images); with `coverage`
+        prediction_set, a list of labels. Raises ValueError for a coverage that there are no sets for.
+        """
+        if coverage is not None and not 0 < coverage < 1:
+            raise ValueError(f"coverage is {coverage}, must be between 0 and 1")
+        if coverage is not None and self.reliability is None:
+            raise ValueError("coverage needs a model that was evaluated, and registered since")
+        *features, column = self._run(pictures)
+        probability = column[:, 0]
+        answers = {"label": self.labels(probability), "probability": probability, "probability_of": self.classes[1]}
+        if self.reliability is not None:
+            unlike = self.reliability.unlike(features[0])
+            answers |= {"confidence": self.reliability.confidence(probability), "unlike": unlike}
+            answers["note"] = np.where(unlike, UNLIKE, "")
+            if coverage is not None:
+                sets = self.reliability.prediction_sets(probability, coverage)
+                answers["prediction_set"] = [[*compress(self.classes, row)] for row in sets]
+        return pd.DataFrame(answers)
+
     def predict(self, data: Any, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        """Predict for rows with an `image`, a picture file in base64: label, probability, and of which class it is.
+        """Predict for rows with an `image`, a picture file in base64; see `answers`, also for the param `coverage`.
 
         Raises an MlflowException that names the wrong rows; the server answers it with status 400.
         """
@@ -74,10 +117,10 @@ class Classifier:
             more = f"; and {len(wrong) - MOST_NAMED} more" if len(wrong) > MOST_NAMED else ""
             raise _refused("; ".join(wrong[:MOST_NAMED]) + more)
         pictures = np.stack(decoded) if decoded else np.empty((0, self.image_size, self.image_size, 3), np.uint8)
-        probability = self.probability(pictures)
-        return pd.DataFrame(
-            {"label": self.labels(probability), "probability": probability, "probability_of": self.classes[1]}
-        )
+        try:
+            return self.answers(pictures, (params or {}).get("coverage"))
+        except ValueError as error:
+            raise _refused(str(error)) from None
 
     def _decode_row(self, value: Any) -> NDArray[np.uint8] | str:
         """A row's picture, or what is wrong with it. A row is never opened as a path or URL."""
@@ -115,4 +158,5 @@ def _load_pyfunc(data: str) -> Classifier:
     folder = Path(data)
     about = json.loads((folder / "serving.json").read_text(encoding="utf-8"))
     net = keras.saving.load_model(folder / "model.keras", compile=False)
-    return Classifier(net, about["image_size"], about["classes"], about["threshold"])
+    reliability = Reliability.load(folder / "reliability.npz")
+    return Classifier(net, about["image_size"], about["classes"], about["threshold"], reliability)

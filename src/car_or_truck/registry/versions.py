@@ -71,10 +71,14 @@ class Version:
 
 
 def record_evaluation(run_id: str, cell: TrainedCell, scores: dict[str, Any]) -> Version | None:
-    """Add a model's evaluation to its run, and register the model; see `register`."""
+    """Add a model's evaluation to its run and to its logged model, and register that; see `register`."""
     runs.log_evaluation(run_id, scores, cell.report_folder / "figures")
     provenance.log_results(run_id, cell)
-    return register(run_id, cell, scores)
+    version = register(run_id, cell, scores)
+    reliability = cell.report_folder / runs.RELIABILITY
+    if version and reliability.is_file():  # an earlier project's evaluation has none
+        runs.add_reliability(version.run_id, reliability)
+    return version
 
 
 def register(run_id: str, cell: TrainedCell, scores: dict[str, Any]) -> Version | None:

@@ -23,6 +23,7 @@ from mlflow.models import Model
 
 from car_or_truck.errors import in_one_line
 from car_or_truck.tracking import store
+from car_or_truck.tracking.runs import RELIABILITY
 
 ORIGIN = "delivered.from"
 PATIENCE = 30  # seconds that the end of a training waits for a slow server
@@ -108,8 +109,10 @@ def _listed(client: mlflow.MlflowClient, run_id: str, folder: str | None = None)
 def _bring_models(run: Any, copy: Any, local: mlflow.MlflowClient, remote: mlflow.MlflowClient) -> bool:
     """The run's logged models, with MLmodel files that name the copy as theirs."""
     outputs = run.outputs.model_outputs if run.outputs else []
-    if not outputs or (copy.outputs and copy.outputs.model_outputs):
-        return False
+    known = copy.outputs.model_outputs if copy.outputs else []
+    if not outputs or known:
+        both = zip(outputs, known, strict=False)
+        return any(_bring_reliability(ours.model_id, theirs.model_id, local, remote) for ours, theirs in both)
     delivered = []
     for output in outputs:
         model = local.get_logged_model(output.model_id)
@@ -124,8 +127,22 @@ def _bring_models(run: Any, copy: Any, local: mlflow.MlflowClient, remote: mlflo
             about.save(str(Path(folder) / "MLmodel"))
             remote.log_model_artifacts(new.model_id, folder)
         remote.finalize_logged_model(new.model_id, "READY")
+        _bring_reliability(model.model_id, new.model_id, local, remote)
         delivered.append(LoggedModelOutput(new.model_id, output.step))
     remote.log_outputs(copy.info.run_id, delivered)  # last, so that an interrupted delivery brings them again
+    return True
+
+
+def _bring_reliability(ours: str, theirs: str, local: mlflow.MlflowClient, remote: mlflow.MlflowClient) -> bool:
+    """What an evaluation added to a logged model, perhaps after the model was delivered."""
+    model = local.get_logged_model(ours)
+    digest = model.tags.get(RELIABILITY)
+    if digest is None or remote.get_logged_model(theirs).tags.get(RELIABILITY) == digest:
+        return False
+    place = f"{model.artifact_location}/data/{RELIABILITY}"
+    path = mlflow.artifacts.download_artifacts(artifact_uri=place, tracking_uri=store.own())
+    remote.log_model_artifact(theirs, path, "data")
+    remote.set_logged_model_tags(theirs, {RELIABILITY: digest})
     return True
 
 

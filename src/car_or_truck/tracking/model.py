@@ -18,7 +18,8 @@ import mlflow.tensorflow
 import numpy as np
 import pandas as pd
 from mlflow.models import Model, ModelSignature
-from mlflow.types import ColSpec, Schema, TensorSpec
+from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema, TensorSpec
+from mlflow.types.schema import Array
 from numpy.typing import NDArray
 
 from car_or_truck import files
@@ -28,11 +29,25 @@ from car_or_truck.train import runtime
 from car_or_truck.train.recipe import THRESHOLD
 
 PACKAGE = Path(__file__).parents[1]
-SHIPPED = ("prepare/images.py", "registry/serving.py", "train/scaling.py")  # the code that serves, as it lies here
+# The code that serves, as it lies here.
+SHIPPED = ("evaluate/reliability.py", "prepare/images.py", "registry/serving.py", "train/scaling.py")
 REQUIREMENTS = ("mlflow", "tensorflow", "keras", "numpy", "pandas", "pillow")
 SIGNATURE = ModelSignature(
     Schema([ColSpec("string", "image")]),
-    Schema([ColSpec("string", "label"), ColSpec("double", "probability"), ColSpec("string", "probability_of")]),
+    Schema(
+        [
+            ColSpec("string", "label"),
+            ColSpec("double", "probability"),
+            ColSpec("string", "probability_of"),
+            # From here on for a model that was evaluated,
+            ColSpec("double", "confidence", required=False),
+            ColSpec("boolean", "unlike", required=False),
+            ColSpec("string", "note", required=False),
+            # and this if the params ask for a coverage.
+            ColSpec(Array("string"), "prediction_set", required=False),
+        ]
+    ),
+    ParamSchema([ParamSpec("coverage", "double", default=None)]),
 )
 
 

@@ -13,10 +13,13 @@ from typing import Any
 import mlflow
 from mlflow.entities import Metric, RunTag
 
+from car_or_truck import files
 from car_or_truck.cells import names
 from car_or_truck.cells.cell import Cell
 from car_or_truck.tracking import store
 from car_or_truck.train.history import METRICS
+
+RELIABILITY = "reliability.npz"  # a file of `evaluate`, and the tag of a logged model that holds its SHA-256
 
 
 def find_run(cell: Cell) -> str | None:
@@ -50,3 +53,11 @@ def log_evaluation(run_id: str, scores: Mapping[str, Any], figures: Path) -> Non
     client.log_batch(run_id, metrics=metrics, tags=tags)
     if figures.is_dir():
         client.log_artifacts(run_id, str(figures), "figures")
+
+
+def add_reliability(run_id: str, path: Path) -> None:
+    """Put the file that `evaluate` wrote into the run's logged model, which is as old as the training."""
+    client = mlflow.MlflowClient()
+    model_id = client.get_run(run_id).outputs.model_outputs[0].model_id
+    client.log_model_artifact(model_id, str(path), "data")
+    client.set_logged_model_tags(model_id, {RELIABILITY: files.sha256(path)})

@@ -1,0 +1,26 @@
+"""How far from its training images a model's features of other pictures lie, and from where on that is unusual."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.covariance import LedoitWolf
+
+from car_or_truck.evaluate.reliability import TYPICAL, conformal_quantile, distances
+
+Floats = NDArray[np.floating[Any]]
+
+
+def fit(train: Floats, valid: Floats) -> dict[str, Any]:
+    """`centre`, `whitening` and `limit` of a Reliability, for the features [images, d] of both splits.
+
+    Mahalanobis distance by a shrunk covariance (Ledoit and Wolf 2004), as for unusual inputs in Lee et al. (2018), but
+    with one centre for both classes. Validation, which the covariance was not fitted to, sets the limit.
+    """
+    normal = LedoitWolf().fit(train)
+    values, vectors = np.linalg.eigh(normal.precision_)
+    centre, whitening = (part.astype(np.float32) for part in (normal.location_, vectors * np.sqrt(values.clip(0))))
+    limit = conformal_quantile(np.sort(distances(valid, centre, whitening)), TYPICAL)
+    return {"centre": centre, "whitening": whitening, "limit": limit}
