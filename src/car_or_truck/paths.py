@@ -21,7 +21,7 @@ def model_folder(variant: str, seed: int) -> Path:
 
 
 def report_folder(variant: str, seed: int) -> Path:
-    """Where `evaluate` writes one cell: metrics.json, evaluation.json, predictions.csv, figures/."""
+    """Where `evaluate` writes one cell: metrics.json, evaluation.json, predictions.csv, reliability.npz, figures/."""
     return CELLS / variant / str(seed)
 
 

@@ -98,15 +98,15 @@ def test_a_registered_model_adds_confidence_and_prediction_sets_in_every_form(
 
 @pytest.mark.usefixtures("standing_in_finished")
 def test_a_model_that_was_not_evaluated_has_no_prediction_sets(pictures: Path) -> None:
-    with pytest.raises(Failure, match="coverage needs a model that was evaluated"):
+    with pytest.raises(Failure, match="coverage needs a registered model"):
         predict.predict([str(pictures)], "models/exercise/31415", predict.Output(coverage=0.9), Console(stderr=True))
 
 
 def test_a_picture_of_something_else_is_marked_in_its_line() -> None:
     row = {"image": "a.png", "label": "Car", "probability": 0.2, "probability_of": "Truck", "confidence": 0.9}
-    line = predict.line({**row, "unlike": True, "note": "unlike: far"}, 5, None)
-    assert line == "a.png  Car         P(Truck) 0.2000  confidence 90.0%  unlike: far"
-    assert predict.line({**row, "unlike": False, "note": ""}, 5, None) == line.removesuffix("  unlike: far")
+    line = predict.line({**row, "unlike": True}, 5, None)
+    assert line == "a.png  Car         P(Truck) 0.2000  confidence 90.0%  unlike the training images"
+    assert predict.line({**row, "unlike": False}, 5, None) == line.removesuffix("  unlike the training images")
 
 
 @pytest.mark.usefixtures("standing_in_finished")

@@ -145,7 +145,7 @@ def test_a_prediction_set_holds_the_labels_that_the_coverage_needs() -> None:
     for wrong in (0.0, 1.0, 95.0):
         with pytest.raises(MlflowException, match="must be between 0 and 1"):
             model.predict(pd.DataFrame([{"image": packed()}]), {"coverage": wrong})
-    with pytest.raises(MlflowException, match="Coverage needs a model that was evaluated"):
+    with pytest.raises(MlflowException, match="Coverage needs a registered model that was evaluated"):
         classifier().predict(pd.DataFrame([{"image": packed()}]), {"coverage": 0.9})
 
 

@@ -96,7 +96,7 @@ def line(row: dict[str, Any], width: int, coverage: float | None) -> str:
     if "prediction_set" in row:
         parts.append(f"{100 * (coverage or 0):g}% set: {' or '.join(row['prediction_set']) or 'none'}")
     if row.get("unlike"):
-        parts.append(row["note"])
+        parts.append("unlike the training images")
     return "  ".join(parts)
 
 

@@ -56,7 +56,6 @@ def reliability(results: Sequence[Result], looks: figures.Styles, path: Path) ->
             axes.plot(predicted, observed, color=look["color"])
             areas = 12 + 200 * counts[counts > 0] / counts.sum()
             axes.scatter(predicted, observed, areas, color=look["color"], marker=look["marker"], label=variant)
-        axes.set(
-            title=title, xlabel="probability of the second class", ylabel="share of the second class (dotted: before)"
-        )
+        axes.set(title=title, xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
+        axes.set(xlabel="probability of the second class", ylabel="its share (dotted: own probability)")
         figures.legend(sheet, axes)

@@ -64,16 +64,16 @@ class Classifier:
 
     def probability(self, pictures: NDArray[np.uint8]) -> NDArray[np.float64]:
         """P(second class) of pictures [n, image_size, image_size, 3]."""
-        return self._run(pictures)[-1][:, 0]
+        return self._run(pictures)[-1][:, 0].astype(np.float64)
 
-    def _run(self, pictures: NDArray[np.uint8]) -> list[NDArray[np.float64]]:
+    def _run(self, pictures: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
         """The net's outputs for pictures: [n, 1] probabilities, after [n, d] features if there is a `reliability`."""
         if not len(pictures):  # TensorFlow makes no maps of the right shape of an empty batch
             return [output[:0] for output in self._run(np.zeros((1, *pictures.shape[1:]), np.uint8))]
         if self.side != self.image_size:
             pictures = scaling.resized(pictures, self.side)
         parts = [self._outputs(pictures[start : start + BATCH]) for start in range(0, len(pictures), BATCH)]
-        return [np.concatenate(outputs).astype(np.float64) for outputs in zip(*parts, strict=True)]
+        return [np.concatenate(outputs) for outputs in zip(*parts, strict=True)]
 
     def labels(self, probability: NDArray[np.float64]) -> list[str]:
         """The predicted class for each probability."""
@@ -89,9 +89,9 @@ class Classifier:
         if coverage is not None and not 0 < coverage < 1:
             raise ValueError(f"coverage is {coverage}, must be between 0 and 1")
         if coverage is not None and self.reliability is None:
-            raise ValueError("coverage needs a model that was evaluated, and registered since")
+            raise ValueError("coverage needs a registered model that was evaluated")
         *features, column = self._run(pictures)
-        probability = column[:, 0]
+        probability = column[:, 0].astype(np.float64)
         answers = {"label": self.labels(probability), "probability": probability, "probability_of": self.classes[1]}
         if self.reliability is not None:
             unlike = self.reliability.unlike(features[0])
