@@ -250,6 +250,7 @@ def test_an_experiment_changes_one_variant_and_shows_in_the_projects_own_store(p
     assert "more-dropout" in project.run("dvc", "exp", "list")
 
 
+@pytest.mark.slow
 def test_adding_a_variant_trains_that_variant_and_dropping_one_leaves_no_trace(project: Project) -> None:
     def another(tree: Any) -> None:
         tree["variants"]["mine"] = {

@@ -56,7 +56,7 @@ def stand(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
     return start
 
 
-@pytest.fixture(params=["project", "größer als 50% #1"])
+@pytest.fixture(params=[pytest.param("project", marks=pytest.mark.slow), "größer als 50% #1"])
 def original(request: pytest.FixtureRequest, empty_database: Path, tmp_path: Path) -> Store:
     """A store with a version that has an alias, a run in the trash, and an experiment that the UI made."""
     made = Store(tmp_path / request.param, empty_database)

@@ -71,7 +71,7 @@ def trained(chosen: Any, path: Path, precision: str, break_off_after: int | None
     ("changes", "precision"),
     [
         pytest.param({"head": {"units": 6, "dropout": 0.5}}, "float32", marks=pytest.mark.slow),
-        (EVERYTHING, "float32"),
+        pytest.param(EVERYTHING, "float32", marks=pytest.mark.slow),
         (EVERYTHING, "mixed_bfloat16"),
         ({"early_stopping": {"patience": 2}, "optimizer": {"name": "sgd", "learning_rate": 1.0}}, "float32"),
     ],
@@ -111,7 +111,8 @@ def test_a_damaged_checkpoint_is_set_aside_and_named(keep: float, tmp_path: Path
     assert again[1].equals(whole[1])
 
 
-@pytest.mark.parametrize("kills", [1, pytest.param(10, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kills", [3, 10])
 def test_a_killed_process_goes_on_in_its_own_run_and_ends_with_the_same_bytes(kills: int, project: Project) -> None:
     project.edit(lambda tree: longer(tree, EPOCHS * kills // 3))
     folder = project.root / "models/tutorial/31415"
