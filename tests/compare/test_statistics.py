@@ -72,7 +72,7 @@ def test_the_interval_of_two_models_is_near_the_closed_form() -> None:
             for seeds in ((2, 2), (3, 3), (6, 6), (1, 4), (5, 2))
         ),
         partial(spread, deviation=0.02, images=2000, seeds=(3, 3)),
-        *(partial(spread, deviation=0.1, images=2000, seeds=seeds) for seeds in ((2, 2), (3, 3), (5, 2))),
+        *(partial(spread, deviation=0.1, images=2000, seeds=seeds) for seeds in ((2, 2), (3, 3), (5, 2), (1, 4))),
     ],
     ids=lambda simulation: " ".join(str(value) for value in simulation.keywords.values()),
 )

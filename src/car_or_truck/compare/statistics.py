@@ -17,7 +17,7 @@ from scipy import stats
 from scipy.stats import binomtest, chi2, norm
 from statsmodels.stats.multitest import multipletests
 
-from car_or_truck.evaluate.scores import LEVEL
+from car_or_truck.evaluate.scores import ALPHA, LEVEL
 
 Floats = NDArray[np.floating[Any]]
 DRAWS = 20_000  # of the error of a difference: the smallest p-value is 5e-5, below 0.05 after correction for 900 pairs
@@ -115,7 +115,8 @@ def variance_parts(right_a: ArrayLike, right_b: ArrayLike) -> VarianceParts:
     """The variance of the difference by its source, from a two-way analysis of variance: [seeds, images] each.
 
     Luck is the interaction of seeds and images. A recipe with a single seed shows none: it is taken
-    from the other, in proportion to their errors. The ratio is pooled over both recipes.
+    from the other, in proportion to their errors, or as large where seeds truly spread. The ratio is
+    pooled over both recipes.
     """
     recipes = [by_seed(right) for right in (right_a, right_b)]
     images = recipes[0].shape[1]
@@ -125,12 +126,16 @@ def variance_parts(right_a: ArrayLike, right_b: ArrayLike) -> VarianceParts:
     if not freedom:
         return VarianceParts(variance, 0.0, 1.0, 0)
     luck = [_luck(right) for right in recipes]
+    spread = [len(right) * float(right.mean(axis=1).var()) for right in recipes]
     for place, other in ((0, 1), (1, 0)):
         if len(recipes[place]) == 1:
             error, known = (1 - float(recipes[at].mean()) for at in (place, other))
-            luck[place] = max(TINY, luck[other] * error / known if known else error / (2 * images))
+            scale = error / known if known else error / (2 * images * luck[other])
+            others = len(recipes[other]) - 1
+            if chi_square_p(spread[other] / luck[other] / others, others) < ALPHA:
+                scale = max(1.0, scale)  # its seed may be a lucky one
+            luck[place] = max(TINY, luck[other] * scale)
     of_difference = sum(value / len(right) for value, right in zip(luck, recipes, strict=True))
-    spread = [len(right) * float(right.mean(axis=1).var()) for right in recipes]
     ratio = sum(observed / value for observed, value in zip(spread, luck, strict=True)) / freedom
     return VarianceParts(max(0.0, variance - of_difference), of_difference, ratio, freedom)
 
