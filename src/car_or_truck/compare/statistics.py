@@ -66,7 +66,7 @@ def paired_difference(right_a: ArrayLike, right_b: ArrayLike, draws: int = DRAWS
     The first is known from thousands of images, and is normal; the second is Student's t, with
     `freedom` degrees of freedom. Few seeds make that very wide where they differ no more than luck on
     these images predicts, whose variance is known too: as far as the chi-square test of `variance_parts`
-    finds luck alone plausible, the quantiles move towards those of luck alone. benchmarks/coverage.py
+    finds luck alone plausible, the quantiles move towards those of luck alone. benchmarks/intervals.py
     shows what the intervals cover; PULL is chosen by it. With one seed each, seed variance is unknown:
     the interval is then that of two models, not of their recipes.
     """
