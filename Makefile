@@ -14,7 +14,7 @@ data: $(BIN)/.installed  ## fetch the images again, for instance when Kaggle can
 test: $(BIN)/.installed  ## the tests, in minutes
 	python -m pytest
 
-test-all: $(BIN)/.installed  ## the tests and the slow tests
+test-all: $(BIN)/.extras  ## the tests and the slow tests
 	python -m pytest -m "slow or not slow"
 
 test-browser: $(BIN)/.installed  ## the MLflow UI in a headless Chromium
@@ -30,9 +30,10 @@ format: $(BIN)/.installed  ## format, and fix what ruff can fix
 	ruff format .
 
 lock: $(BIN)/.installed  ## lock the newest versions that fit pyproject.toml and train/versions.txt
-	uv pip compile pyproject.toml --constraint src/car_or_truck/train/versions.txt --extra dev --universal \
-	  --python-version 3.11 --generate-hashes --upgrade --custom-compile-command "make lock" --quiet \
-	  --output-file requirements.lock
+	for lock in "requirements-extras.lock --all-extras" "requirements.lock --extra dev -c requirements-extras.lock"; do \
+	  uv pip compile pyproject.toml -c src/car_or_truck/train/versions.txt --universal --python-version 3.11 \
+	    --generate-hashes --upgrade --custom-compile-command "make lock" --quiet --output-file $$lock || exit 1; \
+	done
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*##/\1:/p' $(MAKEFILE_LIST)
@@ -40,4 +41,9 @@ help:  ## this list
 # The stamp is written last, so that an interrupted installation is repeated.
 $(BIN)/.installed: requirements.lock pyproject.toml scripts/install
 	@sh scripts/install
+	@touch $@
+
+$(BIN)/.extras: requirements-extras.lock $(BIN)/.installed
+	@echo "Installing the optional packages into .venv ..." >&2
+	@python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-extras.lock
 	@touch $@

@@ -27,7 +27,7 @@ STAGES = {
 NEUTRAL = {"__init__.py", "errors.py", "files.py", "git.py", "params.py", "paths.py"}
 # Each room may import those after it, and NEUTRAL.
 FLOORS = ["commands", "registry", "tracking", "compare", "evaluate", "cells", "train", "prepare", "fetch"]
-ON_TOP = {"__main__.py", "cli.py", "pipeline.py"}  # they may import any room, and no room imports them
+ON_TOP = {"__main__.py", "cli", "pipeline.py"}  # they may import any room, and no room imports them
 DRAWING = "drawing.py"  # how all rooms draw; it imports none of them
 MLFLOW = {"commands", "registry", "tracking"}
 MOST_LINES = 250  # of a file, blank ones and docstrings included
@@ -117,7 +117,7 @@ def sources(package: Path = PACKAGE) -> list[Path]:
 def below(here: str, there: str) -> bool:
     """Whether `there` is a room that `here` may import."""
     if here in ON_TOP:
-        return there in FLOORS or (here, there) in {("cli.py", "pipeline.py"), ("__main__.py", "cli.py")}
+        return there in FLOORS or (here, there) in {("cli", "pipeline.py"), ("__main__.py", "cli")}
     if here in NEUTRAL:
         return (here, there) == ("params.py", "train")  # the vocabulary of a variant
     if there == DRAWING:
@@ -144,9 +144,8 @@ def wrong_way(package: Path = PACKAGE) -> list[str]:
 
 def test_every_room_has_its_floor() -> None:
     rooms = {path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name != "__pycache__"}
-    assert rooms == set(FLOORS)
     beside = {path.name for path in PACKAGE.glob("*.py")}
-    assert beside == NEUTRAL | ON_TOP | {DRAWING}
+    assert rooms | beside == set(FLOORS) | NEUTRAL | ON_TOP | {DRAWING}
 
 
 def test_imports_go_down_only() -> None:

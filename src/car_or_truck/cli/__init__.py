@@ -1,0 +1,33 @@
+"""The command `car-or-truck`. Each verb imports what it needs when it runs, so that `--help` is quick."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+
+from car_or_truck.cli import look, registry, stages, team  # noqa: F401  each adds its verbs to the app
+from car_or_truck.cli.app import app
+from car_or_truck.errors import Failure
+
+__all__ = ["app", "main"]
+
+
+def main() -> None:
+    """Run the command. Exits 0 on success, 1 on a failure explained on stderr, 2 on wrong usage."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        sys.exit(130)
+    except Exception as error:
+        if "CAR_OR_TRUCK_DEBUG" in os.environ:
+            traceback.print_exc()
+        elif isinstance(error, Failure):
+            print(error, file=sys.stderr)
+        else:
+            print(
+                f"Unexpected {type(error).__name__}: {error}\n`car-or-truck --debug ...` shows the traceback.",
+                file=sys.stderr,
+            )
+        sys.exit(1)

@@ -1,0 +1,51 @@
+"""Verbs that show results, and use the champion."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from car_or_truck.cli.app import app, console
+
+
+@app.command()
+def leaderboard() -> None:
+    """Print the comparison as a table.
+
+    Example: car-or-truck leaderboard
+    """
+    from car_or_truck.compare import leaderboard
+
+    leaderboard.show(console())
+
+
+@app.command()
+def predict(
+    images: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Files, folders or URLs; - reads stdin.")],
+    model: Annotated[
+        str | None, typer.Option(help="3, an alias, models:/NAME/3, or a folder such as models/tutorial/31415.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+    coverage: Annotated[
+        float | None,
+        typer.Option(min=0.0, max=1.0, help="Add prediction sets that hold the true label with this probability."),
+    ] = None,
+    explain: Annotated[
+        Path | None, typer.Option(metavar="PNG", help="Draw where the model looks (Grad-CAM) into this file.")
+    ] = None,
+) -> None:
+    """Predict label and probability of any picture with the champion; says which are unlike its training images.
+
+    Example: car-or-truck predict photo.jpg folder/ --explain why.png
+    """
+    if json and csv:
+        raise typer.BadParameter("give one of --json and --csv")
+    from car_or_truck.commands import predict
+
+    form = "json" if json else "csv" if csv else "text"
+    output = predict.Output(form, coverage, explain)
+    if predict.predict(images, model, output, console(stderr=True)):
+        raise typer.Exit(1)

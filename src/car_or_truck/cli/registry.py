@@ -1,0 +1,91 @@
+"""Verbs on registered models and their store."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from car_or_truck import params
+from car_or_truck.cli.app import app, console
+
+VersionName = Annotated[
+    str | None, typer.Argument(metavar="[VERSION]", help="3, an alias, or models:/NAME/3; default: the challenger.")
+]
+
+
+@app.command()
+def promote(
+    version: VersionName = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Judge only; change nothing.")] = False,
+    force: Annotated[
+        str, typer.Option(metavar="REASON", help="Promote even if gates fail; the reason is recorded.")
+    ] = "",
+    history: Annotated[bool, typer.Option("--history", help="List every champion so far.")] = False,
+) -> None:
+    """Make a version the champion if it passes the gates (promotion in params.yaml).
+
+    Example: car-or-truck promote --dry-run
+    """
+    from car_or_truck.commands import promote
+
+    if history:
+        promote.show_history(console())
+    else:
+        promote.promote(params.load(), version, console(), dry_run, force)
+
+
+@app.command()
+def rollback() -> None:
+    """Make the previous champion the champion again. A second rollback undoes the first.
+
+    Example: car-or-truck rollback
+    """
+    from car_or_truck.commands import promote
+
+    promote.rollback(console())
+
+
+@app.command()
+def reproduce(
+    version: Annotated[
+        str | None, typer.Argument(metavar="[MODEL_URI]", help="models:/NAME/3, 3 or an alias; default: the champion.")
+    ] = None,
+    run: Annotated[bool, typer.Option("--run", help="Train it again in a temporary clone, and compare.")] = False,
+    tolerance: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Largest difference of a prediction that is accepted.")
+    ] = 0.01,
+) -> None:
+    """Trace a model back to its commit, parameters, data and packages; with --run, train it again.
+
+    Example: car-or-truck reproduce models:/car-or-truck/3 --run
+    """
+    from car_or_truck.commands import reproduce
+
+    reproduce.reproduce(version, console(), run, tolerance)
+
+
+@app.command()
+def sync(
+    independent: Annotated[
+        bool, typer.Option("--independent", help="First give a copied mlflow.db artifacts of its own.")
+    ] = False,
+) -> None:
+    """Rebuild the MLflow runs that are missing here, and deliver those that the tracking server lacks.
+
+    Example: MLFLOW_TRACKING_URI=https://mlflow.example.org car-or-truck sync
+    """
+    from car_or_truck.commands import sync
+
+    sync.sync(independent)
+
+
+@app.command()
+def clean(dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be removed.")] = False) -> None:
+    """Remove runs, versions and artifacts that no alias, output or DVC experiment refers to.
+
+    Example: car-or-truck clean --dry-run
+    """
+    from car_or_truck.commands import clean
+
+    clean.clean(params.load(), console(), dry_run)
