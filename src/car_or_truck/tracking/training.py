@@ -121,8 +121,7 @@ def _log_epochs(run_id: str, rows: list[dict[str, float]], times: list[float]) -
             for row, moment in zip(rows, times or [now] * len(rows), strict=True)
             if int(row["epoch"]) not in known
         ]
-    for start in range(0, len(points), store.MOST_METRICS):
-        client.log_batch(run_id, metrics=points[start : start + store.MOST_METRICS])
+    client.log_batch(run_id, metrics=points)
 
 
 def _log_cost(saved: Checkpoint) -> None:
