@@ -66,7 +66,7 @@ def main(folder: Path) -> None:
             subprocess.Popen(command, env={**defaults, **environment, **fixed}, process_group=0, umask=0o077) as server,
         ):
             try:
-                if answers(server, port):
+                if answers(server, f"http://{host}:{port}/health"):
                     print(advice(f"http://{name}:{port}", password), flush=True)
                 server.wait()
             finally:
@@ -134,11 +134,11 @@ def postgresql(program: str, *arguments: str, line: str = "", check: bool = True
         sys.exit(f"{program}{run_by} fails: {(done.stderr or done.stdout).strip()}")
 
 
-def answers(server: subprocess.Popen[bytes], port: str) -> bool:
+def answers(server: subprocess.Popen[bytes], address: str) -> bool:
     """Wait until the server answers; False when it ends before."""
     while server.poll() is None:
         try:
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5).close()
+            urllib.request.urlopen(address, timeout=5).close()
             return True
         except OSError:
             time.sleep(0.5)
