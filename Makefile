@@ -3,13 +3,16 @@
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: repro data test test-all test-browser lint format lock help
+.PHONY: repro data server test test-all test-browser lint format lock help
 
 repro: $(BIN)/.installed  ## run every stage that is not up to date
 	dvc repro
 
 data: $(BIN)/.installed  ## fetch the images again, for instance when Kaggle can be reached now
 	dvc repro --force --single-item fetch
+
+server: $(BIN)/.extras  ## the team's MLflow server, on this machine's PostgreSQL
+	@python deploy/server.py
 
 test: $(BIN)/.installed  ## the tests, in minutes
 	python -m pytest

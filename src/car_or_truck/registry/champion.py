@@ -11,12 +11,14 @@ import getpass
 import json
 import re
 import time
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from typing import Any
 
 import mlflow
 from mlflow.entities import Metric
+from mlflow.exceptions import MlflowException
 
 from car_or_truck.cells import names
 from car_or_truck.errors import Failure
@@ -24,7 +26,7 @@ from car_or_truck.git import git
 from car_or_truck.registry import versions
 from car_or_truck.registry.gates import Decision
 from car_or_truck.registry.versions import CHALLENGER, CHAMPION, PREVIOUS, Version
-from car_or_truck.tracking import store
+from car_or_truck.tracking import permissions, store
 
 PROMOTED, ROLLED_BACK, BY_HAND = "promoted", "rolled back to", "moved by hand"
 NOBODY = "none"
@@ -83,6 +85,11 @@ def settle(client: mlflow.MlflowClient, name: str) -> list[str]:
     An interrupted move is completed if the champion had moved already, else marked as failed. A move
     made by hand is added.
     """
+    with _permitted(name):
+        return _settle(client, name)
+
+
+def _settle(client: mlflow.MlflowClient, name: str) -> list[str]:
     lines = []
     moves, aliases = history(client, name), versions.aliases(client, name)
     now = str(aliases[CHAMPION].number) if CHAMPION in aliases else NOBODY
@@ -129,10 +136,20 @@ def roll_back(client: mlflow.MlflowClient, name: str) -> tuple[Version, Version]
     return champion, previous
 
 
+def _permitted(name: str) -> AbstractContextManager[None]:
+    return permissions.refusals_explained(f"move the champion of {name} on {store.uri()}")
+
+
 def _make(client: mlflow.MlflowClient, version: Version, move: Move, decision: Decision | None = None) -> None:
-    run_id = _record(client, version.name, move, decision)
-    client.set_registered_model_alias(version.name, CHAMPION, move.version)
-    _complete(client, version.name, _read(client.get_run(run_id)))
+    with _permitted(version.name):
+        run_id = _record(client, version.name, move, decision)
+        try:
+            client.set_registered_model_alias(version.name, CHAMPION, move.version)
+        except MlflowException as error:
+            if permissions.is_refusal(error):
+                client.set_terminated(run_id, "FAILED")
+            raise
+        _complete(client, version.name, _read(client.get_run(run_id)))
     now = versions.aliases(client, version.name).get(CHAMPION)
     if now is None or now.number != version.number:
         raise Failure(f"Someone else made {now or 'no version'} the champion of {version.name} meanwhile; that stands.")
@@ -144,7 +161,7 @@ def _complete(client: mlflow.MlflowClient, name: str, move: RecordedMove) -> Non
         client.set_registered_model_alias(name, PREVIOUS, move.before)
     challenger = versions.aliases(client, name).get(CHALLENGER)
     if challenger and str(challenger.number) == move.version:
-        client.delete_registered_model_alias(name, CHALLENGER)
+        versions.remove_challenger(client, name)
     tags = {
         "promotion": f"{move.action} {move.time:%Y-%m-%dT%H:%M:%SZ}",
         "promotion.person": move.person,

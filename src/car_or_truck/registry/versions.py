@@ -16,7 +16,7 @@ from car_or_truck.cells.cell import TrainedCell, read_dataset
 from car_or_truck.cells.results import Result
 from car_or_truck.errors import Failure
 from car_or_truck.registry.card import card
-from car_or_truck.tracking import provenance, runs, store
+from car_or_truck.tracking import permissions, provenance, runs, store
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 SELECTION = "selection"  # a tag: how far being the best of several flatters a version
@@ -156,6 +156,15 @@ def aliases(client: mlflow.MlflowClient, name: str) -> dict[str, Version]:
     """The versions that have an alias."""
     numbers = client.get_registered_model(name).aliases
     return {alias: _version(client.get_model_version(name, str(number))) for alias, number in numbers.items()}
+
+
+def remove_challenger(client: mlflow.MlflowClient, name: str) -> None:
+    """Remove the alias challenger, if the server permits it: MLflow asks for more than for moving an alias."""
+    try:
+        client.delete_registered_model_alias(name, CHALLENGER)
+    except MlflowException as error:
+        if not permissions.is_refusal(error):
+            raise
 
 
 def exists(client: mlflow.MlflowClient, name: str, number: str) -> bool:

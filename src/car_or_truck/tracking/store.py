@@ -21,7 +21,7 @@ from filelock import FileLock
 
 from car_or_truck import paths
 from car_or_truck.errors import Failure, in_one_line
-from car_or_truck.tracking import relocation
+from car_or_truck.tracking import permissions, relocation
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
@@ -209,12 +209,13 @@ def is_denied(error: Exception) -> bool:
 
 
 def unusable(error: Exception, where: str) -> Failure:
-    """The Failure for the store `where`, which does not answer."""
-    if is_denied(error):
-        return Failure(f"The tracking server {where} refuses this: {DENIED}.")
-    remedy = (
-        "Move it away; `car-or-truck sync` then rebuilds the runs of all models in models/."
-        if where.startswith(LOCAL)
-        else "Start its server, or unset MLFLOW_TRACKING_URI to use mlflow.db here."
-    )
+    """The Failure for the store `where`, which does not answer, or refuses."""
+    if permissions.is_refusal(error):
+        return permissions.forbidden(f"write to {where}")
+    if where.startswith(LOCAL):
+        remedy = "Move it away; `car-or-truck sync` then rebuilds the runs of all models in models/."
+    elif is_denied(error):
+        remedy = "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to those of an account there."
+    else:
+        remedy = "Start its server, or unset MLFLOW_TRACKING_URI to use mlflow.db here."
     return Failure(f"The MLflow store {where} cannot be used: {in_one_line(error)}. {remedy}")
