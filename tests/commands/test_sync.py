@@ -122,7 +122,7 @@ def test_an_evaluation_of_an_earlier_training_is_not_taken_for_the_new_ones(
     assert cell.fingerprint != earlier.fingerprint
     for rebuilt in ("no", "1"):
         capsys.readouterr()
-        sync.sync()
+        sync.sync(params.load())
         printed = capsys.readouterr().out
         assert "exercise-31415: its evaluation belongs to an earlier training. Run `dvc repro`." in printed
         assert f"2 trained models in models/: {rebuilt} runs had to be rebuilt." in printed
