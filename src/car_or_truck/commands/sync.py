@@ -38,15 +38,14 @@ def sync(params: Params, independent: bool = False) -> None:
     trained = [read_trained(folder.parent.name, int(folder.name)) for folder in folders]
     models = sorted({names.experiment_name(cell.stand_in) for cell, _ in trained})
     noted = {name: ledger.read(store.own(), name, ledger.VERSIONS) for name in models}
-
-    def place(cell: TrainedCell) -> tuple[float, int, str]:
-        """By the number that its version had; those that had none in the order in which `dvc repro` trains them."""
-        number = ledger.number(noted[names.experiment_name(cell.stand_in)], ledger.identity(cell))
-        key, cells = (cell.variant, cell.seed), params.cells
-        return number or math.inf, cells.index(key) if key in cells else len(cells), cell.name
-
     empty = [name for name in models if not _numbers(name)]
-    rebuilt = sum(_rebuild(*item) for item in sorted(trained, key=lambda item: place(item[0])))
+    numbers = {
+        cell.fingerprint: ledger.number(noted[names.experiment_name(cell.stand_in)], ledger.identity(cell))
+        for cell, _ in trained
+    }
+    # Those that never had a number come last, in the order in which `dvc repro` trains them.
+    trained.sort(key=lambda item: (numbers[item[0].fingerprint] or math.inf, *_place(params, item[0])))
+    rebuilt = sum(_rebuild(cell, history, numbers[cell.fingerprint]) for cell, history in trained)
     print(f"{len(folders)} trained models in {paths.MODELS}/: {rebuilt or 'no'} runs had to be rebuilt.", flush=True)
     server = store.server()
     for name in filter(_numbers, models):
@@ -59,14 +58,23 @@ def sync(params: Params, independent: bool = False) -> None:
         print(f"{server}: {_deliver(server) or 'no'} runs had to be delivered.", flush=True)
 
 
+def _place(params: Params, cell: TrainedCell) -> tuple[int, str]:
+    """Where params.yaml lists the cell; behind all others if it does not."""
+    key, cells = (cell.variant, cell.seed), params.cells
+    return cells.index(key) if key in cells else len(cells), cell.name
+
+
 def _numbers(name: str) -> set[int]:
     """The versions that the own store has of a registered model."""
     store.connect(name)
     return {version.number for version in versions.versions(mlflow.MlflowClient(), name)}
 
 
-def _rebuild(cell: TrainedCell, history: pd.DataFrame) -> bool:
-    """Rebuild the cell's run if the store has none, and complete it by the cell's evaluation if there is one."""
+def _rebuild(cell: TrainedCell, history: pd.DataFrame, number: int | None) -> bool:
+    """Rebuild the cell's run if the store has none, and complete it by the cell's evaluation if there is one.
+
+    `number`: that which its version had.
+    """
     run_id = runs.find_run(cell)
     missing = run_id is None
     if run_id is None:
@@ -79,10 +87,11 @@ def _rebuild(cell: TrainedCell, history: pd.DataFrame) -> bool:
     if evaluation is None:
         if (cell.report_folder / "evaluation.json").is_file():
             print(f"{cell.name}: its evaluation belongs to an earlier training. Run `dvc repro`.", flush=True)
-    elif "kept_val_loss" in mlflow.get_run(run_id).data.metrics:
-        versions.register(run_id, cell, evaluation.scores)
     else:
-        versions.record_evaluation(run_id, cell, evaluation.scores)
+        complete = "kept_val_loss" in mlflow.get_run(run_id).data.metrics
+        version = (versions.register if complete else versions.record_evaluation)(run_id, cell, evaluation.scores)
+        if version and number not in (None, version.number):  # a version was registered before what was lost came back
+            print(f"{cell.name}: what was version {number} is version {version.number} now.", flush=True)
     return missing
 
 
@@ -106,7 +115,7 @@ def _restore_champion(name: str) -> None:
     count = champion.restore(client, name)
     if count:
         now = versions.aliases(client, name).get(versions.CHAMPION)
-        print(f"{name}: {count} promotions and other moves are on record again; champion: {now or 'none'}.")
+        print(f"{name}: the record of promotions is back, {count} in all; champion: {now or 'none'}.")
 
 
 def _rebuild_comparison(params: Params, rebuilt: bool) -> None:
