@@ -111,8 +111,10 @@ def restore(client: mlflow.MlflowClient, name: str) -> int:
     """
     _note(client, name)
     noted = ledger.read(client.tracking_uri, name, ledger.MOVES)
-    known = {_milliseconds(move) for move in history(client, name)}
-    lost, last = [when for when in noted if when not in known], {}
+    known = {_milliseconds(move): move for move in history(client, name)}
+    # One that is noted and still under way was left so by a `restore` that was interrupted.
+    lost = [when for when in noted if when not in known or known[when].status == "RUNNING"]
+    last: dict[str, str] = {}
     for facts in noted.values():
         last[CHAMPION] = facts["version"]
         last[PREVIOUS] = facts["before"] if facts["before"] != NOBODY else last.get(PREVIOUS, NOBODY)
@@ -121,8 +123,8 @@ def restore(client: mlflow.MlflowClient, name: str) -> int:
         if alias not in there and versions.exists(client, name, number):
             client.set_registered_model_alias(name, alias, number)
     for when in lost:
-        move = _read(client.get_run(_record(client, name, Move(**noted[when]), when)))
-        if versions.exists(client, name, move.version):
+        move = known.get(when) or _read(client.get_run(_record(client, name, Move(**noted[when]), when)))
+        if move.action != BY_HAND and versions.exists(client, name, move.version):
             _describe(client, name, move)
         client.set_terminated(move.run_id, "FINISHED", when)
     return len(lost)
