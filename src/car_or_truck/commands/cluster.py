@@ -77,7 +77,7 @@ def repro_on_ray(params: Params, address: str, needs: Needs, console: Console) -
         run_dvc("fetch", "--run-cache", "prepare")
         run_dvc("repro", "--pull", "evaluate")
         if not store.server():  # the runs lie on the nodes
-            sync.sync()
+            sync.sync(params)
     run_dvc("repro")
 
 

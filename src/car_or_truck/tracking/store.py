@@ -82,7 +82,9 @@ def open_store() -> mlflow.MlflowClient:
     """A client of the store that people look at; Failure when there is none, or it does not answer."""
     where = uri()
     if where.startswith(LOCAL) and not _file(where).is_file():
-        raise Failure(f"There is no MLflow store {_file(where)} yet. Run `dvc repro`.")
+        raise Failure(
+            f"There is no MLflow store {_file(where)} yet. Run `dvc repro`, or after a loss `car-or-truck sync`."
+        )
     with _errors_explained(where):
         mlflow.set_tracking_uri(where)
         client = mlflow.MlflowClient()
