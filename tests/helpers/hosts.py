@@ -14,8 +14,9 @@ from pathlib import Path
 
 import psutil
 
-from helpers.clones import FOREIGN, OFFLINE
+from helpers.clones import FOREIGN
 
+NO_KAGGLE = {"KAGGLE_API_ENVIRONMENT": "TEST"}  # no proxy is needed: a namespace has no way out
 NOTHING: Mapping[str, str] = {}
 
 
@@ -34,7 +35,7 @@ class Host:
         """Start a command on this host; its output goes to a file in its home."""
         inherited = {key: value for key, value in os.environ.items() if key not in FOREIGN}
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        environment = {**inherited, **OFFLINE, "no_proxy": "*", "HOME": str(self.home), "PATH": path, **variables}
+        environment = {**inherited, **NO_KAGGLE, "HOME": str(self.home), "PATH": path, **variables}
         with (self.home / f"{len(self.processes)}-{Path(command[0]).name}.txt").open("wb") as output:
             process = subprocess.Popen(
                 ["ip", "netns", "exec", self.name, *command],
