@@ -14,6 +14,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from car_or_truck.fetch.standin.draw import draw
+from car_or_truck.tracking import relocation
 
 ROOT = Path(__file__).parents[2]
 # What a clone of the project holds, as far as the pipeline needs it.
@@ -99,6 +100,13 @@ def clone(into: Path) -> Project:
     for command in ("init -q -b main", "add .", "-c user.name=t -c user.email=t@example.org commit -q -m start"):
         project.run("git", *command.split())
     return project
+
+
+def copy(project: Project, into: Path) -> Project:
+    """A copy with everything that the project has made, and a store of its own."""
+    shutil.copytree(project.root, into, symlinks=True)
+    relocation.settle(into / "mlflow.db", independent=True)
+    return Project(into)
 
 
 def photos(root: Path, *empty: str, classes: tuple[str, str] = ("Car", "Truck"), each: int = 1) -> Path:
