@@ -1,4 +1,4 @@
-"""A team at work on one server: real PostgreSQL, MLflow with accounts, artifacts in S3, three clones.
+"""A team at work on one server: real PostgreSQL, MLflow with accounts, artifacts in S3, two clones.
 
 anna trains and owns what her pipeline creates, ben may edit experiments and models, cleo experiments alone, and dora
 may only read. The tests build on each other, in this order.
@@ -7,7 +7,6 @@ may only read. The tests build on each other, in this order.
 from __future__ import annotations
 
 import base64
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +18,7 @@ import requests
 
 from car_or_truck.registry import champion as champions
 from car_or_truck.registry import versions
-from helpers.clones import Project, clone
+from helpers.clones import Project, copy
 from helpers.processes import running
 from helpers.servers import Server, folder_for_postgresql, needs_postgresql, storage, team_server
 from helpers.stores import SYNTHETIC as NAME
@@ -45,13 +44,12 @@ class Team:
 
 
 @pytest.fixture(scope="module")
-def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
-    """After anna's pipeline, its results committed and pushed, and after ben's clone and `dvc pull`."""
+def team(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
+    """After anna delivered what she had trained, trained `tutorial` anew, and shared it; ben has cloned and pulled."""
     desks = tmp_path_factory.mktemp("desks")
-    anna, ben = clone(desks / "anna"), Project(desks / "ben")
-    for key, value in (("user.name", "Anna"), ("user.email", "anna@example.org")):
-        anna.run("git", "config", key, value)
+    anna, ben = copy(finished, desks / "anna"), Project(desks / "ben")
     anna.run("dvc", "remote", "add", "--default", "shared", str(desks / "shared"))
+    anna.edit(lambda tree: tree["variants"]["tutorial"].update(epochs=1))
     with (
         folder_for_postgresql() as folder,
         storage(desks, "team") as (bucket, keys),
@@ -62,10 +60,11 @@ def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
         server.add("ben", "experiment", "registered_model")
         server.add("cleo", "experiment")
         server.add("dora")
+        assert f"{server.address}: 3 runs had to be delivered." in team.run("anna", "car-or-truck", "sync")
         team.run("anna", "dvc", "repro")
         anna.run("dvc", "push")
         anna.run("git", "add", ".")
-        anna.run("git", "commit", "-q", "-m", "Results")
+        anna.run("git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-q", "-m", "Results")
         anna.run("git", "clone", "-q", str(anna.root), str(ben.root))
         ben.run("dvc", "pull")
         yield team
@@ -86,7 +85,7 @@ def aliases(client: mlflow.MlflowClient) -> dict[str, str]:
 
 
 def numbers(client: mlflow.MlflowClient) -> dict[str, str]:
-    """The version of each variant in anna's pipeline."""
+    """The newest version of each variant."""
     return {version.tags["variant"]: str(version.number) for version in versions.versions(client, NAME)[::-1]}
 
 
@@ -98,14 +97,17 @@ def objects(team: Team) -> list[str]:
     ]
 
 
-def test_a_pipeline_is_on_the_server_with_its_artifacts_in_s3(team: Team, client: mlflow.MlflowClient) -> None:
-    delivered = runs(client)
-    assert {run.info.run_name for run in delivered} == {"tutorial-31415", "exercise-31415"}
-    assert {run.info.status for run in [*delivered, *runs(client, of_cells=False)]} == {"FINISHED"}
-    assert set(numbers(client)) == {"tutorial", "exercise"}
-    for run in delivered:
+def test_runs_and_versions_are_on_the_server_with_their_artifacts_in_s3(
+    team: Team, client: mlflow.MlflowClient
+) -> None:
+    cells, comparisons = runs(client), runs(client, of_cells=False)
+    assert sorted(run.info.run_name for run in cells) == ["exercise-31415", "tutorial-31415", "tutorial-31415"]
+    assert [run.info.status for run in [*cells, *comparisons]] == ["FINISHED"] * 5
+    assert len(client.get_metric_history(cells[-1].info.run_id, "val_loss")) == 1
+    assert {version.run_id for version in versions.versions(client, NAME)} == {run.info.run_id for run in cells}
+    for run in cells:
         assert f"mlflow/{run.info.experiment_id}/{run.info.run_id}/artifacts/trace/predictions.csv" in objects(team)
-    assert len([name for name in objects(team) if name.endswith("/data/model.keras")]) == 2
+    assert len([name for name in objects(team) if name.endswith("/data/model.keras")]) == 3
     assert not (team.server.folder / "artifacts").exists()
 
 
@@ -184,24 +186,25 @@ def test_sync_delivers_what_a_colleague_pulled_once(team: Team, client: mlflow.M
     before, champion = {run.info.run_id: run.data.metrics for run in runs(client)}, aliases(client)["champion"]
     assert f"{team.server.address}: 2 runs had to be delivered." in team.run("ben", "car-or-truck", "sync")
     after = {run.info.run_id: run.data.metrics for run in runs(client)}
-    assert len(after) == 4
+    assert len(after) == len(before) + 2
     assert {run_id: after[run_id] for run_id in before} == before
     assert aliases(client)["champion"] == champion
     assert f"{team.server.address}: no runs had to be delivered." in team.run("ben", "car-or-truck", "sync")
 
 
-def test_clean_removes_ones_own_runs_alone_and_only_who_may_delete(team: Team, client: mlflow.MlflowClient) -> None:
-    for alias in ("previous", "challenger"):
-        client.delete_registered_model_alias(NAME, alias)
-    team.anna.edit(lambda tree: tree["train"].update(variants=["exercise"]))
-    shutil.rmtree(team.anna.root / "models/tutorial")
-    mine = {run.info.run_id for run in runs(client) if run.data.tags["variant"] == "tutorial"}
-    assert len(mine) == 2
+def test_clean_is_for_the_owner_and_spares_what_a_colleague_delivered(team: Team, client: mlflow.MlflowClient) -> None:
+    before = [run.info.run_id for run in runs(client)]
+    (stale,) = [version for version in versions.versions(client, NAME) if version.run_id == replaced(client)]
     said = team.anna.run("car-or-truck", "clean", code=1, **team.server.account("ben"))
     assert said.splitlines()[-1].startswith(f"ben may not remove runs and versions from {team.server.address}. ")
-    assert mine < {run.info.run_id for run in runs(client)}
-    said = team.run("anna", "car-or-truck", "clean")
-    assert "Moved to the trash." in said
-    left = {run.info.run_id for run in runs(client)}
-    assert len(mine & left) == 1
-    assert f"{NAME}: kept run tutorial-31415 {(mine & left).pop()[:8]} (finished), which was not delivered" in said
+    assert [run.info.run_id for run in runs(client)] == before
+    assert "Moved to the trash." in team.run("anna", "car-or-truck", "clean")
+    assert [run.info.run_id for run in runs(client)] == [run_id for run_id in before if run_id != stale.run_id]
+    assert not versions.exists(client, NAME, str(stale.number))
+    assert len(runs(client, of_cells=False)) == 1
+
+
+def replaced(client: mlflow.MlflowClient) -> str:
+    """The run of `tutorial` with two epochs, which the one with a single epoch has taken the place of."""
+    (old,) = [run.info.run_id for run in runs(client) if run.data.params.get("recipe.epochs") == "2"]
+    return str(old)

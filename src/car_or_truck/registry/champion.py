@@ -11,14 +11,12 @@ import getpass
 import json
 import re
 import time
-from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from typing import Any
 
 import mlflow
 from mlflow.entities import Metric
-from mlflow.exceptions import MlflowException
 
 from car_or_truck.cells import names
 from car_or_truck.errors import Failure
@@ -26,7 +24,7 @@ from car_or_truck.git import git
 from car_or_truck.registry import ledger, versions
 from car_or_truck.registry.gates import Decision
 from car_or_truck.registry.versions import CHALLENGER, CHAMPION, PREVIOUS, Version
-from car_or_truck.tracking import permissions, store
+from car_or_truck.tracking import store
 
 PROMOTED, ROLLED_BACK, BY_HAND = "promoted", "rolled back to", "moved by hand"
 NOBODY = "none"
@@ -79,17 +77,20 @@ def _read(run: Any) -> RecordedMove:
     return RecordedMove(**tags, run_id=run.info.run_id, time=when, status=run.info.status)
 
 
+def check_permission(client: mlflow.MlflowClient, name: str) -> None:
+    """Make the server refuse who may not move the champion, before anything is judged or recorded.
+
+    MLflow cannot be asked. Writing the description back takes the permission that moving an alias takes.
+    """
+    client.update_registered_model(name, client.get_registered_model(name).description or "")
+
+
 def settle(client: mlflow.MlflowClient, name: str) -> list[str]:
     """Bring record and aliases into agreement; returns a line for each thing that was amiss.
 
     An interrupted move is completed if the champion had moved already, else marked as failed. A move
     made by hand is added.
     """
-    with _permitted(name):
-        return _settle(client, name)
-
-
-def _settle(client: mlflow.MlflowClient, name: str) -> list[str]:
     lines = []
     moves, aliases = history(client, name), versions.aliases(client, name)
     now = str(aliases[CHAMPION].number) if CHAMPION in aliases else NOBODY
@@ -176,6 +177,7 @@ def roll_back(client: mlflow.MlflowClient, name: str) -> tuple[Version, Version]
     return champion, previous
 
 
+<<<<<<< HEAD
 def _permitted(name: str) -> AbstractContextManager[None]:
     return permissions.refusals_explained(f"move the champion of {name} on {store.uri()}")
 
@@ -190,6 +192,12 @@ def _make(client: mlflow.MlflowClient, version: Version, move: Move) -> None:
                 client.set_terminated(run_id, "FAILED")
             raise
         _complete(client, version.name, _read(client.get_run(run_id)))
+=======
+def _make(client: mlflow.MlflowClient, version: Version, move: Move, decision: Decision | None = None) -> None:
+    run_id = _record(client, version.name, move, decision)
+    client.set_registered_model_alias(version.name, CHAMPION, move.version)
+    _complete(client, version.name, _read(client.get_run(run_id)))
+>>>>>>> server
     now = versions.aliases(client, version.name).get(CHAMPION)
     if now is None or now.number != version.number:
         raise Failure(f"Someone else made {now or 'no version'} the champion of {version.name} meanwhile; that stands.")
