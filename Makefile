@@ -3,13 +3,16 @@
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: repro data test test-all test-browser lint format lock help
+.PHONY: repro data ui test test-all test-browser lint format lock help
 
 repro: $(BIN)/.installed  ## run every stage that is not up to date
 	dvc repro
 
 data: $(BIN)/.installed  ## fetch the images again, for instance when Kaggle can be reached now
 	dvc repro --force --single-item fetch
+
+ui: $(BIN)/.installed  ## the MLflow UI, and where it shows the best and the most overfitted models
+	@car-or-truck ui
 
 test: $(BIN)/.installed  ## the tests, in minutes
 	python -m pytest

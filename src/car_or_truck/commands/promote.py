@@ -17,7 +17,7 @@ from car_or_truck.registry import champion as champions
 from car_or_truck.registry import gates, loading, versions
 from car_or_truck.registry.challenger import champion_answers
 from car_or_truck.registry.gates import Decision, Gate
-from car_or_truck.registry.versions import CHALLENGER, CHAMPION, SELECTION, Version
+from car_or_truck.registry.versions import CHALLENGER, CHAMPION, Version
 from car_or_truck.tracking import provenance, store
 from car_or_truck.train import batches
 
@@ -44,8 +44,9 @@ def promote(params: Params, wanted: str | None, console: Console, dry_run: bool 
         console.print(f"{name}: {version} against {champion or 'no champion yet'}", highlight=False)
         decision = judge(params.promotion, version, champion)
         console.print(table(decision))
-        if "test" not in read_dataset().counts and SELECTION in version.tags:
-            console.print(version.tags[SELECTION], highlight=False)
+        chosen = versions.selection(client, version)
+        if chosen and "test" not in read_dataset().counts:
+            console.print(chosen, highlight=False)
         if not decision.passes and not force:
             raise Failure(
                 f"{name}: {version} is not promoted. {decision.failures}.\n--force REASON promotes it anyway."

@@ -45,7 +45,7 @@ def _rebuild(cell: TrainedCell, history: pd.DataFrame) -> bool:
     if evaluation is None:
         if (cell.report_folder / "evaluation.json").is_file():
             print(f"{cell.name}: its evaluation belongs to an earlier training. Run `dvc repro`.", flush=True)
-    elif "kept_val_loss" in mlflow.get_run(run_id).data.metrics:
+    elif runs.is_evaluated(run_id):
         versions.register(run_id, cell, evaluation.scores)
     else:
         versions.record_evaluation(run_id, cell, evaluation.scores)

@@ -8,7 +8,6 @@ record is ever overwritten.
 from __future__ import annotations
 
 import getpass
-import json
 import re
 import time
 from dataclasses import asdict, dataclass, fields
@@ -28,6 +27,7 @@ from car_or_truck.tracking import store
 
 PROMOTED, ROLLED_BACK, BY_HAND = "promoted", "rolled back to", "moved by hand"
 NOBODY = "none"
+PROMOTION = "promotion"  # a version's tag: when it became champion, by whom and why; the record has the gates
 ABOUT = (
     "Every move of the alias champion of {name}, one run each, by `car-or-truck promote` and `rollback`. A move by "
     "hand is added when one of them notices it. The metrics are the numbers of the gates."
@@ -44,7 +44,6 @@ class Move:
     person: str
     reason: str = ""
     verdict: str = ""
-    gates: str = ""  # as JSON
 
 
 @dataclass(frozen=True)
@@ -113,8 +112,7 @@ def promote(
     """Make `version` the champion, and `champion` the previous one. Failure when someone else was quicker."""
     before = str(champion.number) if champion else NOBODY
     verdict = "all gates pass" if decision.passes else "forced past the gates"
-    gates = json.dumps([{**asdict(gate), "passes": gate.passes} for gate in decision.gates])
-    move = Move(PROMOTED, str(version.number), before, person(), reason, verdict, gates)
+    move = Move(PROMOTED, str(version.number), before, person(), reason, verdict)
     _make(client, version, move, decision)
 
 
@@ -145,16 +143,9 @@ def _complete(client: mlflow.MlflowClient, name: str, move: RecordedMove) -> Non
     challenger = versions.aliases(client, name).get(CHALLENGER)
     if challenger and str(challenger.number) == move.version:
         client.delete_registered_model_alias(name, CHALLENGER)
-    tags = {
-        "promotion": f"{move.action} {move.time:%Y-%m-%dT%H:%M:%SZ}",
-        "promotion.person": move.person,
-        "promotion.verdict": move.verdict,
-        "promotion.reason": move.reason,
-        "promotion.gates": move.gates,
-    }
-    for key, value in tags.items():
-        if value:
-            client.set_model_version_tag(name, move.version, key, value)
+    words = f"{move.action} {move.time:%Y-%m-%dT%H:%M:%SZ} by {move.person}"
+    words = ": ".join([words, *filter(None, [move.verdict, move.reason])])
+    client.set_model_version_tag(name, move.version, PROMOTION, words)
     client.set_terminated(move.run_id, "FINISHED")
 
 
@@ -163,7 +154,12 @@ def _record(client: mlflow.MlflowClient, name: str, move: Move, decision: Decisi
     title = (
         f"{_label(move.version)} {move.action}" if move.action == PROMOTED else f"{move.action} {_label(move.version)}"
     )
-    tags = {"mlflow.runName": title, "mlflow.user": move.person, **asdict(move)}
+    tags = {
+        "mlflow.runName": title,
+        "mlflow.user": move.person,
+        "mlflow.note.content": _describe(name, move, decision),
+        **asdict(move),
+    }
     run = client.create_run(_experiment(client, name), tags={key: value for key, value in tags.items() if value})
     now, gates = round(1000 * time.time()), decision.gates if decision else ()
     metrics = [
@@ -173,6 +169,15 @@ def _record(client: mlflow.MlflowClient, name: str, move: Move, decision: Decisi
     ]
     client.log_batch(run.info.run_id, metrics=metrics)
     return str(run.info.run_id)
+
+
+def _describe(name: str, move: Move, decision: Decision | None) -> str:
+    """A move in Markdown: the versions, who moved it and why, and the gates."""
+    numbers = (move.version, move.before)
+    after, before = (number if number == NOBODY else versions.link(name, number) for number in numbers)
+    words = ": ".join(filter(None, [f"{move.action} by {move.person}", move.verdict, move.reason]))
+    facts = f"Champion: {after}, {words}. Before: {before}."
+    return f"{facts}\n\n{decision.markdown}" if decision else facts
 
 
 def _experiment(client: mlflow.MlflowClient, name: str) -> str:
