@@ -51,13 +51,14 @@ def await_epochs(process: subprocess.Popen[str], wanted: int) -> str:
 
 
 @contextmanager
-def running(project: Project, *command: str, ready: str) -> Iterator[str]:
-    """A server of MLflow's at a free port; yields its address."""
+def running(project: Project, *command: str, ready: str, **variables: str) -> Iterator[str]:
+    """A server of MLflow's at a free port, which prints into server.txt; yields its address."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "PYTHONPATH"))}
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment |= variables
     log = project.root / "server.txt"
     with log.open("wb") as output:
         server = subprocess.Popen(

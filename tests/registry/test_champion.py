@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import threading
@@ -89,10 +88,16 @@ def test_a_promotion_moves_the_aliases_and_is_written_to_the_version_and_the_rec
     assert (move.action, move.before, move.version) == ("promoted", "1", "2")
     assert (move.reason, move.verdict, move.person) == ("it is better", "all gates pass", champions.person())
     tags = store.client.get_model_version(NAME, "2").tags
-    assert tags["promotion"] == f"promoted {move.time:%Y-%m-%dT%H:%M:%SZ}"
-    assert tags["promotion.person"] == move.person
-    assert [gate["passes"] for gate in json.loads(tags["promotion.gates"])] == [True, True]
+    moment = f"{move.time:%Y-%m-%dT%H:%M:%SZ}"
+    assert tags["promotion"] == f"promoted {moment} by {move.person}: all gates pass: it is better"
     run = store.client.get_run(move.run_id)
+    assert run.data.tags["mlflow.note.content"] == (
+        f"Champion: [Version 2 of {NAME}](#/models/{NAME}/versions/2), promoted by {move.person}: all gates pass: "
+        f"it is better. Before: [Version 1 of {NAME}](#/models/{NAME}/versions/1).\n\n"
+        "| gate | value | must be | verdict | |\n|---|---:|---|---|---|\n"
+        "| accuracy | 0.9 | >= 0.7 | passes |  |\n"
+        "| accuracy minus champion's, lower end |  | >= -0.01 | open |  |"
+    )
     assert run.data.metrics == {"accuracy": 0.9}  # in the UI, as a column
     assert run.info.run_name == "version 2 promoted"
 
@@ -101,12 +106,10 @@ def test_a_forced_promotion_records_the_failing_gate_and_the_reason(store: Store
     promote(store.client, 2, "the demo is tonight", FAILS)
     move, _ = champions.history(store.client, NAME)
     assert (move.verdict, move.reason) == ("forced past the gates", "the demo is tonight")
-    tags = store.client.get_model_version(NAME, "2").tags
-    assert [(gate["name"], gate["passes"]) for gate in json.loads(tags["promotion.gates"])] == [
-        ("accuracy", True),
-        ("generalization gap", False),
-    ]
-    assert store.client.get_run(move.run_id).data.metrics == {"accuracy": 0.9, "generalization_gap": 0.5}
+    assert store.client.get_model_version(NAME, "2").tags["promotion"].endswith("the gates: the demo is tonight")
+    run = store.client.get_run(move.run_id)
+    assert "| generalization gap | 0.5 | <= 0.25 | **fails** by 0.25 |" in run.data.tags["mlflow.note.content"]
+    assert run.data.metrics == {"accuracy": 0.9, "generalization_gap": 0.5}
 
 
 def test_a_rollback_swaps_champion_and_previous_and_once_more_undoes_it(store: Store) -> None:
@@ -142,7 +145,7 @@ def test_a_promotion_broken_off_before_any_of_its_steps_is_completed_by_running_
             promote(store.client, 2)
         assert store.aliases == {"champion": 2, "previous": 1}
         assert actions(store) == [("promoted", "none", "1"), ("promoted", "1", "2")]
-        assert store.client.get_model_version(NAME, "2").tags["promotion.verdict"] == "all gates pass"
+        assert store.client.get_model_version(NAME, "2").tags["promotion"].endswith(": all gates pass")
         assert "RUNNING" not in {move.status for move in champions.history(store.client, NAME)}
         if whole:
             assert left > 6  # there were steps to break off before

@@ -22,7 +22,7 @@ def leaderboard() -> None:
 
 
 @app.command()
-def ui(port: Annotated[int, typer.Option(min=1, max=65535, help="At 127.0.0.1.")] = 5000) -> None:
+def ui(port: Annotated[int, typer.Option("--port", "-p", min=1, max=65535, help="At 127.0.0.1.")] = 5000) -> None:
     """Start the MLflow UI, and print where it shows the best and the most overfitted models.
 
     Example: car-or-truck ui --port 5001

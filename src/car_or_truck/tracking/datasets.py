@@ -17,7 +17,8 @@ class Split(MetaDataset):  # type: ignore[misc]
     """A split of the prepared images, described without reading a pixel."""
 
     def __init__(self, images: Images, split: str) -> None:
-        side, self.counts = images.image_size, images.counts[split]
+        side = images.image_size
+        self._profile = {"images": images.count(split), **images.counts[split], "pixels": f"{side} x {side}"}
         specs = {"image": (-1, side, side, 3), "label": (-1,)}
         super().__init__(
             CodeDatasetSource(tags={"source": images.source, "digest": images.digest}),
@@ -28,5 +29,4 @@ class Split(MetaDataset):  # type: ignore[misc]
 
     def to_dict(self) -> dict[str, Any]:
         """As MLflow stores it, with a profile."""
-        profile = {"images": sum(self.counts.values()), **self.counts}
-        return {**super().to_dict(), "profile": json.dumps(profile)}
+        return {**super().to_dict(), "profile": json.dumps(self._profile)}

@@ -14,7 +14,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 from car_or_truck.cells import names
 from car_or_truck.compare import figures
 from car_or_truck.compare.comparison import Comparison
-from car_or_truck.tracking import store
+from car_or_truck.tracking import runs, store
 
 # A saved view is a tag of the experiment. MLflow 3.17 documents neither it nor its values: these are what the UI itself
 # writes when a person saves a view; what a view leaves out has the UI's default.
@@ -40,9 +40,7 @@ CHARTS: dict[str, list[dict[str, Any]]] = {
         {"type": "BAR", "metricKey": metric} for metric in ("accuracy", "roc_auc", "calibration_error")
     ],
     "What each costs": [{"type": "BAR", "metricKey": metric} for metric in ("training_seconds", "parameters")],
-    "What each looks like": [
-        {"type": "IMAGE", "imageKeys": [figure]} for figure in ("learning_curves", "mistakes", "grad_cam")
-    ],
+    "What each looks like": [{"type": "IMAGE", "imageKeys": [figure], "showRunParams": False} for figure in runs.GRIDS],
 }
 
 
