@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import json
 import zlib
+from dataclasses import replace
 
 import mlflow
+import numpy as np
 import pytest
 
 from car_or_truck import pipeline
@@ -17,38 +19,45 @@ from helpers.clones import Project
 from helpers.registered import console, loose
 from helpers.stores import SYNTHETIC, runs
 
-LABELS = [0, 1] * 100
+LABELS = np.tile([0, 1], 100)
 
 
-def compared(**right: int) -> Comparison:
-    """Of models that are right on so many of 200 images."""
-    results = [
-        result(
-            cell(variant),
-            predictions([abs(label - 0.1 - 0.8 * (n >= count)) for n, label in enumerate(LABELS)], LABELS),
-        )
-        for variant, count in right.items()
-    ]
+def compared(right: dict[str, int], gaps: dict[str, float]) -> Comparison:
+    """Of models that are right on so many of 200 images, and have these generalization gaps."""
+    results = []
+    for variant, count in right.items():
+        wrong = np.arange(200) >= count
+        made = result(cell(variant), predictions(np.where(wrong, 0.9 - 0.8 * LABELS, 0.1 + 0.8 * LABELS), LABELS))
+        results.append(replace(made, scores=made.scores | {"generalization_gap": gaps[variant]}))
     return Comparison.of(results, [], dataset())
 
 
 @pytest.mark.parametrize(
-    ("right", "says"),
+    ("right", "gaps", "says"),
     [
-        ({"plain": 150}, "plain has 75.0% accuracy on validation, 0.0 points below train."),
-        ({"plain": 150, "deep": 190}, "deep is best on validation (95.0%); plain overfits most (0.0 points)."),
-        ({"plain": 189, "deep": 190}, "deep is best on validation (95.0%, not significantly); plain"),
+        ({"plain": 150}, (0.125,), "plain has 75.0% accuracy on validation, 12.5 points below train."),
+        (
+            {"plain": 150, "deep": 190},
+            (0.2, 0.1),
+            "deep is best on validation (95.0%); plain overfits most (20.0 points).",
+        ),
+        (
+            {"plain": 189, "deep": 190},
+            (0.0, 0.1),
+            "deep is best on validation (95.0%, not significantly); deep overfits most (10.0 points).",
+        ),
+        ({"plain": 150, "deep": 190}, (0.0, -0.1), "deep is best on validation (95.0%); none overfits by 2 points."),
     ],
 )
-def test_the_headline_gives_both_answers(right: dict[str, int], says: str) -> None:
-    assert views.headline(compared(**right)).startswith(says)
+def test_the_headline_gives_both_answers(right: dict[str, int], gaps: tuple[float, ...], says: str) -> None:
+    assert views.headline(compared(right, dict(zip(right, gaps, strict=True)))).startswith(says)
 
 
 def test_the_experiment_has_verdict_and_views_and_its_runs_have_colours(client: mlflow.MlflowClient) -> None:
     experiment = client.get_experiment_by_name(SYNTHETIC)
     first, *_ = experiment.tags["mlflow.note.content"].splitlines()
     assert " on validation (" in first
-    assert " overfits most (" in first
+    assert " overfits most (" in first or "none overfits" in first
     assert "Synthetic images, not photographs." in first
     for key, sort in {"best-on-validation": "accuracy", "most-overfitted": "generalization_gap"}.items():
         assert f"viewStateShareKey={key}" in first

@@ -12,7 +12,7 @@ import mlflow
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
 from car_or_truck.cells import names
-from car_or_truck.compare import figures
+from car_or_truck.compare import figures, overfitting
 from car_or_truck.compare.comparison import Comparison
 from car_or_truck.tracking import runs, store
 
@@ -27,6 +27,7 @@ COLUMNS = {  # metric and width in pixels, by view; the first sorts it, the high
     OVERFITTED: {"generalization_gap": 145, "overfit_epoch": 110, "overfit_rise": 105, "accuracy": 95},
 }
 ALWAYS = {"parameters": 95, "training_seconds": 125}
+SLIGHT = 100 * overfitting.GRADES[-1][1]  # points: a gap that is narrower is no sign of overfitting
 OVERFITTING = "How badly each overfits"
 CHARTS: dict[str, list[dict[str, Any]]] = {
     OVERFITTING: [
@@ -71,7 +72,8 @@ def headline(comparison: Comparison) -> str:
     if len(means) == 1:
         return f"{best} has {accuracy:.1f}% accuracy on validation, {gap:.1f} points below train.{note}"
     doubt = "" if all(pair.significant for pair in comparison.pairs if pair.first == best) else ", not significantly"
-    return f"{best} is best on validation ({accuracy:.1f}%{doubt}); {worst} overfits most ({gap:.1f} points).{note}"
+    overfits = f"{worst} overfits most ({gap:.1f} points)" if gap >= SLIGHT else f"none overfits by {SLIGHT:.0f} points"
+    return f"{best} is best on validation ({accuracy:.1f}%{doubt}); {overfits}.{note}"
 
 
 def addresses(client: mlflow.MlflowClient, root: str) -> list[str]:
