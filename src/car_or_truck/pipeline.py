@@ -130,14 +130,16 @@ def compare(params: Params, console: Console) -> None:
     dataset = read_dataset()
     results, missing = read_results(params, dataset)
     comparison = stage.compare(results, missing, dataset)
+    places: list[str] = []
     try:
-        from car_or_truck.tracking.comparison import log_comparison
+        from car_or_truck.tracking.comparison import log_comparison, show_comparison
 
         if log_comparison(comparison):
             print("MLflow run comparison: FINISHED", flush=True)
+        places = show_comparison(comparison)
     except Exception as error:  # whatever it is, the comparison itself needs no store
-        print(f"MLflow has no run of this comparison: {in_one_line(error, 200)}", file=sys.stderr)
+        print(f"MLflow does not show all of this comparison: {in_one_line(error, 200)}", file=sys.stderr)
     leaderboard.show(console)
     from car_or_truck.registry.challenger import name_challenger
 
-    print(name_challenger(params.promotion, results, dataset))
+    print(name_challenger(params.promotion, results, dataset), *places, sep="\n")

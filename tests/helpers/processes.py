@@ -52,7 +52,7 @@ def await_epochs(process: subprocess.Popen[str], wanted: int) -> str:
 
 @contextmanager
 def running(project: Project, *command: str, ready: str, **variables: str) -> Iterator[str]:
-    """A server of MLflow's, or moto's, at a free port; yields its address."""
+    """A server of MLflow's, or moto's, at a free port, which prints into server.txt; yields its address."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -41,7 +41,7 @@ def test_the_most_accurate_that_passes_the_gates_is_the_challenger_until_it_is_c
     assert "it would not be promoted: accuracy is 0.9500, must be >= 0.9900 (short by 0.0400)" in line
     assert versions.aliases(client, NAME)["challenger"].number == exercise.number
 
-    selection = versions.find(client, "challenger").tags["selection"]
+    selection = versions.selection(client, versions.find(client, "challenger"))
     assert selection.startswith(
         "Chosen as the best of 2 models on these same images, exercise-31415 is optimistically biased by "
     )

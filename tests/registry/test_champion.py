@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import threading
@@ -16,7 +15,7 @@ import pytest
 
 from car_or_truck.errors import Failure
 from car_or_truck.registry import champion as champions
-from car_or_truck.registry import versions
+from car_or_truck.registry import moves, versions
 from car_or_truck.registry.gates import Decision, Gate
 from car_or_truck.tracking.store import one_at_a_time
 from helpers.stores import NAME, Store
@@ -79,36 +78,40 @@ def store(small_store: Store) -> Store:
 
 
 def actions(store: Store) -> list[tuple[str, str, str]]:
-    finished = [move for move in champions.history(store.client, NAME) if move.status == "FINISHED"]
+    finished = [move for move in moves.history(store.client, NAME) if move.status == "FINISHED"]
     return [(move.action, move.before, move.version) for move in reversed(finished)]
 
 
 def test_a_promotion_moves_the_aliases_and_is_written_to_the_version_and_the_record(store: Store) -> None:
     promote(store.client, 2, "it is better")
     assert store.aliases == {"champion": 2, "previous": 1}
-    move, first = champions.history(store.client, NAME)
+    move, first = moves.history(store.client, NAME)
     assert (first.action, first.before, first.version) == ("promoted", "none", "1")
     assert (move.action, move.before, move.version) == ("promoted", "1", "2")
     assert (move.reason, move.verdict, move.person) == ("it is better", "all gates pass", champions.person())
     tags = store.client.get_model_version(NAME, "2").tags
-    assert tags["promotion"] == f"promoted {move.time:%Y-%m-%dT%H:%M:%SZ}"
-    assert tags["promotion.person"] == move.person
-    assert [gate["passes"] for gate in json.loads(tags["promotion.gates"])] == [True, True]
+    moment = f"{move.time:%Y-%m-%dT%H:%M:%SZ}"
+    assert tags["promotion"] == f"promoted {moment} by {move.person}: all gates pass: it is better"
     run = store.client.get_run(move.run_id)
+    assert run.data.tags["mlflow.note.content"] == (
+        f"Champion: [Version 2 of {NAME}](#/models/{NAME}/versions/2), promoted by {move.person}: all gates pass: "
+        f"it is better. Before: [Version 1 of {NAME}](#/models/{NAME}/versions/1).\n\n"
+        "| gate | value | must be | verdict | |\n|---|---:|---|---|---|\n"
+        "| accuracy | 0.9 | >= 0.7 | passes |  |\n"
+        "| accuracy minus champion's, lower end |  | >= -0.01 | open |  |"
+    )
     assert run.data.metrics == {"accuracy": 0.9}  # in the UI, as a column
     assert run.info.run_name == "version 2 promoted"
 
 
 def test_a_forced_promotion_records_the_failing_gate_and_the_reason(store: Store) -> None:
     promote(store.client, 2, "the demo is tonight", FAILS)
-    move, _ = champions.history(store.client, NAME)
+    move, _ = moves.history(store.client, NAME)
     assert (move.verdict, move.reason) == ("forced past the gates", "the demo is tonight")
-    tags = store.client.get_model_version(NAME, "2").tags
-    assert [(gate["name"], gate["passes"]) for gate in json.loads(tags["promotion.gates"])] == [
-        ("accuracy", True),
-        ("generalization gap", False),
-    ]
-    assert store.client.get_run(move.run_id).data.metrics == {"accuracy": 0.9, "generalization_gap": 0.5}
+    assert store.client.get_model_version(NAME, "2").tags["promotion"].endswith("the gates: the demo is tonight")
+    run = store.client.get_run(move.run_id)
+    assert "| generalization gap | 0.5 | <= 0.25 | **fails** by 0.25 |" in run.data.tags["mlflow.note.content"]
+    assert run.data.metrics == {"accuracy": 0.9, "generalization_gap": 0.5}
 
 
 def test_a_rollback_swaps_champion_and_previous_and_once_more_undoes_it(store: Store) -> None:
@@ -144,8 +147,8 @@ def test_a_promotion_broken_off_before_any_of_its_steps_is_completed_by_running_
             promote(store.client, 2)
         assert store.aliases == {"champion": 2, "previous": 1}
         assert actions(store) == [("promoted", "none", "1"), ("promoted", "1", "2")]
-        assert store.client.get_model_version(NAME, "2").tags["promotion.verdict"] == "all gates pass"
-        assert "RUNNING" not in {move.status for move in champions.history(store.client, NAME)}
+        assert store.client.get_model_version(NAME, "2").tags["promotion"].endswith(": all gates pass")
+        assert "RUNNING" not in {move.status for move in moves.history(store.client, NAME)}
         if whole:
             assert left > 6  # there were steps to break off before
             return
@@ -211,12 +214,12 @@ def test_a_record_that_was_lost_is_restored_whole_however_often_that_is_broken_o
     promote(store.client, 2)
 
     def told() -> list[Any]:
-        record = [replace(move, run_id="") for move in champions.history(store.client, NAME)]
+        record = [replace(move, run_id="") for move in moves.history(store.client, NAME)]
         return [record, store.aliases, *(store.client.get_model_version(NAME, number).tags for number in "123")]
 
     before = told()
     assert champions.restore(store.client, NAME) == 0
-    for move in champions.history(store.client, NAME):
+    for move in moves.history(store.client, NAME):
         store.client.delete_run(move.run_id)
         for key in store.client.get_model_version(NAME, move.version).tags:
             if key.startswith("promotion"):
@@ -232,13 +235,13 @@ def test_a_record_that_was_lost_is_restored_whole_however_often_that_is_broken_o
 
 
 def test_a_champion_that_is_there_stays_when_earlier_ones_are_restored(store: Store) -> None:
-    (move,) = champions.history(store.client, NAME)
+    (move,) = moves.history(store.client, NAME)
     store.client.delete_run(move.run_id)
     store.alias("champion", 3)
     assert champions.restore(store.client, NAME) == 1
     assert store.aliases["champion"] == 3
     assert actions(store) == [("promoted", "none", "1")]
-    (move,) = champions.history(store.client, NAME)
+    (move,) = moves.history(store.client, NAME)
     assert store.client.get_run(move.run_id).data.metrics == {"accuracy": 0.9}
 
 

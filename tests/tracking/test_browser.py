@@ -17,6 +17,7 @@ from helpers.processes import running
 from helpers.stores import SYNTHETIC as NAME
 
 CELLS = ("tutorial-31415", "exercise-31415")
+SIZE: Any = {"width": 1400, "height": 900}
 # The UI opens its assistant's panel over a third of a page that it has never shown before.
 NO_PANEL = (
     "localStorage.setItem('mlflow.assistant.fab.autoOpenedOnFirstLoad_v1', 'true');"
@@ -53,7 +54,7 @@ def page(project: Project) -> Iterator[Any]:
 
     with running(project, "mlflow", "ui", ready="/health") as address, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
-        page: Any = browser.new_page(viewport={"width": 1400, "height": 900})
+        page: Any = browser.new_page(viewport=SIZE)
         page.set_default_timeout(60_000)
         page.add_init_script(NO_PANEL)
 
@@ -97,6 +98,50 @@ def test_runs_curves_figures_datasets_and_comparison_are_shown(page: Any, client
     for cell in CELLS:
         for metric in ("val_loss", "loss"):
             page.get_by_text(f"{cell} ({metric})").first.wait_for()
+
+
+@pytest.mark.slow
+def test_a_fresh_browser_reaches_each_answer_in_two_clicks(client: mlflow.MlflowClient, project: Project) -> None:
+    executable = browser_path()
+    from playwright.sync_api import sync_playwright
+
+    first, *_ = str(client.get_experiment_by_name(NAME).tags["mlflow.note.content"]).splitlines()
+    answers = first.partition(" [")[0]
+    measured = {
+        run.info.run_name: run.data.metrics for run in client.search_runs([runs(client)[0]], "tags.cell LIKE '%'")
+    }
+    source = {"PYTHONPATH": os.environ.get("PYTHONPATH", "")}
+    with (
+        running(project, "car-or-truck", "ui", ready="/health", **source) as address,
+        sync_playwright() as playwright,
+    ):
+        printed = (project.root / "server.txt").read_text()
+        links = [word for word in printed.split() if word.startswith(f"{address}/#/experiments/")]
+        browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
+
+        def fresh(place: str) -> Any:
+            page = browser.new_context(viewport=SIZE).new_page()
+            page.set_default_timeout(60_000)
+            page.goto(place)
+            return page
+
+        page = fresh(address)
+        page.get_by_role("link", name=NAME, exact=True).click()  # the first click
+        page.get_by_text(answers).first.wait_for()
+
+        assert len(links) == 2
+        for link, metric, shown in zip(
+            links, ("accuracy", "generalization_gap"), ("accuracy_low", "How badly each overfits"), strict=True
+        ):
+            page = fresh(link)  # the first click
+            page.get_by_text(shown).first.wait_for()
+            page.get_by_text(f"Sort: {metric}").wait_for()
+            rows = page.get_by_role("link", name=re.compile("-31415$")).all_inner_texts()
+            names = list(dict.fromkeys(rows))
+            values = [measured[name][metric] for name in names]
+            assert set(names) == set(CELLS)
+            assert values == sorted(values, reverse=True)
+        browser.close()
 
 
 @pytest.mark.slow

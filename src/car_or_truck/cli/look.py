@@ -22,6 +22,17 @@ def leaderboard() -> None:
 
 
 @app.command()
+def ui(port: Annotated[int, typer.Option("--port", "-p", min=1, max=65535, help="At 127.0.0.1.")] = 5000) -> None:
+    """Start the MLflow UI, and print where it shows the best and the most overfitted models.
+
+    Example: car-or-truck ui --port 5001
+    """
+    from car_or_truck.commands import ui
+
+    ui.ui(port)
+
+
+@app.command()
 def predict(
     images: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Files, folders or URLs; - reads stdin.")],
     model: Annotated[

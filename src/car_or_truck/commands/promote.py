@@ -17,10 +17,10 @@ from car_or_truck.drawing import png_base64
 from car_or_truck.errors import Failure, in_one_line
 from car_or_truck.params import Params, Promotion
 from car_or_truck.registry import champion as champions
-from car_or_truck.registry import gates, loading, versions
+from car_or_truck.registry import gates, loading, moves, versions
 from car_or_truck.registry.challenger import champion_answers
 from car_or_truck.registry.gates import Decision, Gate
-from car_or_truck.registry.versions import CHALLENGER, CHAMPION, SELECTION, Version
+from car_or_truck.registry.versions import CHALLENGER, CHAMPION, Version
 from car_or_truck.tracking import permissions, provenance, store
 from car_or_truck.train import batches
 
@@ -47,8 +47,9 @@ def promote(params: Params, wanted: str | None, console: Console, dry_run: bool 
         console.print(f"{name}: {version} against {champion or 'no champion yet'}", highlight=False)
         decision = judge(params.promotion, version, champion)
         console.print(table(decision))
-        if "test" not in read_dataset().counts and SELECTION in version.tags:
-            console.print(version.tags[SELECTION], highlight=False)
+        chosen = versions.selection(client, version)
+        if chosen and "test" not in read_dataset().counts:
+            console.print(chosen, highlight=False)
         if not decision.passes and not force:
             raise Failure(
                 f"{name}: {version} is not promoted. {decision.failures}.\n--force REASON promotes it anyway."
@@ -80,14 +81,14 @@ def show_history(console: Console) -> None:
         name = versions.model_name(client)
         with suppress(Failure):  # who may only read sees the record as it is
             _settle(client, name, console)
-        moves = champions.history(client, name)
-    if not moves:
+        recorded = moves.history(client, name)
+    if not recorded:
         console.print(f"{name} has had no champion yet. `car-or-truck promote` makes one.")
         return
     grid = Table(title=f"Champions of {name}", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for column in ("time (UTC)", "version", "what", "before", "by", "verdict"):
         grid.add_column(column, no_wrap=column in ("time (UTC)", "what"))
-    for move in moves:
+    for move in recorded:
         status = {"FAILED": "did not happen", "RUNNING": "under way"}.get(move.status, move.verdict)
         verdict = f"{status}: {move.reason}" if move.reason else status
         grid.add_row(f"{move.time:%Y-%m-%d %H:%M}", move.version, move.action, move.before, move.person, verdict)

@@ -41,6 +41,7 @@ class Origin:
     """How a version was made."""
 
     version: Version
+    tags: dict[str, str]  # of its run
     folder: Path  # the files of its run's trace/
     cell: Cell
     requirements: list[str]
@@ -48,7 +49,7 @@ class Origin:
     @property
     def commit(self) -> str:
         """The commit that the training started at; empty without a repository."""
-        return self.version.tags.get("git.commit", "")
+        return self.tags.get("git.commit", "")
 
     @property
     def changes(self) -> Path | None:
@@ -84,7 +85,8 @@ def _read(version: Version, scratch: Path) -> Origin:
         raise Failure(f"{version} cannot be traced back: its MLflow run holds no valid {provenance.FOLDER}/.") from None
     path = mlflow.artifacts.download_artifacts(f"{version.uri}/requirements.txt", dst_path=str(scratch))
     requirements = Path(path).read_text(encoding="utf-8").split()
-    return Origin(version, folder, cell, requirements)
+    tags = mlflow.get_run(version.run_id).data.tags
+    return Origin(version, tags, folder, cell, requirements)
 
 
 def _account(origin: Origin) -> Iterator[str]:
@@ -97,7 +99,7 @@ def _account(origin: Origin) -> Iterator[str]:
         lines = len(origin.changes.read_text(encoding="utf-8").splitlines())
         path = f"{provenance.FOLDER}/{provenance.CHANGES}"
         yield f"             with uncommitted changes, which its run keeps as {path} ({lines} lines)"
-    if "rebuilt" in version.tags:
+    if "rebuilt" in origin.tags:
         yield "             when the run was rebuilt from DVC's outputs, not when it was trained"
     settings = {"seed": cell.seed, "precision": cell.precision, "threads": cell.threads, **names.parameters(cell)}
     for key, value in settings.items():

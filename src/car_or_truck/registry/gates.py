@@ -67,6 +67,16 @@ class Decision:
             if not gate.passes and gate.value is not None
         )
 
+    @property
+    def markdown(self) -> str:
+        """All gates as a table in Markdown."""
+        rows = ["| gate | value | must be | verdict | |", "|---|---:|---|---|---|"]
+        for gate in self.gates:
+            value = "" if gate.value is None else f"{gate.value:.4g}"
+            verdict = "open" if gate.value is None else "passes" if gate.passes else f"**fails** by {gate.short_by:.4g}"
+            rows.append(f"| {gate.name} | {value} | {gate.must_be} {gate.limit:.4g} | {verdict} | {gate.note} |")
+        return "\n".join(rows)
+
     def __add__(self, gates: tuple[Gate, ...]) -> Decision:
         return Decision((*self.gates, *gates))
 

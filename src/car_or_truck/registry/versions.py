@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import warnings
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import Any
 
 import mlflow
 from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS, MLFLOW_RUN_NOTE
 
 from car_or_truck import files
 from car_or_truck.cells import names
@@ -20,36 +22,15 @@ from car_or_truck.registry.card import card
 from car_or_truck.tracking import permissions, provenance, runs, store
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
-SELECTION = "selection"  # a tag: how far being the best of several flatters a version
+SELECTION = "selection"  # a tag of a version's run: how far being the best of several flatters it
 ABOUT = (
     "One version a trained model; its description is the model card. `car-or-truck predict` uses the alias champion; "
     "challenger is the best model of the last comparison, previous the champion before. `car-or-truck promote` moves "
     "them, through the gates of params.yaml. The experiment {history} lists every promotion."
 )
-HEADLINES = {
-    "val_binary_accuracy": ".4f",
-    "val_loss": ".4f",
-    "val_roc_auc": ".4f",
-    "generalization_gap": "+.4f",
-    "overfit_epoch": "d",
-    "overfit_rise": "+.4f",
-    "parameters": ",d",
-}
-
-# Taken from the run, because an evaluation may be made at another commit than the training.
-FROM_RUN = (
-    "cell",
-    "variant",
-    "seed",
-    "precision",
-    "data.source",
-    "data.digest",
-    "dvc.stage",
-    "dvc.exp",
-    "git.commit",
-    "git.dirty",
-    "rebuilt",
-)
+# The tags of a version: few, because the UI lists all of them on its page and in its row; the run has the rest.
+HEADLINES = {"accuracy": "val_binary_accuracy", "generalization_gap": "generalization_gap"}
+FROM_RUN = ("variant", "seed", "data.source", "cell")
 
 
 @dataclass(frozen=True)
@@ -73,7 +54,7 @@ class Version:
 
 def record_evaluation(run_id: str, cell: TrainedCell, scores: dict[str, Any]) -> Version | None:
     """Add a model's evaluation to its run and to its logged model, and register that; see `register`."""
-    runs.log_evaluation(run_id, scores, cell.report_folder / "figures")
+    runs.log_evaluation(run_id, cell, scores)
     provenance.log_results(run_id, cell)
     version = register(run_id, cell, scores)
     reliability = cell.report_folder / runs.RELIABILITY
@@ -91,9 +72,10 @@ def register(run_id: str, cell: TrainedCell, scores: dict[str, Any]) -> Version 
     run = client.get_run(run_id)
     if not run.outputs or not run.outputs.model_outputs:
         return None
+    model_id = run.outputs.model_outputs[0].model_id
     tags = {
+        **{key: f"{scores[name]:.4f}" for key, name in HEADLINES.items()},
         **{key: run.data.tags[key] for key in FROM_RUN if key in run.data.tags},
-        **{key: format(scores[key], form) for key, form in HEADLINES.items()},
         "model.sha256": files.sha256(cell.model_folder / "model.keras"),
     }
     with warnings.catch_warnings():
@@ -109,17 +91,26 @@ def register(run_id: str, cell: TrainedCell, scores: dict[str, Any]) -> Version 
         for key, value in tags.items():
             if key in HEADLINES and version.tags.get(key) != value:
                 client.set_model_version_tag(name, str(version.number), key, value)
-        client.update_model_version(
-            name, str(version.number), card(cell, scores, version.uri, version.tags.get(SELECTION, ""))
-        )
+        text = card(cell, scores, version.uri, selection(client, version))
+        client.update_model_version(name, str(version.number), text)
+        note = f"{link(name, version.number)}\n\n{text}"
+        client.set_tag(run_id, MLFLOW_RUN_NOTE, note)
+        registered = [{"name": name, "version": version.number}]  # what makes the UI call the logged model registered
+        client.set_logged_model_tags(model_id, {MLFLOW_MODEL_VERSIONS: json.dumps(registered), MLFLOW_RUN_NOTE: note})
     return version
 
 
 def describe_selection(client: mlflow.MlflowClient, version: Version, result: Result, words: str) -> None:
-    """Say on a version, in a tag and in its card, that being chosen from several may flatter it."""
-    client.set_model_version_tag(version.name, str(version.number), SELECTION, words)
+    """Say of a version, in a tag of its run and in its card, that being chosen from several may flatter it."""
     text = card(result.cell, result.scores, version.uri, words)
     client.update_model_version(version.name, str(version.number), text)
+    for key, value in {SELECTION: words, MLFLOW_RUN_NOTE: f"{link(version.name, version.number)}\n\n{text}"}.items():
+        client.set_tag(version.run_id, key, value)
+
+
+def selection(client: mlflow.MlflowClient, version: Version) -> str:
+    """How far being the best of several flatters a version; empty if it was not chosen from several."""
+    return str(client.get_run(version.run_id).data.tags.get(SELECTION, ""))
 
 
 def _existing(client: mlflow.MlflowClient, name: str, run_id: str, tags: dict[str, str]) -> Version | None:
@@ -179,6 +170,11 @@ def remove_challenger(client: mlflow.MlflowClient, name: str) -> None:
     except MlflowException as error:
         if not permissions.is_refusal(error):
             raise
+
+
+def link(name: str, number: int | str) -> str:
+    """A link to a version's page in the UI, in Markdown."""
+    return f"[Version {number} of {name}](#/models/{name}/versions/{number})"
 
 
 def exists(client: mlflow.MlflowClient, name: str, number: str) -> bool:

@@ -6,6 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import mlflow
+from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
 from car_or_truck import paths
 from car_or_truck.cells import names
@@ -13,7 +14,10 @@ from car_or_truck.cells.cell import cell_name
 from car_or_truck.cells.names import COMPARISON
 from car_or_truck.compare import figures, report
 from car_or_truck.compare.comparison import Comparison
-from car_or_truck.tracking import delivery, runs, store
+from car_or_truck.tracking import datasets, delivery, runs, store, views
+
+GREY = "#999999"  # no variant's colour
+REPORT = "The whole report is the artifact report.html."
 
 
 def log_comparison(comparison: Comparison) -> bool:
@@ -25,6 +29,8 @@ def log_comparison(comparison: Comparison) -> bool:
         return False
     best, cell = comparison.table.iloc[0], comparison.results[0].cell
     experiment = store.connect(names.experiment_name(cell.stand_in))
+    warning = ["**Synthetic images, not photographs.**"] if cell.stand_in else []
+    about = [*warning, *comparison.summary["verdict"], *comparison.summary["overfitting"], REPORT]
     tags = {
         COMPARISON: names.comparison_digest(comparison.summary),
         store.PROCESS: store.this_process(),
@@ -32,12 +38,14 @@ def log_comparison(comparison: Comparison) -> bool:
         "data.digest": cell.data.digest,
         **names.surroundings(),
         "best": cell_name(best["variant"], best["seed"]),
-        "mlflow.note.content": "\n\n".join(comparison.summary["verdict"]),
+        MLFLOW_RUN_NOTE: "\n\n".join(about),
+        views.COLOUR: GREY,
     }
     with (
         mlflow.start_run(experiment_id=experiment, run_name=COMPARISON, tags=tags) as run,
         TemporaryDirectory() as folder,
     ):
+        mlflow.log_input(datasets.Split(cell.data, "valid"), "validation")
         mlflow.log_metric("compared_cells", len(comparison.results))
         mlflow.log_metric("highest_val_binary_accuracy", float(best["val_binary_accuracy"]))
         mlflow.log_metric("highest_corrected_for_selection", comparison.summary["selection"]["corrected"])
@@ -48,3 +56,12 @@ def log_comparison(comparison: Comparison) -> bool:
         mlflow.log_artifacts(folder)
     delivery.hand_over(run.info.run_id)
     return True
+
+
+def show_comparison(comparison: Comparison) -> list[str]:
+    """Put verdict, views and colours where people look, here and on the server; returns lines with their addresses."""
+    server = store.server()
+    for where in filter(None, [store.own(), server]):
+        views.publish(mlflow.MlflowClient(where), comparison)
+    lines = views.addresses(mlflow.MlflowClient(store.uri()), server or "http://127.0.0.1:5000")
+    return lines if server else ["`make ui` starts MLflow at these addresses:", *lines]

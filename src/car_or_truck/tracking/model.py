@@ -56,7 +56,7 @@ def log(net: Any, image: NDArray[np.uint8], cell: TrainedCell) -> None:
     with runtime.quiet_native_logs(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The structure of `inputs`")
         warnings.filterwarnings("ignore", ".*Any type hint is inferred as AnyType")  # MLflow's own, on import
-        Model.log(None, sys.modules[__name__], name="model", net=net, image=image, cell=cell)
+        Model.log(None, sys.modules[__name__], name=cell.name, net=net, image=image, cell=cell)
 
 
 def save_model(path: str, mlflow_model: Model, net: Any, image: NDArray[np.uint8], cell: TrainedCell) -> None:

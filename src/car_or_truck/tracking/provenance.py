@@ -19,7 +19,7 @@ from car_or_truck.params import FILE
 
 FOLDER = "trace"
 CELL, PARAMS, CHANGES = "cell.json", "params.yaml", "changes.patch"
-METRICS, OUTPUTS = "metrics.json", "outputs.json"
+METRICS, SCORES, OUTPUTS = "metrics.json", "evaluation.json", "outputs.json"
 PREDICTIONS = {"valid": "predictions.csv", "test": "test_predictions.csv"}  # by split
 
 
@@ -36,9 +36,9 @@ def log_source(cell: Cell, commit: str | None) -> None:
 
 
 def log_results(run_id: str, cell: Cell) -> None:
-    """Into a finished run: the metrics and predictions of its evaluation, and DVC's hashes of its outputs."""
+    """Into a finished run: the scores and predictions of its evaluation, and DVC's hashes of its outputs."""
     client = mlflow.MlflowClient()
-    for name in (METRICS, *PREDICTIONS.values()):
+    for name in (METRICS, SCORES, *PREDICTIONS.values()):
         client.log_artifact(run_id, str(cell.report_folder / name), FOLDER)
     client.log_text(run_id, json.dumps(dvc_outputs(cell.name), indent=2), f"{FOLDER}/{OUTPUTS}")
 

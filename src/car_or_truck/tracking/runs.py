@@ -12,14 +12,34 @@ from typing import Any
 
 import mlflow
 from mlflow.entities import Metric, RunTag
+from PIL import Image
 
 from car_or_truck import files
 from car_or_truck.cells import names
 from car_or_truck.cells.cell import Cell
-from car_or_truck.tracking import store
-from car_or_truck.train.history import METRICS
+from car_or_truck.tracking import datasets, store
 
 RELIABILITY = "reliability.npz"  # a file of `evaluate`, and the tag of a logged model that holds its SHA-256
+# The scores that a run shows beside its curves, by their names there; evaluation.json has all of them.
+ON_VALIDATION = {
+    "accuracy": "val_binary_accuracy",
+    "accuracy_low": "val_accuracy_low",
+    "accuracy_high": "val_accuracy_high",
+    "roc_auc": "val_roc_auc",
+    "calibration_error": "val_expected_calibration_error",
+    "generalization_gap": "generalization_gap",
+}
+OTHERS = {
+    "training_gap": "training_gap",
+    "overfit_epoch": "overfit_epoch",
+    "overfit_rise": "overfit_rise",
+    "best_epoch": "best_epoch",
+    "best_val_binary_accuracy": "best_val_binary_accuracy",
+    "final_val_binary_accuracy": "final_val_binary_accuracy",
+    "parameters": "parameters",
+    "test_accuracy": "test_binary_accuracy",
+}
+GRIDS = ("learning_curves", "mistakes", "grad_cam")  # figures that the UI shows side by side across runs
 
 
 def find_run(cell: Cell) -> str | None:
@@ -42,16 +62,24 @@ def find_comparison(summary: dict[str, Any]) -> str | None:
     return str(runs[0].info.run_id) if runs else None
 
 
-def log_evaluation(run_id: str, scores: Mapping[str, Any], figures: Path) -> None:
-    """Add a model's scores (a flag or a word becomes a tag) and figures to its finished run.
+def is_evaluated(run_id: str) -> bool:
+    """Whether the run has what `log_evaluation` adds today; those of earlier versions of the project lack it."""
+    return "accuracy" in mlflow.get_run(run_id).data.metrics
 
-    Keras's four metrics are the run's curves, so what they are for the saved weights is named `kept_...`.
+
+def log_evaluation(run_id: str, cell: Cell, scores: Mapping[str, Any]) -> None:
+    """Add a model's chief scores (a flag or a word becomes a tag) and its figures to its finished run.
+
+    What describes the saved weights on validation belongs to the run's logged model too.
     """
     client, now = mlflow.MlflowClient(), round(1000 * time.time())
+    outputs, valid = client.get_run(run_id).outputs, datasets.Split(cell.data, "valid")
+    model_id = outputs.model_outputs[0].model_id if outputs and outputs.model_outputs else None
     metrics = [
-        Metric(f"kept_{key}" if key in METRICS else key, value, now, 0)
-        for key, value in scores.items()
-        if isinstance(value, int | float) and not isinstance(value, bool)
+        Metric(key, scores[name], now, 0, *about)
+        for names, about in ((OTHERS, ()), (ON_VALIDATION, (model_id, valid.name, valid.digest)))
+        for key, name in names.items()
+        if name in scores
     ]
     tags = [
         RunTag(key, str(value).lower())
@@ -59,8 +87,13 @@ def log_evaluation(run_id: str, scores: Mapping[str, Any], figures: Path) -> Non
         if isinstance(value, bool | str) and key != "cell"
     ]
     client.log_batch(run_id, metrics=metrics, tags=tags)
+    figures = cell.report_folder / "figures"
     if figures.is_dir():
         client.log_artifacts(run_id, str(figures), "figures")
+    for path in (figures / f"{name}.png" for name in GRIDS):
+        if path.is_file():
+            with Image.open(path) as image:
+                client.log_image(run_id, image, key=path.stem)
 
 
 def add_reliability(run_id: str, path: Path) -> None:

@@ -42,10 +42,11 @@ CREATION_SECONDS = 10  # after which a store that another process is creating co
 DENIED = "you may not write to it: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or ask who runs it"
 PROCESS = "process"  # the tag of the process that writes a run
 ABOUT = (
-    "One run a trained model: a variant of params.yaml trained with one seed. To compare overfitting, select runs, "
-    "press Compare, and plot val_loss and loss over the step (the epoch, from 1). val_* and train_* describe the saved "
-    "weights, and generalization_gap is the difference of their accuracies; training_gap is that of the last epoch, "
-    "as logged in training; overfit_epoch is the epoch of the lowest val_loss, overfit_rise its rise since. "
+    "One run a trained model: a variant of params.yaml trained with one seed. loss, binary_accuracy, val_loss and "
+    "val_binary_accuracy are its curves over the epochs, from 1. accuracy, roc_auc and calibration_error describe the "
+    "saved weights on validation, generalization_gap is their accuracy on train minus that on validation; "
+    "training_gap is that of the last epoch, as logged in training; overfit_epoch is the epoch of the lowest val_loss, "
+    "overfit_rise its rise since. All scores are in trace/evaluation.json. "
     "Runs named comparison hold the report on all models: report.html among their artifacts."
 )
 

@@ -10,16 +10,11 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
-from unittest.mock import patch
 
 import keras
 import mlflow
-import mlflow.keras
-import mlflow.keras.autologging
 import numpy as np
 import pandas as pd
-from mlflow.data.code_dataset_source import CodeDatasetSource
-from mlflow.data.meta_dataset import MetaDataset
 from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 from mlflow.keras.callback import MlflowCallback
@@ -28,27 +23,31 @@ from numpy.typing import NDArray
 from car_or_truck import paths
 from car_or_truck.cells import names
 from car_or_truck.cells.cell import Cell, TrainedCell
-from car_or_truck.cells.times import Pace, read_pace
-from car_or_truck.tracking import model, provenance, store
+from car_or_truck.cells.times import read_pace
+from car_or_truck.tracking import datasets, model, provenance, store
 from car_or_truck.tracking.delivery import Courier
 from car_or_truck.train import batches
 from car_or_truck.train.checkpoint import Checkpoint
 from car_or_truck.train.history import METRICS
 
 
-class _EpochsFromOne(MlflowCallback):  # type: ignore[misc]
-    """MLflow's callback, which as it comes counts epochs from 0 and logs each validation twice."""
+class _Curves(MlflowCallback):  # type: ignore[misc]
+    """What Keras autologging logs while a model trains, without what is wrong or logged better elsewhere."""
+
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        """No parameters: the optimizer's, such as a schedule as a dictionary, contradict those of the recipe."""
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Count epochs from 1."""
         super().on_epoch_end(epoch + 1, logs)
 
     def on_test_end(self, logs: dict[str, float] | None = None) -> None:
-        pass
+        """Nothing: each validation is part of its epoch."""
 
 
 @contextmanager
 def training_run(cell: Cell, saved: Checkpoint, tags: Mapping[str, str]) -> Iterator[list[Any]]:
-    """A run for the cell's training, with Keras autologging; yields the callbacks that `fit` needs.
+    """A run for the cell's training; yields the callbacks that `fit` needs.
 
     A resumed training continues its own run, if the store still has it. The run ends as FAILED when
     the block raises, KILLED when the person interrupts it.
@@ -68,14 +67,14 @@ def training_run(cell: Cell, saved: Checkpoint, tags: Mapping[str, str]) -> Iter
     run_id, server, status = str(run.info.run_id), store.server(), "FAILED"
     courier = Courier(run_id, server) if server else None
     try:
-        with _autologging(bool(state.epoch)) as callbacks:
-            if courier:
-                callbacks.append(keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: courier.call()))
-            _describe_run(run, cell)
-            _log_epochs(run_id, state.rows, state.times)
-            yield callbacks
+        callbacks: list[Any] = [_Curves()]
+        if courier:
+            callbacks.append(keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: courier.call()))
+        _describe_run(run, cell)
+        _log_epochs(run_id, state.rows, state.times)
+        yield callbacks
         if state.seconds:
-            _log_cost(Pace(state.seconds, state.cpu_seconds, state.images / state.seconds))
+            mlflow.log_metric("training_seconds", state.seconds)
         status = "FINISHED"
     except KeyboardInterrupt:
         status = "KILLED"
@@ -86,21 +85,6 @@ def training_run(cell: Cell, saved: Checkpoint, tags: Mapping[str, str]) -> Iter
         print(f"MLflow run {cell.name} in experiment {experiment}: {status}", flush=True)
         if courier:
             courier.close()
-
-
-@contextmanager
-def _autologging(resumed: bool) -> Iterator[list[Any]]:
-    """Keras autologging, on while the block runs; yields the callbacks to hand to `fit`."""
-    if resumed:  # autologging would refuse: `initial_epoch` differs from the parameter that it logged before
-        yield [_EpochsFromOne()]
-        return
-    with patch.object(mlflow.keras.autologging, "MlflowCallback", _EpochsFromOne):
-        # Datasets: MLflow would read all images to hash them. Models: it would log the last weights, not those kept.
-        mlflow.keras.autolog(log_datasets=False, log_models=False)
-        try:
-            yield []
-        finally:
-            mlflow.keras.autolog(disable=True)
 
 
 def _is_active(run_id: str | None) -> bool:
@@ -126,29 +110,18 @@ def _log_epochs(run_id: str, rows: list[dict[str, float]], times: list[float]) -
     client.log_batch(run_id, metrics=points)
 
 
-def _log_cost(pace: Pace) -> None:
-    """What the training cost, over all the processes that it took."""
-    cost = {"training_seconds": pace.seconds, "training_cpu_seconds": pace.cpu_seconds}
-    mlflow.log_metrics({**cost, "images_per_second": pace.images_per_second})
-
-
 def _describe_run(run: Any, cell: Cell) -> None:
     """Into the active run: the recipe as parameters, the source, and the images as inputs."""
     mlflow.log_params(names.parameters(cell))
     if run.inputs and run.inputs.dataset_inputs:
         return
     provenance.log_source(cell, run.data.tags.get("git.commit"))
-    source = CodeDatasetSource(tags={"source": cell.data.source, "digest": cell.data.digest})
     for split, context in (("train", "training"), ("valid", "validation")):
-        dataset = MetaDataset(source, name=f"{cell.data.source}-{split}", digest=cell.data.digest[:36])
-        mlflow.log_input(dataset, context)
+        mlflow.log_input(datasets.Split(cell.data, split), context)
 
 
 def log_model(net: Any, image: NDArray[np.uint8], cell: TrainedCell) -> None:
-    """Log the saved model to the active run; `image` [h, w, 3] is its input example.
-
-    Its summary replaces the one that autologging wrote, which lacks a frozen base.
-    """
+    """Log the saved model and its summary to the active run; `image` [h, w, 3] is its input example."""
     summary: list[str] = []
     net.summary(print_fn=lambda line, **_: summary.append(line))
     mlflow.log_text("\n".join(summary), "model_summary.txt")
@@ -170,6 +143,6 @@ def rebuild(cell: TrainedCell, history: pd.DataFrame) -> str:
         _log_epochs(run.info.run_id, history.to_dict("records"), [])
         pace = read_pace(cell.fingerprint)
         if pace:
-            _log_cost(pace)
+            mlflow.log_metric("training_seconds", pace.seconds)
         log_model(net, image, cell)
     return str(run.info.run_id)

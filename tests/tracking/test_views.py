@@ -1,0 +1,90 @@
+"""What `compare` writes for who opens MLflow: the verdict, the saved views and the colours."""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from dataclasses import replace
+
+import mlflow
+import numpy as np
+import pytest
+
+from car_or_truck import pipeline
+from car_or_truck.compare.comparison import Comparison
+from car_or_truck.tracking import views
+from helpers.cells import cell, dataset, predictions, result
+from helpers.clones import Project
+from helpers.registered import console, loose
+from helpers.stores import SYNTHETIC, runs
+
+LABELS = np.tile([0, 1], 100)
+
+
+def compared(right: dict[str, int], gaps: dict[str, float]) -> Comparison:
+    """Of models that are right on so many of 200 images, and have these generalization gaps."""
+    results = []
+    for variant, count in right.items():
+        wrong = np.arange(200) >= count
+        probability = np.where(wrong, 0.9 - 0.8 * LABELS, 0.1 + 0.8 * LABELS)
+        made = result(cell(variant), predictions(probability.tolist(), LABELS.tolist()))
+        results.append(replace(made, scores=made.scores | {"generalization_gap": gaps[variant]}))
+    return Comparison.of(results, [], dataset())
+
+
+@pytest.mark.parametrize(
+    ("right", "gaps", "says"),
+    [
+        ({"plain": 150}, (0.125,), "plain has 75.0% accuracy on validation, 12.5 points below train."),
+        (
+            {"plain": 150, "deep": 190},
+            (0.2, 0.1),
+            "deep is best on validation (95.0%); plain overfits most (20.0 points).",
+        ),
+        (
+            {"plain": 189, "deep": 190},
+            (0.0, 0.1),
+            "deep is best on validation (95.0%, not significantly); deep overfits most (10.0 points).",
+        ),
+        ({"plain": 150, "deep": 190}, (0.0, -0.1), "deep is best on validation (95.0%); none overfits by 2 points."),
+    ],
+)
+def test_the_headline_gives_both_answers(right: dict[str, int], gaps: tuple[float, ...], says: str) -> None:
+    assert views.headline(compared(right, dict(zip(right, gaps, strict=True)))).startswith(says)
+
+
+def test_the_experiment_has_verdict_and_views_and_its_runs_have_colours(client: mlflow.MlflowClient) -> None:
+    experiment = client.get_experiment_by_name(SYNTHETIC)
+    first, *_ = experiment.tags["mlflow.note.content"].splitlines()
+    assert " on validation (" in first
+    assert " overfits most (" in first or "none overfits" in first
+    assert "Synthetic images, not photographs." in first
+    for key, sort in {"best-on-validation": "accuracy", "most-overfitted": "generalization_gap"}.items():
+        assert f"viewStateShareKey={key}" in first
+        view = json.loads(experiment.tags[f"mlflow.sharedViewState.{key}"])
+        state = json.loads(zlib.decompress(base64.b64decode(view["state"].removeprefix("deflate;"))))
+        assert (state["orderByKey"], state["orderByAsc"]) == (f"metrics.`{sort}`", False)
+        shown = {column.split("`")[1] for column in state["selectedColumns"]} - {"Models"}
+        charted = {chart["metricKey"] for chart in state["compareRunCharts"] if "metricKey" in chart}
+        for run in runs(client):
+            assert shown | charted <= set(run.data.metrics)
+    colours = {run.data.tags["variant"]: run.data.tags["mlflow.runColor"] for run in runs(client)}
+    assert colours == {"tutorial": "#0072b2", "exercise": "#d55e00"}
+    (comparison,) = runs(client, of_cells=False)
+    about = comparison.data.tags["mlflow.note.content"]
+    for part in ("Synthetic images, not photographs.", "tutorial: ", "exercise: ", "report.html"):
+        assert part in about
+    assert [item.dataset.name for item in comparison.inputs.dataset_inputs] == ["rendered-valid"]
+
+
+def test_a_view_that_cannot_be_written_costs_the_comparison_nothing(
+    client: mlflow.MlflowClient, project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (project.root / "reports/report.html").unlink()
+    monkeypatch.setattr(views, "SAVED", "no:such tag, because of its \x00")
+    pipeline.compare(loose(), console())
+    printed = capsys.readouterr()
+    assert "MLflow does not show all of this comparison: " in printed.err
+    assert "hallenger" in printed.out
+    assert (project.root / "reports/report.html").is_file()
