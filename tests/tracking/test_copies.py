@@ -283,6 +283,16 @@ def test_one_who_may_not_register_delivers_the_run(
     assert capsys.readouterr().out.count("does not let you write to its model registry: models get no version") == 1
 
 
+@pytest.mark.slow
+def test_a_run_that_was_killed_before_it_wrote_a_file_is_delivered(
+    ada: Person, remote: mlflow.MlflowClient, deliver: Deliver
+) -> None:
+    run_id = ada.client.create_run(ada.experiment, tags={"cell": "cell"}).info.run_id
+    ada.client.set_terminated(run_id, "KILLED")
+    copy, _ = deliver(ada, run_id)
+    assert remote.get_run(copy).info.status == "KILLED"
+
+
 @pytest.fixture(scope="module")
 def mlflow_2(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bin/ of an environment that holds MLflow 2.7, which DagsHub runs."""

@@ -81,8 +81,10 @@ def bring_values(run: Any, copy: Any, local: mlflow.MlflowClient, remote: mlflow
     return bool(params or tags or points)
 
 
-def bring_artifacts(run: Any, copy: Any, remote: mlflow.MlflowClient) -> bool:
+def bring_artifacts(run: Any, copy: Any, local: mlflow.MlflowClient, remote: mlflow.MlflowClient) -> bool:
     """All the files of the run, if any of them changed."""
+    if not local.list_artifacts(run.info.run_id):  # its training was killed before it wrote any
+        return False
     folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=run.info.artifact_uri, tracking_uri=store.own()))
     digest = _digest(folder)
     if copy.data.tags.get(ARTIFACTS) == digest:

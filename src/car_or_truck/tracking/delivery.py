@@ -34,7 +34,7 @@ def deliver(run_id: str, server: str, whole: bool = True) -> tuple[str, bool]:
         copy = _copy(run, local, remote)
         added = copies.bring_values(run, copy, local, remote)
         if whole:
-            added |= copies.bring_artifacts(run, copy, remote)
+            added |= copies.bring_artifacts(run, copy, local, remote)
             added |= copies.bring_model(run, copy, local, remote)
             added |= copies.bring_version(run, copy, local, remote)
         if (run.info.status, run.info.end_time) != (copy.info.status, copy.info.end_time):
