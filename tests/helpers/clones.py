@@ -14,6 +14,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from car_or_truck.fetch.standin.draw import draw
+from car_or_truck.files import sha256
 from car_or_truck.tracking import relocation
 
 ROOT = Path(__file__).parents[2]
@@ -107,6 +108,12 @@ def copy(project: Project, into: Path) -> Project:
     shutil.copytree(project.root, into, symlinks=True)
     relocation.settle(into / "mlflow.db", independent=True)
     return Project(into)
+
+
+def digests(root: Path) -> dict[str, str]:
+    """The digest of each file that the models' stages wrote."""
+    written = [path for folder in ("models", "reports/cells") for path in (root / folder).rglob("*") if path.is_file()]
+    return {str(path.relative_to(root)): sha256(path) for path in written}
 
 
 def photos(root: Path, *empty: str, classes: tuple[str, str] = ("Car", "Truck"), each: int = 1) -> Path:

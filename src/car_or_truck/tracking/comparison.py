@@ -13,7 +13,7 @@ from car_or_truck.cells.cell import cell_name
 from car_or_truck.cells.names import COMPARISON
 from car_or_truck.compare import figures, report
 from car_or_truck.compare.comparison import Comparison
-from car_or_truck.tracking import delivery, store
+from car_or_truck.tracking import delivery, runs, store
 
 
 def log_comparison(comparison: Comparison) -> bool:
@@ -21,13 +21,12 @@ def log_comparison(comparison: Comparison) -> bool:
 
     It has no tag `cell`: it is not a training.
     """
+    if runs.find_comparison(comparison.summary):
+        return False
     best, cell = comparison.table.iloc[0], comparison.results[0].cell
     experiment = store.connect(names.experiment_name(cell.stand_in))
-    known = f"tags.{COMPARISON} = '{comparison.digest}' and attributes.status = 'FINISHED'"
-    if mlflow.MlflowClient().search_runs([experiment], known, max_results=1):
-        return False
     tags = {
-        COMPARISON: comparison.digest,
+        COMPARISON: names.comparison_digest(comparison.summary),
         store.PROCESS: store.this_process(),
         "data.source": cell.data.source,
         "data.digest": cell.data.digest,

@@ -34,6 +34,14 @@ def find_run(cell: Cell) -> str | None:
     return str(runs[0].info.run_id) if runs else None
 
 
+def find_comparison(summary: dict[str, Any]) -> str | None:
+    """The id of the finished run of a comparison, by what comparison.json holds, or None."""
+    experiment = store.connect(names.experiment_name(summary["data"]["stand_in"]))
+    known = f"tags.{names.COMPARISON} = '{names.comparison_digest(summary)}' and attributes.status = 'FINISHED'"
+    runs = mlflow.MlflowClient().search_runs([experiment], known, max_results=1)
+    return str(runs[0].info.run_id) if runs else None
+
+
 def log_evaluation(run_id: str, scores: Mapping[str, Any], figures: Path) -> None:
     """Add a model's scores (a flag or a word becomes a tag) and figures to its finished run.
 

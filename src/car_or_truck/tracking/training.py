@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from car_or_truck import paths
 from car_or_truck.cells import names
 from car_or_truck.cells.cell import Cell, TrainedCell
+from car_or_truck.cells.times import Pace, read_pace
 from car_or_truck.tracking import model, provenance, store
 from car_or_truck.tracking.delivery import Courier
 from car_or_truck.train import batches
@@ -73,7 +74,8 @@ def training_run(cell: Cell, saved: Checkpoint, tags: Mapping[str, str]) -> Iter
             _describe_run(run, cell)
             _log_epochs(run_id, state.rows, state.times)
             yield callbacks
-        _log_cost(saved)
+        if state.seconds:
+            _log_cost(Pace(state.seconds, state.cpu_seconds, state.images / state.seconds))
         status = "FINISHED"
     except KeyboardInterrupt:
         status = "KILLED"
@@ -121,16 +123,13 @@ def _log_epochs(run_id: str, rows: list[dict[str, float]], times: list[float]) -
             for row, moment in zip(rows, times or [now] * len(rows), strict=True)
             if int(row["epoch"]) not in known
         ]
-    for start in range(0, len(points), store.MOST_METRICS):
-        client.log_batch(run_id, metrics=points[start : start + store.MOST_METRICS])
+    client.log_batch(run_id, metrics=points)
 
 
-def _log_cost(saved: Checkpoint) -> None:
+def _log_cost(pace: Pace) -> None:
     """What the training cost, over all the processes that it took."""
-    state = saved.state
-    if state.seconds:
-        cost = {"training_seconds": state.seconds, "training_cpu_seconds": state.cpu_seconds}
-        mlflow.log_metrics({**cost, "images_per_second": state.images / state.seconds})
+    cost = {"training_seconds": pace.seconds, "training_cpu_seconds": pace.cpu_seconds}
+    mlflow.log_metrics({**cost, "images_per_second": pace.images_per_second})
 
 
 def _describe_run(run: Any, cell: Cell) -> None:
@@ -159,7 +158,8 @@ def log_model(net: Any, image: NDArray[np.uint8], cell: TrainedCell) -> None:
 def rebuild(cell: TrainedCell, history: pd.DataFrame) -> str:
     """A run made from the cell's outputs, for a store that has none; returns its id.
 
-    A cell that DVC restored has none, nor has a store that was deleted. TensorFlow must have been started.
+    A cell that DVC restored has none, nor has a store that was deleted. It has the cost of a training that was here,
+    but not the times of its epochs. TensorFlow must have been started.
     """
     net = keras.saving.load_model(cell.model_folder / "model.keras")
     image = batches.load(paths.PREPARED, "valid", cell.side).images[0]
@@ -168,5 +168,8 @@ def rebuild(cell: TrainedCell, history: pd.DataFrame) -> str:
     with mlflow.start_run(experiment_id=experiment_id, run_name=cell.name, tags=tags) as run:
         _describe_run(run, cell)
         _log_epochs(run.info.run_id, history.to_dict("records"), [])
+        pace = read_pace(cell.fingerprint)
+        if pace:
+            _log_cost(pace)
         log_model(net, image, cell)
     return str(run.info.run_id)
