@@ -27,7 +27,8 @@ def compared(right: dict[str, int], gaps: dict[str, float]) -> Comparison:
     results = []
     for variant, count in right.items():
         wrong = np.arange(200) >= count
-        made = result(cell(variant), predictions(np.where(wrong, 0.9 - 0.8 * LABELS, 0.1 + 0.8 * LABELS), LABELS))
+        probability = np.where(wrong, 0.9 - 0.8 * LABELS, 0.1 + 0.8 * LABELS)
+        made = result(cell(variant), predictions(probability.tolist(), LABELS.tolist()))
         results.append(replace(made, scores=made.scores | {"generalization_gap": gaps[variant]}))
     return Comparison.of(results, [], dataset())
 
