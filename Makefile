@@ -3,7 +3,7 @@
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: repro data ui test test-all test-browser lint format lock help
+.PHONY: repro data ui server test test-all test-browser lint format lock help
 
 repro: $(BIN)/.installed  ## run every stage that is not up to date
 	dvc repro
@@ -13,6 +13,9 @@ data: $(BIN)/.installed  ## fetch the images again, for instance when Kaggle can
 
 ui: $(BIN)/.installed  ## the MLflow UI, and where it shows the best and the most overfitted models
 	@car-or-truck ui
+
+server: $(BIN)/.extras  ## the team's MLflow server, on this machine's PostgreSQL
+	@python deploy/server.py
 
 test: $(BIN)/.installed  ## the tests, in minutes
 	python -m pytest

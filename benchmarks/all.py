@@ -24,6 +24,7 @@ intervals
 overhead 10 3
 overhead 40 1
 cells 1 3 10 30
+workers 4 2
 scale 1000 10000 100000
 prediction 3 ARCHIVE
 engine ARCHIVE 3

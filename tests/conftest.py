@@ -13,8 +13,7 @@ import pytest
 from filelock import FileLock
 from hypothesis import settings
 
-from car_or_truck.tracking import relocation
-from helpers.clones import FOREIGN, Project, clone
+from helpers.clones import FOREIGN, Project, clone, copy
 from helpers.stores import Store
 
 if TYPE_CHECKING:
@@ -49,10 +48,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
 @pytest.fixture
 def project(finished: Project, tmp_path: Path) -> Project:
     """A copy of the finished clone, to change."""
-    copy = tmp_path / "project"
-    shutil.copytree(finished.root, copy, symlinks=True)
-    relocation.settle(copy / "mlflow.db", independent=True)
-    return Project(copy)
+    return copy(finished, tmp_path / "project")
 
 
 @pytest.fixture

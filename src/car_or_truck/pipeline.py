@@ -6,11 +6,13 @@ A stage's own function takes parameters and files and leaves files; MLflow is to
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 
 from rich.console import Console
 
 from car_or_truck import files, paths
 from car_or_truck.cells.cell import Cell, TrainedCell, read_dataset, read_trained
+from car_or_truck.cells.remote import shared_checkpoint
 from car_or_truck.cells.times import Pace, write_pace
 from car_or_truck.errors import Failure, in_one_line
 from car_or_truck.params import Params
@@ -44,7 +46,7 @@ def train(params: Params, variant: str, seed: int) -> None:
             print(f"{cell.name} was trained by that other process.", flush=True)
             return
         try:
-            _train(cell, saved, reason, position)
+            _train(cell, saved, shared_checkpoint(saved), reason, position)
         except KeyboardInterrupt:
             done = f"stopped after epoch {saved.state.epoch} of {cell.recipe.epochs}"
             print(f"\n{cell.name} {done}; `dvc repro` continues from there.")
@@ -73,7 +75,9 @@ def _is_trained(cell: Cell) -> bool:
         return False
 
 
-def _train(cell: Cell, saved: Checkpoint, reason: str, position: str) -> None:
+def _train(cell: Cell, saved: Checkpoint, send: Callable[[], None], reason: str, position: str) -> None:
+    import keras
+
     from car_or_truck.tracking import training
     from car_or_truck.tracking.progress import progress
     from car_or_truck.train import convnet, fit
@@ -89,6 +93,7 @@ def _train(cell: Cell, saved: Checkpoint, reason: str, position: str) -> None:
         print(f"{cell.name} continues after epoch {saved.state.epoch}.", flush=True)
     with training.training_run(cell, saved, {"precision.reason": reason}) as callbacks:
         callbacks.append(progress(cell.name, len(data.train)))
+        callbacks.append(keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: send()))
         history, kept_epoch = fit.fit(net, cell, data, saved, callbacks)
         model = convnet.inference_copy(net)
         outcome = {"kept_epoch": kept_epoch, "parameters": int(model.count_params())}
@@ -127,13 +132,14 @@ def compare(params: Params, console: Console) -> None:
     comparison = stage.compare(results, missing, dataset)
     places: list[str] = []
     try:
-        from car_or_truck.tracking.comparison import log_comparison, show_comparison
+        from car_or_truck.tracking import views
+        from car_or_truck.tracking.comparison import log_comparison
 
         if log_comparison(comparison):
             print("MLflow run comparison: FINISHED", flush=True)
-        places = show_comparison(comparison)
+        places = views.places()
     except Exception as error:  # whatever it is, the comparison itself needs no store
-        print(f"MLflow does not show all of this comparison: {in_one_line(error, 200)}", file=sys.stderr)
+        print(f"MLflow has no run of this comparison: {in_one_line(error, 200)}", file=sys.stderr)
     leaderboard.show(console)
     from car_or_truck.registry.challenger import name_challenger
 

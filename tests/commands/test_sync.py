@@ -21,7 +21,9 @@ import pytest
 from car_or_truck import params, pipeline
 from car_or_truck.cells.cell import read_trained
 from car_or_truck.commands import sync
+from car_or_truck.registry import champion as champions
 from car_or_truck.registry import versions
+from car_or_truck.registry.gates import Decision
 from car_or_truck.tracking import runs
 from car_or_truck.train.history import METRICS
 from helpers.clones import Project
@@ -122,7 +124,7 @@ def test_an_evaluation_of_an_earlier_training_is_not_taken_for_the_new_ones(
     assert cell.fingerprint != earlier.fingerprint
     for rebuilt in ("no", "1"):
         capsys.readouterr()
-        sync.sync()
+        sync.sync(params.load())
         printed = capsys.readouterr().out
         assert "exercise-31415: its evaluation belongs to an earlier training. Run `dvc repro`." in printed
         assert f"2 trained models in models/: {rebuilt} runs had to be rebuilt." in printed
@@ -136,6 +138,74 @@ def test_an_evaluation_of_an_earlier_training_is_not_taken_for_the_new_ones(
         client.delete_run(run_id)  # the second time, sync has to rebuild it
     assert versions.versions(client, SYNTHETIC) == before
     assert cards == [client.get_model_version(SYNTHETIC, str(version.number)).description for version in before]
+
+
+def registry(store: str) -> Any:
+    """Whose model each version is, the aliases, what the champions' versions say, and the comparisons."""
+    client = mlflow.MlflowClient(store)
+    found = versions.versions(client, SYNTHETIC)
+    experiments = [found.experiment_id for found in client.search_experiments()]
+    return (
+        {version.number: (version.tags["cell"], version.tags["model.sha256"]) for version in found},
+        {version.number: {key: version.tags[key] for key in version.tags if "promotion" in key} for version in found},
+        client.get_registered_model(SYNTHETIC).aliases,
+        {run.data.tags["comparison"] for run in client.search_runs(experiments, "tags.comparison LIKE '%'")},
+    )
+
+
+@pytest.fixture
+def lost(client: mlflow.MlflowClient) -> mlflow.MlflowClient:
+    """A store that lost its versions with their aliases, the record of the champions and the comparison."""
+    champions.promote(client, versions.find(client, "2"), None, Decision(()), "")
+    champions.promote(client, versions.find(client, "1"), versions.find(client, "2"), Decision(()), "lighter")
+    client.delete_registered_model(SYNTHETIC)
+    for run in client.search_runs([found.experiment_id for found in client.search_experiments()]):
+        if "cell" not in run.data.tags:
+            client.delete_run(run.info.run_id)
+    return client
+
+
+def variants(client: mlflow.MlflowClient) -> dict[int, str]:
+    """Whose model each version is."""
+    return {version.number: version.tags["variant"] for version in versions.versions(client, SYNTHETIC)}
+
+
+def test_versions_that_were_lost_come_back_with_their_numbers_and_the_champion_with_its_record(
+    lost: mlflow.MlflowClient, project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    notes = project.root / f".dvc/tmp/registry/{SYNTHETIC}/versions"
+    (notes / "1.json").rename(notes / "5.json")  # tutorial's
+    (notes / "4.json").write_text((notes / "2.json").read_text().replace("exercise", "earlier"))
+    project.edit(lambda tree: tree["train"].update(variants=["tutorial", "exercise"]))
+    sync.sync(params.load())
+    said = capsys.readouterr().out
+    assert variants(lost) == {2: "exercise", 5: "tutorial"}
+    assert "numbers that they had. Not rebuilt, as models/ lacks their models: 4 (earlier-31415)." in said
+    assert f"{SYNTHETIC}: the record of promotions is back, 2 in all; champion: none." in said  # it was version 1
+    assert versions.aliases(lost, SYNTHETIC)["previous"].number == 2
+
+    sync.sync(params.load())
+    said = capsys.readouterr().out
+    assert "numbers" not in said
+    assert "promotions" not in said
+    lost.delete_model_version(SYNTHETIC, "2")
+    sync.sync(params.load())
+    assert "exercise-31415: what was version 2 is version 6 now." in capsys.readouterr().out
+    assert variants(lost) == {5: "tutorial", 6: "exercise"}
+
+
+def test_versions_without_known_numbers_come_in_the_order_of_params_yaml_and_sync_says_so(
+    lost: mlflow.MlflowClient, project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.rmtree(project.root / ".dvc/tmp/registry")
+    report = project.root / "reports/comparison.json"
+    report.write_text(report.read_text().replace("exercise", "earlier"))
+    project.edit(lambda tree: tree["train"].update(variants=["tutorial", "exercise"]))
+    sync.sync(params.load())
+    said = capsys.readouterr().out
+    assert variants(lost) == {1: "tutorial", 2: "exercise"}
+    assert f"A models:/{SYNTHETIC}/N from elsewhere may mean another model" in said
+    assert "No comparison, as that in reports/ is not of the models that are here now. Run `dvc repro`." in said
 
 
 @pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType")  # MLflow's own, on import
@@ -214,26 +284,35 @@ def test_a_server_that_never_answers_does_not_slow_the_training_down(project: Pr
 @pytest.mark.slow
 def test_a_store_that_was_deleted_is_rebuilt_and_a_clone_fills_its_own(project: Project, tmp_path: Path) -> None:
     own = f"sqlite:///{project.root / 'mlflow.db'}"
+    project.run("car-or-truck", "promote", "1", "--force", "it is small")
+    project.run("car-or-truck", "compare")
+    registered, history = registry(own), project.run("car-or-truck", "promote", "--history")
     before = told(own)
     (project.root / "mlflow.db").unlink()
     shutil.rmtree(project.root / "mlruns")
-    assert "2 runs had to be rebuilt" in project.run("car-or-truck", "sync")
+    said = project.run("car-or-truck", "sync")
+    assert "2 runs had to be rebuilt" in said
+    assert "versions have the numbers that they had.\n" in said
+    assert "champion: version 1" in said
+    assert "The comparison was rebuilt from reports/.\n" in said
     own = f"sqlite:///{project.root / 'src' / '..' / 'mlflow.db'}"  # else MLflow's engine would read the deleted file
     after = told(own)
     assert len(after) == 2
     for run in after.values():
         (like,) = [one for one in before.values() if one["tags"]["cell"] == run["tags"]["cell"]]
         for name in like["metrics"]:
-            if name != "training_seconds":  # it was measured, and is gone
-                assert [(step, value) for step, _, value in run["metrics"][name]] == [
-                    (step, value) for step, _, value in like["metrics"][name]
-                ]
+            assert [(step, value) for step, _, value in run["metrics"][name]] == [
+                (step, value) for step, _, value in like["metrics"][name]
+            ]
         assert {key: like["params"][key] for key in run["params"]} == run["params"]
         figures = [item for item in like["artifacts"] if item[0].startswith("figures/")]
         assert figures == [item for item in run["artifacts"] if item[0].startswith("figures/")]
         assert run["models"] == len(run["versions"]) == 1
-    assert "no runs had to be rebuilt" in project.run("car-or-truck", "sync")
+    assert registry(own) == registered
+    assert project.run("car-or-truck", "promote", "--history") == history
+    assert project.run("car-or-truck", "sync") == "2 trained models in models/: no runs had to be rebuilt.\n"
     assert told(own) == after
+    assert registry(own) == registered
 
     project.run("dvc", "remote", "add", "-d", "shared", str(tmp_path / "remote"))
     project.run("git", "add", ".")
@@ -242,5 +321,7 @@ def test_a_store_that_was_deleted_is_rebuilt_and_a_clone_fills_its_own(project: 
     project.run("git", "clone", "-q", ".", str(tmp_path / "elsewhere"))
     elsewhere = Project(tmp_path / "elsewhere")
     elsewhere.run("dvc", "pull")
-    assert "2 runs had to be rebuilt" in elsewhere.run("car-or-truck", "sync")
+    said = elsewhere.run("car-or-truck", "sync")
+    assert "2 runs had to be rebuilt" in said
+    assert f"A models:/{SYNTHETIC}/N from elsewhere may mean another model" in said
     assert len(told(f"sqlite:///{elsewhere.root / 'mlflow.db'}")) == 2

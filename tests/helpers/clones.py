@@ -14,6 +14,8 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from car_or_truck.fetch.standin.draw import draw
+from car_or_truck.files import sha256
+from car_or_truck.tracking import relocation
 
 ROOT = Path(__file__).parents[2]
 # What a clone of the project holds, as far as the pipeline needs it.
@@ -99,6 +101,19 @@ def clone(into: Path) -> Project:
     for command in ("init -q -b main", "add .", "-c user.name=t -c user.email=t@example.org commit -q -m start"):
         project.run("git", *command.split())
     return project
+
+
+def digests(root: Path) -> dict[str, str]:
+    """The digest of each file that the models' stages wrote."""
+    written = [path for folder in ("models", "reports/cells") for path in (root / folder).rglob("*") if path.is_file()]
+    return {str(path.relative_to(root)): sha256(path) for path in written}
+
+
+def copy(project: Project, into: Path) -> Project:
+    """A copy with everything that the project has made, and a store of its own."""
+    shutil.copytree(project.root, into, symlinks=True)
+    relocation.settle(into / "mlflow.db", independent=True)
+    return Project(into)
 
 
 def photos(root: Path, *empty: str, classes: tuple[str, str] = ("Car", "Truck"), each: int = 1) -> Path:

@@ -52,17 +52,17 @@ def await_epochs(process: subprocess.Popen[str], wanted: int) -> str:
 
 @contextmanager
 def running(project: Project, *command: str, ready: str, **variables: str) -> Iterator[str]:
-    """A server of MLflow's at a free port, which prints into server.txt; yields its address."""
+    """A server of MLflow's, or moto's, at a free port, which prints into server.txt; yields its address."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "PYTHONPATH"))}
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment |= variables
+    environment |= {"MLFLOW_PORT": str(port), "MOTO_PORT": str(port), **variables}
     log = project.root / "server.txt"
     with log.open("wb") as output:
         server = subprocess.Popen(
-            [*command, "-p", str(port)],
+            command,
             cwd=project.root,
             env=environment,
             stdout=output,

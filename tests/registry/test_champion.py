@@ -6,6 +6,8 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import mlflow
@@ -202,6 +204,45 @@ def test_whoever_is_overtaken_by_someone_else_on_the_server_is_told(store: Store
     assert store.aliases["champion"] == 3
     champions.settle(store.client, NAME)
     assert actions(store)[-1] == ("moved by hand", "2", "3")
+
+
+def test_a_record_that_was_lost_is_restored_whole_however_often_that_is_broken_off(store: Store) -> None:
+    promote(store.client, 2, "it is better", FAILS)
+    champions.roll_back(store.client, NAME)
+    store.alias("champion", 3)
+    champions.settle(store.client, NAME)
+    promote(store.client, 2)
+
+    def told() -> list[Any]:
+        record = [replace(move, run_id="") for move in champions.history(store.client, NAME)]
+        return [record, store.aliases, *(store.client.get_model_version(NAME, number).tags for number in "123")]
+
+    before = told()
+    assert champions.restore(store.client, NAME) == 0
+    for move in champions.history(store.client, NAME):
+        store.client.delete_run(move.run_id)
+        for key in store.client.get_model_version(NAME, move.version).tags:
+            if key.startswith("promotion"):
+                store.client.delete_model_version_tag(NAME, move.version, key)
+    for alias in store.aliases:
+        store.client.delete_registered_model_alias(NAME, alias)
+    assert store.aliases == {}
+    for steps in (0, 1, 2, 3, 5, 7, 9, 99):
+        with suppress(BrokenOff):
+            champions.restore(Breaking(store.client, steps), NAME)
+    assert told() == before
+    assert champions.settle(store.client, NAME) == []
+
+
+def test_a_champion_that_is_there_stays_when_earlier_ones_are_restored(store: Store) -> None:
+    (move,) = champions.history(store.client, NAME)
+    store.client.delete_run(move.run_id)
+    store.alias("champion", 3)
+    assert champions.restore(store.client, NAME) == 1
+    assert store.aliases["champion"] == 3
+    assert actions(store) == [("promoted", "none", "1")]
+    (move,) = champions.history(store.client, NAME)
+    assert store.client.get_run(move.run_id).data.metrics == {"accuracy": 0.9}
 
 
 def test_two_promotions_take_turns_and_a_killed_one_does_not_stop_the_others(store: Store) -> None:

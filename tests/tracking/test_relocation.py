@@ -153,11 +153,11 @@ def test_a_copy_made_independent_and_its_original_work_on_their_own(
         shutil.rmtree(lost)
     originals = contents(original.root)
     stand(copy)
-    sync.sync(independent=True)
+    sync.sync(params.load(ROOT / "params.yaml"), independent=True)
     check_whole(copy)
     assert changed.read_text() == "y" * 1000
     assert contents(original.root) == originals
-    sync.sync(independent=True)
+    sync.sync(params.load(ROOT / "params.yaml"), independent=True)
     assert "is independent already" in capsys.readouterr().out
 
     monkeypatch.setattr(clean, "dvc_experiments", set)

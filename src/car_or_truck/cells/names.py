@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +26,11 @@ def experiment_name(stand_in: bool) -> str:
 def promotions_name(model: str) -> str:
     """The experiment that records the promotions of a registered model."""
     return f"{model}-promotions"
+
+
+def comparison_digest(summary: dict[str, Any]) -> str:
+    """SHA-256 of what comparison.json holds: the same comparison is one MLflow run."""
+    return hashlib.sha256(json.dumps(summary, sort_keys=True).encode()).hexdigest()
 
 
 def tags(cell: Cell) -> dict[str, str]:

@@ -77,7 +77,7 @@ def sync(
     """
     from car_or_truck.commands import sync
 
-    sync.sync(independent)
+    sync.sync(params.load(), independent)
 
 
 @app.command()

@@ -7,7 +7,56 @@ from typing import Annotated
 
 import typer
 
-from car_or_truck.cli.app import app
+from car_or_truck import params
+from car_or_truck.cli.app import app, console
+
+Cells = Annotated[list[str], typer.Argument(metavar="MODEL...", help="VARIANT-SEED, as tutorial-31415.")]
+CheckpointEvery = Annotated[
+    float, typer.Option(metavar="SECONDS", min=0, help="Send the checkpoint to DVC's remote this often.")
+]
+
+
+@app.command()
+def repro(
+    jobs: Annotated[int, typer.Option("-j", "--jobs", min=1, help="Models at a time, on this machine.")] = 1,
+    ray: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Train on this Ray cluster (local: one made here).")
+    ] = None,
+    cpus: Annotated[float, typer.Option(min=0, help="Processors of a model, with --ray.")] = 1,
+    gpus: Annotated[float, typer.Option(min=0, help="GPUs of a model, with --ray.")] = 0,
+    retries: Annotated[int, typer.Option(min=0, help="Of a model whose node died, with --ray.")] = 3,
+    checkpoint_every: CheckpointEvery = 60,
+) -> None:
+    """Run `dvc repro` with the models side by side. A failed model does not stop the others; a repeated call goes on.
+
+    A model computes with train.threads processor threads however many train at once, so -j changes no number. With
+    train.threads: null that is all of them: set it to cores / N for the best use of N at a time (it rounds
+    differently), and with --ray so that unlike nodes train alike.
+
+    Example: car-or-truck repro -j 2
+    """
+    loaded = params.load()
+    if ray is None:
+        from car_or_truck.commands import repro
+
+        repro.repro(loaded, jobs, console())
+    else:
+        from car_or_truck.commands import cluster
+
+        cluster.repro_on_ray(loaded, ray, cluster.Needs(cpus, gpus, retries, checkpoint_every), console())
+
+
+@app.command()
+def work(cells: Cells, checkpoint_every: CheckpointEvery = 60) -> None:
+    """Train and evaluate models of the current commit for others: pull the images, run the stages, push the results.
+
+    Its checkpoints go to DVC's remote, so that another machine continues what this one could not finish.
+
+    Example: car-or-truck work tutorial-31415 exercise-31415
+    """
+    from car_or_truck.commands import work
+
+    work.work(params.load(), cells, checkpoint_every)
 
 
 @app.command()

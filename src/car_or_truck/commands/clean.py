@@ -23,7 +23,7 @@ from car_or_truck.errors import Failure
 from car_or_truck.params import Params
 from car_or_truck.registry import versions
 from car_or_truck.registry.versions import Version
-from car_or_truck.tracking import delivery, relocation, store
+from car_or_truck.tracking import delivery, permissions, relocation, store
 
 
 @dataclass
@@ -58,8 +58,9 @@ def clean(params: Params, console: Console, dry_run: bool = False) -> None:
         elif dry_run:
             console.print("Dry run: nothing was removed.")
         else:
-            for name, part in unused.items():
-                _remove(client, name, part)
+            with permissions.refusals_explained(f"remove runs and versions from {store.uri()}"):
+                for name, part in unused.items():
+                    _remove(client, name, part)
             options = f" --backend-store-uri {store.uri()} --tracking-uri {store.uri()}"
             empty = "`mlflow gc` there" if store.server() else f"`mlflow gc{options}`"
             versioned = any(part.versions for part in unused.values())

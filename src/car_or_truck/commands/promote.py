@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, suppress
+
+import mlflow
 import numpy as np
 import pandas as pd
 from rich.box import SIMPLE_HEAD
@@ -18,7 +21,7 @@ from car_or_truck.registry import gates, loading, versions
 from car_or_truck.registry.challenger import champion_answers
 from car_or_truck.registry.gates import Decision, Gate
 from car_or_truck.registry.versions import CHALLENGER, CHAMPION, Version
-from car_or_truck.tracking import provenance, store
+from car_or_truck.tracking import permissions, provenance, store
 from car_or_truck.train import batches
 
 PICTURES = 8  # files that the served model is asked about, one by one
@@ -30,8 +33,8 @@ def promote(params: Params, wanted: str | None, console: Console, dry_run: bool 
         client = store.open_store()
         version = versions.find(client, wanted) if wanted else None
         name = version.name if version else versions.model_name(client)
-        for line in [] if dry_run else champions.settle(client, name):
-            console.print(line)
+        if not dry_run:
+            _settle(client, name, console)
         aliases = versions.aliases(client, name)
         champion = aliases.get(CHAMPION)
         version = version or aliases.get(CHALLENGER)
@@ -54,7 +57,8 @@ def promote(params: Params, wanted: str | None, console: Console, dry_run: bool 
         if dry_run:
             console.print(f"Dry run: version {version.number} would become the champion.", highlight=False)
             return
-        champions.promote(client, version, champion, decision, force)
+        with _refusals_explained(name):
+            champions.promote(client, version, champion, decision, force)
         previous = f"; {champion} is the previous one" if champion else ""
         console.print(f"{name}: {version} is now the champion{previous}.", highlight=False)
 
@@ -64,9 +68,9 @@ def rollback(console: Console) -> None:
     with store.one_at_a_time("promotion"):
         client = store.open_store()
         name = versions.model_name(client)
-        for line in champions.settle(client, name):
-            console.print(line)
-        champion, previous = champions.roll_back(client, name)
+        _settle(client, name, console)
+        with _refusals_explained(name):
+            champion, previous = champions.roll_back(client, name)
         console.print(f"{name}: {champion} is the champion again; {previous} is the previous one.", highlight=False)
 
 
@@ -75,8 +79,8 @@ def show_history(console: Console) -> None:
     with store.one_at_a_time("promotion"):
         client = store.open_store()
         name = versions.model_name(client)
-        for line in champions.settle(client, name):
-            console.print(line)
+        with suppress(Failure):  # who may only read sees the record as it is
+            _settle(client, name, console)
         moves = champions.history(client, name)
     if not moves:
         console.print(f"{name} has had no champion yet. `car-or-truck promote` makes one.")
@@ -89,6 +93,18 @@ def show_history(console: Console) -> None:
         verdict = f"{status}: {move.reason}" if move.reason else status
         grid.add_row(f"{move.time:%Y-%m-%d %H:%M}", move.version, move.action, move.before, move.person, verdict)
     console.print(grid)
+
+
+def _settle(client: mlflow.MlflowClient, name: str, console: Console) -> None:
+    """Bring the record up to date, and say what was amiss; a Failure for who may not move the champion."""
+    with _refusals_explained(name):
+        champions.check_permission(client, name)
+        for line in champions.settle(client, name):
+            console.print(line)
+
+
+def _refusals_explained(name: str) -> AbstractContextManager[None]:
+    return permissions.refusals_explained(f"move the champion of {name} on {store.uri()}")
 
 
 def judge(limits: Promotion, version: Version, champion: Version | None) -> Decision:

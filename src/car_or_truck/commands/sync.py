@@ -1,21 +1,32 @@
-"""`sync`: rebuild the MLflow runs that the project's own store lacks, and deliver those that the server lacks."""
+"""`sync`: rebuild what the project's own store lacks, and deliver the runs that the server lacks.
+
+What `train`, `evaluate` and `compare` left gives runs, versions and the comparison; the ledger (registry/ledger.py)
+gives the versions their numbers, and the champion back.
+"""
 
 from __future__ import annotations
+
+import math
+from dataclasses import replace
 
 import mlflow
 import pandas as pd
 from mlflow.exceptions import MlflowException
 
-from car_or_truck import paths
+from car_or_truck import files, paths
 from car_or_truck.cells import names
-from car_or_truck.cells.cell import TrainedCell, read_trained
-from car_or_truck.cells.results import read_evaluation
-from car_or_truck.registry import versions
+from car_or_truck.cells.cell import TrainedCell, read_dataset, read_trained
+from car_or_truck.cells.results import read_evaluation, read_results
+from car_or_truck.errors import Failure
+from car_or_truck.params import Params
+from car_or_truck.registry import champion, ledger, versions
 from car_or_truck.tracking import delivery, runs, store
 from car_or_truck.train import runtime
 
+MOST_LOST = 5  # versions that are named
 
-def sync(independent: bool = False) -> None:
+
+def sync(params: Params, independent: bool = False) -> None:
     """Rebuild and deliver what is missing, and say what that was. Repeated, it adds nothing.
 
     `independent`: first part a copied store from its original, with all that it lacks.
@@ -23,16 +34,47 @@ def sync(independent: bool = False) -> None:
     """
     if independent and not store.make_independent():
         print(f"{store.own()} is independent already.", flush=True)
-    folders = sorted(path.parent for path in paths.MODELS.glob("*/*/cell.json"))
-    rebuilt = sum(_rebuild(*read_trained(folder.parent.name, int(folder.name))) for folder in folders)
+    folders = [path.parent for path in paths.MODELS.glob("*/*/cell.json")]
+    trained = [read_trained(folder.parent.name, int(folder.name)) for folder in folders]
+    models = sorted({names.experiment_name(cell.stand_in) for cell, _ in trained})
+    noted = {name: ledger.read(store.own(), name, ledger.VERSIONS) for name in models}
+    empty = [name for name in models if not _numbers(name)]
+    numbers = {
+        cell.fingerprint: ledger.number(noted[names.experiment_name(cell.stand_in)], ledger.identity(cell))
+        for cell, _ in trained
+    }
+    # Those that never had a number come last, in the order in which `dvc repro` trains them.
+    trained.sort(key=lambda item: (numbers[item[0].fingerprint] or math.inf, *_place(params, item[0])))
+    rebuilt = sum(_rebuild(cell, history, numbers[cell.fingerprint]) for cell, history in trained)
     print(f"{len(folders)} trained models in {paths.MODELS}/: {rebuilt or 'no'} runs had to be rebuilt.", flush=True)
     server = store.server()
+    for name in filter(_numbers, models):
+        if name in empty:
+            _tell_numbers(name, noted[name])
+        if server is None:  # it has the promotions
+            _restore_champion(name)
+    _rebuild_comparison(params, rebuilt > 0)
     if server:
         print(f"{server}: {_deliver(server) or 'no'} runs had to be delivered.", flush=True)
 
 
-def _rebuild(cell: TrainedCell, history: pd.DataFrame) -> bool:
-    """Rebuild the cell's run if the store has none, and complete it by the cell's evaluation if there is one."""
+def _place(params: Params, cell: TrainedCell) -> tuple[int, str]:
+    """Where params.yaml lists the cell; behind all others if it does not."""
+    key, cells = (cell.variant, cell.seed), params.cells
+    return cells.index(key) if key in cells else len(cells), cell.name
+
+
+def _numbers(name: str) -> set[int]:
+    """The versions that the own store has of a registered model."""
+    store.connect(name)
+    return {version.number for version in versions.versions(mlflow.MlflowClient(), name)}
+
+
+def _rebuild(cell: TrainedCell, history: pd.DataFrame, number: int | None) -> bool:
+    """Rebuild the cell's run if the store has none, and complete it by the cell's evaluation if there is one.
+
+    `number`: that which its version had.
+    """
     run_id = runs.find_run(cell)
     missing = run_id is None
     if run_id is None:
@@ -45,11 +87,65 @@ def _rebuild(cell: TrainedCell, history: pd.DataFrame) -> bool:
     if evaluation is None:
         if (cell.report_folder / "evaluation.json").is_file():
             print(f"{cell.name}: its evaluation belongs to an earlier training. Run `dvc repro`.", flush=True)
-    elif runs.is_evaluated(run_id):
-        versions.register(run_id, cell, evaluation.scores)
     else:
-        versions.record_evaluation(run_id, cell, evaluation.scores)
+        complete = runs.is_evaluated(run_id)
+        version = (versions.register if complete else versions.record_evaluation)(run_id, cell, evaluation.scores)
+        if version and number not in (None, version.number):  # a version was registered before what was lost came back
+            print(f"{cell.name}: what was version {number} is version {version.number} now.", flush=True)
     return missing
+
+
+def _tell_numbers(name: str, noted: dict[int, dict[str, str]]) -> None:
+    """Say what became of the version numbers, when the store had none."""
+    if not noted:
+        print(
+            f"{name}: versions are numbered in the order of params.yaml, because no earlier numbers are known here. "
+            f"A models:/{name}/N from elsewhere may mean another model; aliases and promotions are not known either."
+        )
+        return
+    lost = [number for number in noted if number not in _numbers(name)]
+    shown = [f"{number} ({noted[number]['variant']}-{noted[number]['seed']})" for number in lost[:MOST_LOST]]
+    more = f" and {len(lost) - MOST_LOST} more" if len(lost) > MOST_LOST else ""
+    gone = f" Not rebuilt, as models/ lacks their models: {', '.join(shown)}{more}." if lost else ""
+    print(f"{name}: versions have the numbers that they had.{gone}")
+
+
+def _restore_champion(name: str) -> None:
+    client = mlflow.MlflowClient()
+    count = champion.restore(client, name)
+    if count:
+        now = versions.aliases(client, name).get(versions.CHAMPION)
+        print(f"{name}: the record of promotions is back, {count} in all; champion: {now or 'none'}.")
+
+
+def _rebuild_comparison(params: Params, rebuilt: bool) -> None:
+    """Rebuild the run of the comparison in reports/ if the store lacks it, and name its challenger."""
+    path = paths.REPORTS / "comparison.json"
+    if not path.is_file():
+        if rebuilt:
+            print(f"No comparison, as there is no {path}. Run `dvc repro`.")
+        return
+    summary = files.read_json(path, "Run `dvc repro`.")
+    if runs.find_comparison(summary):
+        return
+    from car_or_truck.compare.comparison import Comparison
+    from car_or_truck.registry.challenger import name_challenger
+    from car_or_truck.tracking.comparison import log_comparison
+
+    try:
+        dataset = read_dataset()
+        results, missing = read_results(params, dataset)
+        comparison = Comparison.of(results, missing, dataset)
+    except Failure:
+        comparison = None
+    # Words, not digits: the last of those differ between processors.
+    if comparison is None or any(comparison.summary[key] != summary.get(key) for key in ("trained", "verdict")):
+        print(f"No comparison, as that in {paths.REPORTS}/ is not of the models that are here now. Run `dvc repro`.")
+        return
+    log_comparison(replace(comparison, summary=summary))
+    print(f"The comparison was rebuilt from {paths.REPORTS}/.")
+    if store.server() is None:  # it has its aliases
+        print(name_challenger(params.promotion, results, dataset))
 
 
 def _deliver(server: str) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -31,11 +30,6 @@ class Comparison:
     summary: dict[str, Any]  # comparison.json
     pairs: Sequence[RecipePair]
     suspects: pd.DataFrame  # suspects.csv
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of the summary: the same comparison is one MLflow run."""
-        return hashlib.sha256(json.dumps(self.summary, sort_keys=True).encode()).hexdigest()
 
     @classmethod
     def of(cls, results: Sequence[Result], missing: Sequence[Missing], dataset: Dataset) -> Comparison:

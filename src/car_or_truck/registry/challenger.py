@@ -88,7 +88,7 @@ def _name(client: mlflow.MlflowClient, limits: Promotion, results: Sequence[Resu
 
 def _without(client: mlflow.MlflowClient, name: str, aliases: dict[str, Version], reason: str) -> str:
     if CHALLENGER in aliases:
-        client.delete_registered_model_alias(name, CHALLENGER)
+        versions.remove_challenger(client, name)
     return f"No challenger: {reason}."
 
 

@@ -8,6 +8,7 @@ record is ever overwritten.
 from __future__ import annotations
 
 import getpass
+import json
 import re
 import time
 from dataclasses import asdict, dataclass, fields
@@ -20,14 +21,13 @@ from mlflow.entities import Metric
 from car_or_truck.cells import names
 from car_or_truck.errors import Failure
 from car_or_truck.git import git
-from car_or_truck.registry import versions
-from car_or_truck.registry.gates import Decision
+from car_or_truck.registry import ledger, versions
+from car_or_truck.registry.gates import Decision, Gate
 from car_or_truck.registry.versions import CHALLENGER, CHAMPION, PREVIOUS, Version
 from car_or_truck.tracking import store
 
 PROMOTED, ROLLED_BACK, BY_HAND = "promoted", "rolled back to", "moved by hand"
 NOBODY = "none"
-PROMOTION = "promotion"  # a version's tag: when it became champion, by whom and why; the record has the gates
 ABOUT = (
     "Every move of the alias champion of {name}, one run each, by `car-or-truck promote` and `rollback`. A move by "
     "hand is added when one of them notices it. The metrics are the numbers of the gates."
@@ -44,6 +44,7 @@ class Move:
     person: str
     reason: str = ""
     verdict: str = ""
+    gates: str = ""  # as JSON
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,14 @@ def _read(run: Any) -> RecordedMove:
     return RecordedMove(**tags, run_id=run.info.run_id, time=when, status=run.info.status)
 
 
+def check_permission(client: mlflow.MlflowClient, name: str) -> None:
+    """Make the server refuse who may not move the champion, before anything is judged or recorded.
+
+    MLflow cannot be asked. Writing the description back takes the permission that moving an alias takes.
+    """
+    client.update_registered_model(name, client.get_registered_model(name).description or "")
+
+
 def settle(client: mlflow.MlflowClient, name: str) -> list[str]:
     """Bring record and aliases into agreement; returns a line for each thing that was amiss.
 
@@ -99,7 +108,47 @@ def settle(client: mlflow.MlflowClient, name: str) -> list[str]:
             client.set_registered_model_alias(name, PREVIOUS, last)
         client.set_terminated(run_id, "FINISHED")
         lines.append(f"The champion was moved by hand, from {_label(last)} to {_label(now)}; this is recorded now.")
+    _note(client, name)
     return lines
+
+
+def restore(client: mlflow.MlflowClient, name: str) -> int:
+    """Bring back the moves that the ledger has and the record lacks, with their aliases and tags; returns how many.
+
+    An alias that is there stays where it is.
+    """
+    _note(client, name)
+    noted = ledger.read(client.tracking_uri, name, ledger.MOVES)
+    known = {_milliseconds(move): move for move in history(client, name)}
+    # One that is noted and still under way was left so by a `restore` that was interrupted.
+    lost = [when for when in noted if when not in known or known[when].status == "RUNNING"]
+    last: dict[str, str] = {}
+    for facts in noted.values():
+        last[CHAMPION] = facts["version"]
+        last[PREVIOUS] = facts["before"] if facts["before"] != NOBODY else last.get(PREVIOUS, NOBODY)
+    there = versions.aliases(client, name)
+    for alias, number in last.items() if lost else ():  # first, so that after a kill they are not taken for done
+        if alias not in there and versions.exists(client, name, number):
+            client.set_registered_model_alias(name, alias, number)
+    for when in lost:
+        move = known.get(when) or _read(client.get_run(_record(client, name, Move(**noted[when]), when)))
+        if move.action != BY_HAND and versions.exists(client, name, move.version):
+            _describe(client, name, move)
+        client.set_terminated(move.run_id, "FINISHED", when)
+    return len(lost)
+
+
+def _note(client: mlflow.MlflowClient, name: str) -> None:
+    """Note the record in the ledger."""
+    finished = [move for move in history(client, name) if move.status == "FINISHED"]
+    facts = {
+        _milliseconds(move): {field.name: getattr(move, field.name) for field in fields(Move)} for move in finished
+    }
+    ledger.note(client.tracking_uri, name, ledger.MOVES, facts)
+
+
+def _milliseconds(move: RecordedMove) -> int:
+    return round(1000 * move.time.timestamp())
 
 
 def _label(number: str) -> str:
@@ -112,8 +161,9 @@ def promote(
     """Make `version` the champion, and `champion` the previous one. Failure when someone else was quicker."""
     before = str(champion.number) if champion else NOBODY
     verdict = "all gates pass" if decision.passes else "forced past the gates"
-    move = Move(PROMOTED, str(version.number), before, person(), reason, verdict)
-    _make(client, version, move, decision)
+    gates = json.dumps([{**asdict(gate), "passes": gate.passes} for gate in decision.gates])
+    move = Move(PROMOTED, str(version.number), before, person(), reason, verdict, gates)
+    _make(client, version, move)
 
 
 def roll_back(client: mlflow.MlflowClient, name: str) -> tuple[Version, Version]:
@@ -127,13 +177,14 @@ def roll_back(client: mlflow.MlflowClient, name: str) -> tuple[Version, Version]
     return champion, previous
 
 
-def _make(client: mlflow.MlflowClient, version: Version, move: Move, decision: Decision | None = None) -> None:
-    run_id = _record(client, version.name, move, decision)
+def _make(client: mlflow.MlflowClient, version: Version, move: Move) -> None:
+    run_id = _record(client, version.name, move)
     client.set_registered_model_alias(version.name, CHAMPION, move.version)
     _complete(client, version.name, _read(client.get_run(run_id)))
     now = versions.aliases(client, version.name).get(CHAMPION)
     if now is None or now.number != version.number:
         raise Failure(f"Someone else made {now or 'no version'} the champion of {version.name} meanwhile; that stands.")
+    _note(client, version.name)
 
 
 def _complete(client: mlflow.MlflowClient, name: str, move: RecordedMove) -> None:
@@ -142,42 +193,49 @@ def _complete(client: mlflow.MlflowClient, name: str, move: RecordedMove) -> Non
         client.set_registered_model_alias(name, PREVIOUS, move.before)
     challenger = versions.aliases(client, name).get(CHALLENGER)
     if challenger and str(challenger.number) == move.version:
-        client.delete_registered_model_alias(name, CHALLENGER)
-    words = f"{move.action} {move.time:%Y-%m-%dT%H:%M:%SZ} by {move.person}"
-    words = ": ".join([words, *filter(None, [move.verdict, move.reason])])
-    client.set_model_version_tag(name, move.version, PROMOTION, words)
+        versions.remove_challenger(client, name)
+    _describe(client, name, move)
     client.set_terminated(move.run_id, "FINISHED")
 
 
-def _record(client: mlflow.MlflowClient, name: str, move: Move, decision: Decision | None = None) -> str:
-    """Add a running entry to the record; returns its run id."""
+def _describe(client: mlflow.MlflowClient, name: str, move: RecordedMove) -> None:
+    """Say on the new champion, in a tag, how it became that; the record has the gates."""
+    words = [f"{move.action} {move.time:%Y-%m-%dT%H:%M:%SZ} by {move.person}", move.verdict, move.reason]
+    client.set_model_version_tag(name, move.version, "promotion", ": ".join(filter(None, words)))
+
+
+def _record(client: mlflow.MlflowClient, name: str, move: Move, when: int | None = None) -> str:
+    """Add a running entry to the record, of now or of another time (in milliseconds); returns its run id."""
     title = (
         f"{_label(move.version)} {move.action}" if move.action == PROMOTED else f"{move.action} {_label(move.version)}"
     )
     tags = {
         "mlflow.runName": title,
         "mlflow.user": move.person,
-        "mlflow.note.content": _describe(name, move, decision),
+        "mlflow.note.content": _note_of(name, move),
         **asdict(move),
     }
-    run = client.create_run(_experiment(client, name), tags={key: value for key, value in tags.items() if value})
-    now, gates = round(1000 * time.time()), decision.gates if decision else ()
+    when = when or round(1000 * time.time())
+    run = client.create_run(_experiment(client, name), when, {key: value for key, value in tags.items() if value})
     metrics = [
-        Metric(re.sub(r"[^a-z0-9]+", "_", gate.name.replace("'s", "").lower()), gate.value, now, 0)
-        for gate in gates
-        if gate.value is not None
+        Metric(re.sub(r"[^a-z0-9]+", "_", gate["name"].replace("'s", "").lower()), gate["value"], when, 0)
+        for gate in json.loads(move.gates or "[]")
+        if gate["value"] is not None
     ]
     client.log_batch(run.info.run_id, metrics=metrics)
     return str(run.info.run_id)
 
 
-def _describe(name: str, move: Move, decision: Decision | None) -> str:
+def _note_of(name: str, move: Move) -> str:
     """A move in Markdown: the versions, who moved it and why, and the gates."""
     numbers = (move.version, move.before)
     after, before = (number if number == NOBODY else versions.link(name, number) for number in numbers)
     words = ": ".join(filter(None, [f"{move.action} by {move.person}", move.verdict, move.reason]))
     facts = f"Champion: {after}, {words}. Before: {before}."
-    return f"{facts}\n\n{decision.markdown}" if decision else facts
+    if not move.gates:
+        return facts
+    gates = [Gate(**{field.name: gate[field.name] for field in fields(Gate)}) for gate in json.loads(move.gates)]
+    return f"{facts}\n\n{Decision(tuple(gates)).markdown}"
 
 
 def _experiment(client: mlflow.MlflowClient, name: str) -> str:

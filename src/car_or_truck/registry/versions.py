@@ -17,8 +17,9 @@ from car_or_truck.cells import names
 from car_or_truck.cells.cell import TrainedCell, read_dataset
 from car_or_truck.cells.results import Result
 from car_or_truck.errors import Failure
+from car_or_truck.registry import ledger
 from car_or_truck.registry.card import card
-from car_or_truck.tracking import provenance, runs, store
+from car_or_truck.tracking import permissions, provenance, runs, store
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 SELECTION = "selection"  # a tag of a version's run: how far being the best of several flatters it
@@ -84,10 +85,9 @@ def register(run_id: str, cell: TrainedCell, scores: dict[str, Any]) -> Version 
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
-        version = _existing(client, name, run_id, tags)
-        if version is None:
-            created = client.create_model_version(name, f"models:/{model_id}", run_id, tags=tags, model_id=model_id)
-            version = _version(created)
+        with store.one_at_a_time("versions"):
+            version = _existing(client, name, run_id, tags) or _create(client, name, run, tags, ledger.identity(cell))
+            ledger.note(client.tracking_uri, name, ledger.VERSIONS, {version.number: ledger.identity(cell)})
         for key, value in tags.items():
             if key in HEADLINES and version.tags.get(key) != value:
                 client.set_model_version_tag(name, str(version.number), key, value)
@@ -119,6 +119,21 @@ def _existing(client: mlflow.MlflowClient, name: str, run_id: str, tags: dict[st
         if version.run_id == run_id or version.tags.get("model.sha256") == tags["model.sha256"]:
             return version
     return None
+
+
+def _create(
+    client: mlflow.MlflowClient, name: str, run: Any, tags: dict[str, str], identity: dict[str, str]
+) -> Version:
+    """A version with the number that the model had in a store that was lost, else with one that was never given."""
+    noted, model_id = ledger.read(client.tracking_uri, name, ledger.VERSIONS), run.outputs.model_outputs[0].model_id
+    own = ledger.number(noted, identity)
+    while True:
+        version = _version(
+            client.create_model_version(name, f"models:/{model_id}", run.info.run_id, tags=tags, model_id=model_id)
+        )
+        if version.number == own or version.number > max(noted, default=0):
+            return version
+        client.delete_model_version(name, str(version.number))  # another's number; MLflow does not give it again
 
 
 def versions(client: mlflow.MlflowClient, name: str, where: str = "") -> list[Version]:
@@ -153,6 +168,15 @@ def link(name: str, number: int | str) -> str:
     return f"[Version {number} of {name}](#/models/{name}/versions/{number})"
 
 
+def remove_challenger(client: mlflow.MlflowClient, name: str) -> None:
+    """Remove the alias challenger, if the server permits it: MLflow asks for more than for moving an alias."""
+    try:
+        client.delete_registered_model_alias(name, CHALLENGER)
+    except MlflowException as error:
+        if not permissions.is_refusal(error):
+            raise
+
+
 def exists(client: mlflow.MlflowClient, name: str, number: str) -> bool:
     """Whether a version is still there."""
     try:
@@ -166,7 +190,8 @@ def model_name(client: mlflow.MlflowClient) -> str:
     """The registered model that the images in data/prepared belong to, or else the one that exists."""
     known = [name for name in (names.REAL, names.SYNTHETIC) if client.search_registered_models(f"name = '{name}'")]
     if not known:
-        raise Failure(f"The store {store.uri()} has no registered model {names.REAL} yet. Run `dvc repro`.")
+        remedy = "Run `dvc repro`, or after a loss `car-or-truck sync`."
+        raise Failure(f"The store {store.uri()} has no registered model {names.REAL} yet. {remedy}")
     try:
         fitting = names.experiment_name(read_dataset().stand_in)
     except Failure:

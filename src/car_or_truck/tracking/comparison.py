@@ -14,26 +14,29 @@ from car_or_truck.cells.cell import cell_name
 from car_or_truck.cells.names import COMPARISON
 from car_or_truck.compare import figures, report
 from car_or_truck.compare.comparison import Comparison
-from car_or_truck.tracking import datasets, delivery, store, views
+from car_or_truck.tracking import datasets, delivery, runs, store, views
 
 GREY = "#999999"  # no variant's colour
 REPORT = "The whole report is the artifact report.html."
 
 
 def log_comparison(comparison: Comparison) -> bool:
-    """Add a run named `comparison` with report and figures, unless the store has it; returns whether it was added.
+    """Show a comparison, and add its run unless the store has it; returns whether it was added."""
+    added = runs.find_comparison(comparison.summary) is None
+    if added:
+        _add_run(comparison)
+    views.publish(comparison)
+    return added
 
-    It has no tag `cell`: it is not a training.
-    """
+
+def _add_run(comparison: Comparison) -> None:
+    """A run named `comparison` with report and figures; it has no tag `cell`: it is not a training."""
     best, cell = comparison.table.iloc[0], comparison.results[0].cell
     experiment = store.connect(names.experiment_name(cell.stand_in))
-    known = f"tags.{COMPARISON} = '{comparison.digest}' and attributes.status = 'FINISHED'"
-    if mlflow.MlflowClient().search_runs([experiment], known, max_results=1):
-        return False
     warning = ["**Synthetic images, not photographs.**"] if cell.stand_in else []
     about = [*warning, *comparison.summary["verdict"], *comparison.summary["overfitting"], REPORT]
     tags = {
-        COMPARISON: comparison.digest,
+        COMPARISON: names.comparison_digest(comparison.summary),
         store.PROCESS: store.this_process(),
         "data.source": cell.data.source,
         "data.digest": cell.data.digest,
@@ -56,13 +59,3 @@ def log_comparison(comparison: Comparison) -> bool:
         report.draw(comparison, Path(folder), ".png")
         mlflow.log_artifacts(folder)
     delivery.hand_over(run.info.run_id)
-    return True
-
-
-def show_comparison(comparison: Comparison) -> list[str]:
-    """Put verdict, views and colours where people look, here and on the server; returns lines with their addresses."""
-    server = store.server()
-    for where in filter(None, [store.own(), server]):
-        views.publish(mlflow.MlflowClient(where), comparison)
-    lines = views.addresses(mlflow.MlflowClient(store.uri()), server or "http://127.0.0.1:5000")
-    return lines if server else ["`make ui` starts MLflow at these addresses:", *lines]

@@ -7,25 +7,18 @@ a repeated one adds nothing.
 from __future__ import annotations
 
 import queue
-import shutil
 import threading
-import warnings
-from collections.abc import Iterator
-from contextlib import suppress
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import mlflow
-from mlflow.entities import LoggedModelOutput, Param, RunTag
-from mlflow.exceptions import MlflowException, RestException
-from mlflow.models import Model
+from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_USER
 
 from car_or_truck.errors import in_one_line
-from car_or_truck.tracking import store
-from car_or_truck.tracking.runs import RELIABILITY
+from car_or_truck.tracking import copies, store
 
-ORIGIN = "delivered.from"
+ORIGIN = f"{copies.MARK}from"
+REFUSED = f"{copies.MARK}refused"  # a run's tag: the server that its maker may not write to, and was told so
 PATIENCE = 30  # seconds that the end of a training waits for a slow server
 
 
@@ -38,17 +31,19 @@ def deliver(run_id: str, server: str, whole: bool = True) -> tuple[str, bool]:
     run = local.get_run(run_id)
     with store.one_at_a_time("delivery"):
         copy = _copy(run, local, remote)
-        added = _bring_values(run, copy, local, remote)
+        added = copies.bring_values(run, copy, local, remote)
         if whole:
-            added |= _bring_artifacts(run, copy, remote)
-            added |= _bring_models(run, copy, local, remote)
-            added |= _bring_versions(run, copy, local, remote)
+            added |= copies.bring_artifacts(run, copy, remote)
+            added |= copies.bring_model(run, copy, local, remote)
+            added |= copies.bring_version(run, copy, local, remote)
         if (run.info.status, run.info.end_time) != (copy.info.status, copy.info.end_time):
             if run.info.end_time is None:
                 remote.update_run(copy.info.run_id, run.info.status)
             else:
                 remote.set_terminated(copy.info.run_id, run.info.status, run.info.end_time)
             added = True
+    if REFUSED in run.data.tags:
+        local.delete_tag(run_id, REFUSED)
     return str(copy.info.run_id), added
 
 
@@ -59,122 +54,11 @@ def _copy(run: Any, local: mlflow.MlflowClient, remote: mlflow.MlflowClient) -> 
         key: value for key, value in experiment.tags.items() if key in ("mlflow.note.content", "mlflow.experimentKind")
     }
     place = known.experiment_id if known else remote.create_experiment(experiment.name, tags=about)
-    copies = remote.search_runs([place], f"tags.`{ORIGIN}` = '{run.info.run_id}'", max_results=1)
-    if copies:
-        return remote.get_run(copies[0].info.run_id)
-    return remote.create_run(place, run.info.start_time, {ORIGIN: run.info.run_id}, run.info.run_name)
-
-
-def _bring_values(run: Any, copy: Any, local: mlflow.MlflowClient, remote: mlflow.MlflowClient) -> bool:
-    """Parameters, tags, datasets, and every point of every metric at its own time."""
-    target = copy.info.run_id
-    params = [Param(key, value) for key, value in run.data.params.items() if key not in copy.data.params]
-    tags = [RunTag(key, value) for key, value in run.data.tags.items() if copy.data.tags.get(key) != value]
-    points = []
-    for name in run.data.metrics:
-        delivered = remote.get_metric_history(target, name) if name in copy.data.metrics else []
-        known = {(point.step, point.timestamp) for point in delivered}
-        points += [p for p in local.get_metric_history(run.info.run_id, name) if (p.step, p.timestamp) not in known]
-    values = (("params", params, store.MOST_PARAMS), ("tags", tags, store.MOST_PARAMS))
-    for kind, items, most in (*values, ("metrics", points, store.MOST_METRICS)):
-        for start in range(0, len(items), most):
-            remote.log_batch(target, **{kind: items[start : start + most]})
-    datasets = run.inputs.dataset_inputs if not copy.inputs.dataset_inputs else []
-    if datasets:
-        remote.log_inputs(target, datasets)
-    return bool(params or tags or points or datasets)
-
-
-def _bring_artifacts(run: Any, copy: Any, remote: mlflow.MlflowClient) -> bool:
-    folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=run.info.artifact_uri, tracking_uri=store.own()))
-    known = dict(_listed(remote, copy.info.run_id))
-    added = False
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        name = path.relative_to(folder)
-        if known.get(name.as_posix()) != path.stat().st_size:
-            parent = None if name.parent == Path() else name.parent.as_posix()
-            remote.log_artifact(copy.info.run_id, str(path), parent)
-            added = True
-    return added
-
-
-def _listed(client: mlflow.MlflowClient, run_id: str, folder: str | None = None) -> Iterator[tuple[str, int]]:
-    for item in client.list_artifacts(run_id, folder):
-        if item.is_dir:
-            yield from _listed(client, run_id, item.path)
-        else:
-            yield item.path, item.file_size
-
-
-def _bring_models(run: Any, copy: Any, local: mlflow.MlflowClient, remote: mlflow.MlflowClient) -> bool:
-    """The run's logged models, with MLmodel files that name the copy as theirs."""
-    outputs = run.outputs.model_outputs if run.outputs else []
-    known = copy.outputs.model_outputs if copy.outputs else []
-    if not outputs or known:
-        both = zip(outputs, known, strict=False)
-        return any(_bring_reliability(ours.model_id, theirs.model_id, local, remote) for ours, theirs in both)
-    delivered = []
-    for output in outputs:
-        model = local.get_logged_model(output.model_id)
-        new = remote.create_logged_model(
-            copy.info.experiment_id, model.name, copy.info.run_id, params=model.params, model_type=model.model_type
-        )
-        with TemporaryDirectory() as folder:
-            source = mlflow.artifacts.download_artifacts(artifact_uri=model.artifact_location, tracking_uri=store.own())
-            shutil.copytree(source, folder, dirs_exist_ok=True)
-            about = Model.load(folder)
-            about.run_id, about.model_id, about.artifact_path = copy.info.run_id, new.model_id, new.artifact_location
-            about.save(str(Path(folder) / "MLmodel"))
-            remote.log_model_artifacts(new.model_id, folder)
-        remote.finalize_logged_model(new.model_id, "READY")
-        _bring_reliability(model.model_id, new.model_id, local, remote)
-        delivered.append(LoggedModelOutput(new.model_id, output.step))
-    remote.log_outputs(copy.info.run_id, delivered)  # last, so that an interrupted delivery brings them again
-    return True
-
-
-def _bring_reliability(ours: str, theirs: str, local: mlflow.MlflowClient, remote: mlflow.MlflowClient) -> bool:
-    """What an evaluation added to a logged model, perhaps after the model was delivered."""
-    model = local.get_logged_model(ours)
-    digest = model.tags.get(RELIABILITY)
-    if digest is None or remote.get_logged_model(theirs).tags.get(RELIABILITY) == digest:
-        return False
-    place = f"{model.artifact_location}/data/{RELIABILITY}"
-    path = mlflow.artifacts.download_artifacts(artifact_uri=place, tracking_uri=store.own())
-    remote.log_model_artifact(theirs, path, "data")
-    remote.set_logged_model_tags(theirs, {RELIABILITY: digest})
-    return True
-
-
-def _bring_versions(run: Any, copy: Any, local: mlflow.MlflowClient, remote: mlflow.MlflowClient) -> bool:
-    """The registered version of the run's model, with description and tags; aliases are the server's own."""
-    registered = local.search_model_versions(f"run_id = '{run.info.run_id}'")
-    known = remote.search_model_versions(f"run_id = '{copy.info.run_id}'")
-    models = remote.get_run(copy.info.run_id).outputs.model_outputs
-    if not registered or not models:
-        return False
-    version = registered[0]
-    if not known:
-        with warnings.catch_warnings(), suppress(RestException):  # it exists already
-            warnings.simplefilter("ignore", FutureWarning)
-            remote.create_registered_model(
-                version.name, description=local.get_registered_model(version.name).description
-            )
-        remote.create_model_version(
-            version.name,
-            f"models:/{models[0].model_id}",
-            copy.info.run_id,
-            version.tags,
-            description=version.description,
-            model_id=models[0].model_id,
-        )
-        return True
-    for key, value in version.tags.items():
-        if known[0].tags.get(key) != value:
-            remote.set_model_version_tag(version.name, known[0].version, key, value)
-    if known[0].description != version.description:
-        remote.update_model_version(version.name, known[0].version, version.description)
-    return False
+    delivered = remote.search_runs([place], f"tags.`{ORIGIN}` = '{run.info.run_id}'", max_results=1)
+    if delivered:
+        return remote.get_run(delivered[0].info.run_id)
+    tags = {ORIGIN: run.info.run_id, MLFLOW_USER: run.info.user_id}  # MLflow takes the run's user from that tag
+    return remote.create_run(place, run.info.start_time, tags, run.info.run_name)
 
 
 def hand_over(run_id: str) -> None:
@@ -185,7 +69,7 @@ def hand_over(run_id: str) -> None:
     try:
         deliver(run_id, server)
     except (MlflowException, OSError) as error:
-        warn(server, in_one_line(error, 200))
+        warn(run_id, server, error)
 
 
 class Courier:
@@ -206,7 +90,7 @@ class Courier:
         self.news.put(False)
         self.thread.join(PATIENCE)
         if self.thread.is_alive():
-            warn(self.server, "too slow")
+            warn(self.run_id, self.server, TimeoutError("too slow"))
 
     def _work(self) -> None:
         more = True
@@ -217,12 +101,19 @@ class Courier:
             try:
                 deliver(self.run_id, self.server, whole=False)
             except (MlflowException, OSError) as error:
-                warn(self.server, in_one_line(error, 200))
+                warn(self.run_id, self.server, error)
                 return
 
 
-def warn(server: str, why: str) -> None:
-    """Say that a delivery failed, and that nothing is lost."""
+def warn(run_id: str, server: str, error: Exception) -> None:
+    """Say that a delivery failed, and that nothing is lost; that a person may not write is said once a run."""
+    why = in_one_line(error, 200)
+    if store.is_denied(error):
+        local = mlflow.MlflowClient(store.own())
+        if local.get_run(run_id).data.tags.get(REFUSED) == server:
+            return
+        local.set_tag(run_id, REFUSED, server)
+        why = store.DENIED
     print(
         f"The tracking server {server} did not take this run ({why}). It is safe in mlflow.db here; "
         "`car-or-truck sync` delivers it later.",

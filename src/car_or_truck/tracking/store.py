@@ -21,7 +21,7 @@ from filelock import FileLock
 
 from car_or_truck import paths
 from car_or_truck.errors import Failure, in_one_line
-from car_or_truck.tracking import relocation
+from car_or_truck.tracking import permissions, relocation
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
@@ -38,9 +38,8 @@ for noisy in ("mlflow", "alembic"):
 
 CHOSEN = os.environ.get("MLFLOW_TRACKING_URI")  # by the person; MLflow overwrites the variable
 LOCAL = "sqlite:///"
-MOST_METRICS = 1000  # in one batch, by MLflow's limit
-MOST_PARAMS = 100
 CREATION_SECONDS = 10  # after which a store that another process is creating counts as given up
+DENIED = "you may not write to it: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or ask who runs it"
 PROCESS = "process"  # the tag of the process that writes a run
 ABOUT = (
     "One run a trained model: a variant of params.yaml trained with one seed. loss, binary_accuracy, val_loss and "
@@ -84,7 +83,9 @@ def open_store() -> mlflow.MlflowClient:
     """A client of the store that people look at; Failure when there is none, or it does not answer."""
     where = uri()
     if where.startswith(LOCAL) and not _file(where).is_file():
-        raise Failure(f"There is no MLflow store {_file(where)} yet. Run `dvc repro`.")
+        raise Failure(
+            f"There is no MLflow store {_file(where)} yet. Run `dvc repro`, or after a loss `car-or-truck sync`."
+        )
     with _errors_explained(where):
         mlflow.set_tracking_uri(where)
         client = mlflow.MlflowClient()
@@ -203,11 +204,21 @@ def one_at_a_time(purpose: str) -> Iterator[None]:
         yield
 
 
+def is_denied(error: Exception) -> bool:
+    """Whether a server answered that this person may not do that (401 or 403)."""
+    answer = getattr(error, "response", None)  # of an artifact's request, which requests itself raises
+    code = error.get_http_status_code() if isinstance(error, MlflowException) else getattr(answer, "status_code", None)
+    return code in (401, 403)
+
+
 def unusable(error: Exception, where: str) -> Failure:
-    """The Failure for the store `where`, which does not answer."""
-    remedy = (
-        "Move it away; `car-or-truck sync` then rebuilds the runs of all models in models/."
-        if where.startswith(LOCAL)
-        else "Start its server, or unset MLFLOW_TRACKING_URI to use mlflow.db here."
-    )
+    """The Failure for the store `where`, which does not answer, or refuses."""
+    if permissions.is_refusal(error):
+        return permissions.forbidden(f"write to {where}")
+    if where.startswith(LOCAL):
+        remedy = "Move it away; `car-or-truck sync` then rebuilds the runs of all models in models/."
+    elif is_denied(error):
+        remedy = "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to those of an account there."
+    else:
+        remedy = "Start its server, or unset MLFLOW_TRACKING_URI to use mlflow.db here."
     return Failure(f"The MLflow store {where} cannot be used: {in_one_line(error)}. {remedy}")

@@ -23,11 +23,14 @@ from numpy.typing import NDArray
 from car_or_truck import paths
 from car_or_truck.cells import names
 from car_or_truck.cells.cell import Cell, TrainedCell
+from car_or_truck.cells.times import read_pace
 from car_or_truck.tracking import datasets, model, provenance, store
 from car_or_truck.tracking.delivery import Courier
 from car_or_truck.train import batches
 from car_or_truck.train.checkpoint import Checkpoint
 from car_or_truck.train.history import METRICS
+
+COST = "training_seconds"  # over all the processes that a training took
 
 
 class _Curves(MlflowCallback):  # type: ignore[misc]
@@ -72,7 +75,8 @@ def training_run(cell: Cell, saved: Checkpoint, tags: Mapping[str, str]) -> Iter
         _describe_run(run, cell)
         _log_epochs(run_id, state.rows, state.times)
         yield callbacks
-        _log_cost(saved)
+        if state.seconds:
+            mlflow.log_metric(COST, state.seconds)
         status = "FINISHED"
     except KeyboardInterrupt:
         status = "KILLED"
@@ -105,15 +109,7 @@ def _log_epochs(run_id: str, rows: list[dict[str, float]], times: list[float]) -
             for row, moment in zip(rows, times or [now] * len(rows), strict=True)
             if int(row["epoch"]) not in known
         ]
-    for start in range(0, len(points), store.MOST_METRICS):
-        client.log_batch(run_id, metrics=points[start : start + store.MOST_METRICS])
-
-
-def _log_cost(saved: Checkpoint) -> None:
-    """What the training cost, over all the processes that it took."""
-    state = saved.state
-    if state.seconds:
-        mlflow.log_metric("training_seconds", state.seconds)
+    client.log_batch(run_id, metrics=points)
 
 
 def _describe_run(run: Any, cell: Cell) -> None:
@@ -137,7 +133,8 @@ def log_model(net: Any, image: NDArray[np.uint8], cell: TrainedCell) -> None:
 def rebuild(cell: TrainedCell, history: pd.DataFrame) -> str:
     """A run made from the cell's outputs, for a store that has none; returns its id.
 
-    A cell that DVC restored has none, nor has a store that was deleted. TensorFlow must have been started.
+    A cell that DVC restored has none, nor has a store that was deleted. It has the cost of a training that was here,
+    but not the times of its epochs. TensorFlow must have been started.
     """
     net = keras.saving.load_model(cell.model_folder / "model.keras")
     image = batches.load(paths.PREPARED, "valid", cell.side).images[0]
@@ -146,5 +143,8 @@ def rebuild(cell: TrainedCell, history: pd.DataFrame) -> str:
     with mlflow.start_run(experiment_id=experiment_id, run_name=cell.name, tags=tags) as run:
         _describe_run(run, cell)
         _log_epochs(run.info.run_id, history.to_dict("records"), [])
+        pace = read_pace(cell.fingerprint)
+        if pace:
+            mlflow.log_metric(COST, pace.seconds)
         log_model(net, image, cell)
     return str(run.info.run_id)

@@ -1,0 +1,162 @@
+"""`make server`: the team's MLflow server of compose.yaml, on a PostgreSQL of this machine instead of containers.
+
+Database, artifacts and the administrator's first password lie in one folder: `server/`, or the argument.
+The environment may set MLFLOW_HOST, MLFLOW_PORT, MLFLOW_ARTIFACTS_DESTINATION (s3://BUCKET, with the keys that boto3
+reads), and whatever else `mlflow server` takes from it.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from ruamel.yaml import YAML
+
+HERE = Path(__file__).parent
+DEBIANS = Path("/usr/lib/postgresql")  # holds a folder a version, outside of PATH
+OWNER = "postgres" if os.geteuid() == 0 else None  # PostgreSQL refuses to run as root
+
+
+def main(folder: Path) -> None:
+    """Run database and server until Ctrl-C or SIGTERM; then stop both."""
+    host, port = os.environ.get("MLFLOW_HOST", "0.0.0.0"), os.environ.get("MLFLOW_PORT", "5000")
+    name = socket.gethostname().lower() if host == "0.0.0.0" else host
+    check_port(host, port)
+    folder.mkdir(parents=True, exist_ok=True)
+    password = folder / "admin-password"
+    password.touch(mode=0o600)
+    if not password.read_text(encoding="ascii"):
+        password.write_text(secrets.token_urlsafe(18), encoding="ascii")
+    defaults = {
+        "MLFLOW_HOST": host,
+        "MLFLOW_PORT": port,
+        "MLFLOW_ARTIFACTS_DESTINATION": str(folder / "artifacts"),
+        "MLFLOW_SERVER_ALLOWED_HOSTS": f"{name}:*,localhost:*,127.0.0.1:*,10.*,192.168.*",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+    }
+    fixed = {
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+        "PGHOST": str(folder / "database"),
+        "PGPORT": "5432",
+        "PGUSER": "mlflow",
+        "MLFLOW_AUTH_CONFIG_PATH": str(HERE / "basic_auth.ini"),
+        "MLFLOW_AUTH_ADMIN_PASSWORD": password.read_text(encoding="ascii"),
+        "MLFLOW_FLASK_SERVER_SECRET_KEY": secrets.token_hex(32),
+    }
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_TRACKING_")}
+    command = YAML(typ="safe").load(HERE / "compose.yaml")["services"]["mlflow"]["command"]
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with (
+            FileLock(folder / "lock", timeout=0),
+            database(folder / "database"),
+            # A group of its own: Ctrl-C reaches this process alone, which stops MLflow before its database.
+            subprocess.Popen(command, env={**defaults, **environment, **fixed}, process_group=0, umask=0o077) as server,
+        ):
+            try:
+                if answers(server, f"http://{host}:{port}/health"):
+                    print(advice(f"http://{name}:{port}", password), flush=True)
+                server.wait()
+            finally:
+                server.terminate()
+                server.wait()
+        sys.exit(f"MLflow ended by itself, with {server.returncode}; its reason is above.")
+    except Timeout:
+        sys.exit(f"Another `make server` is running in {folder}.")
+    except KeyboardInterrupt:
+        print(f"Stopped. The next `make server` goes on with what {folder} holds.", flush=True)
+
+
+def check_port(host: str, port: str) -> None:
+    """Exit when another program listens there."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, int(port)))
+        except (OSError, ValueError) as error:
+            sys.exit(
+                f"MLflow cannot listen on {host}:{port}: {error}. Choose a free port: make server MLFLOW_PORT=5050"
+            )
+
+
+@contextmanager
+def database(data: Path) -> Iterator[None]:
+    """PostgreSQL on a socket in `data`, which no other user can enter; makes the database `mlflow` at first."""
+    part = data.with_suffix(".part")
+    if not data.exists():  # it is whole, or not there: an interrupted creation is repeated
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(mode=0o700)
+        shutil.chown(part, OWNER or os.geteuid())
+        postgresql("initdb", "--username=mlflow", "--auth=trust", "--encoding=UTF8", "--no-locale", f"--pgdata={part}")
+        postgresql("postgres", "--single", "-D", str(part), "postgres", line="CREATE DATABASE mlflow")
+        part.rename(data)
+    control = ("pg_ctl", f"--pgdata={data}", "--silent", "--wait")
+    if (data / "postmaster.pid").exists():  # the last `make server` was killed
+        postgresql(*control, "--mode=fast", "stop", check=False)
+    postgresql(*control, f"--log={data}/log", f"--options=-k '{data}' -h ''", "start")
+    try:
+        yield
+    finally:
+        postgresql(*control, "--mode=fast", "stop")
+
+
+def postgresql(program: str, *arguments: str, line: str = "", check: bool = True) -> None:
+    """Run a program of PostgreSQL's, in a session that Ctrl-C does not reach; exit with its complaint if it fails."""
+    places = [os.environ["PATH"], *(str(path) for path in sorted(DEBIANS.glob("*/bin"), reverse=True))]
+    found = shutil.which(program, path=os.pathsep.join(places))
+    if found is None:
+        sys.exit("`make server` needs PostgreSQL: sudo apt install postgresql")
+    done = subprocess.run(
+        [found, *arguments],
+        input=line,
+        capture_output=True,
+        text=True,
+        cwd="/",
+        start_new_session=True,
+        user=OWNER,
+        group=OWNER,
+        extra_groups=[] if OWNER else None,
+    )
+    if check and done.returncode:
+        run_by = f", run as {OWNER}," if OWNER else ""
+        sys.exit(f"{program}{run_by} fails: {(done.stderr or done.stdout).strip()}")
+
+
+def answers(server: subprocess.Popen[bytes], address: str) -> bool:
+    """Wait until the server answers; False when it ends before."""
+    while server.poll() is None:
+        try:
+            urllib.request.urlopen(address, timeout=5).close()
+            return True
+        except OSError:
+            time.sleep(0.5)
+    return False
+
+
+def advice(address: str, password: Path) -> str:
+    """What the team has to know."""
+    return f"""
+MLflow: {address} (Ctrl-C stops it). The administrator is admin, with the first password in {password}
+
+To add a colleague, with a password of at least 12 characters:
+  curl --user "admin:$(cat {password})" {address}/api/2.0/mlflow/users/create \\
+    --header "Content-Type: application/json" --data '{{"username": "NAME", "password": "PASSWORD"}}'
+An account reads everything; docs/team.md says how it may write, and promote. The colleague then types
+  export MLFLOW_TRACKING_URI={address} MLFLOW_TRACKING_USERNAME=NAME MLFLOW_TRACKING_PASSWORD=PASSWORD
+"""
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1] if sys.argv[1:] else HERE.parent / "server").resolve())

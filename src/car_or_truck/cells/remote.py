@@ -1,0 +1,127 @@
+"""Small files beside the cache in DVC's remote: the checkpoint of a training, and who works at a cell."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from car_or_truck.errors import Failure, in_one_line
+from car_or_truck.train.checkpoint import Checkpoint
+
+FOLDER = "car-or-truck"  # in the remote
+CHECKPOINT_SECONDS = "CAR_OR_TRUCK_CHECKPOINT_SECONDS"  # set by `work` for the trainings that it starts
+HEARTBEAT = 10.0  # seconds between two signs of life of a worker
+SILENCE = 45.0  # seconds without one, after which a worker counts as dead
+
+
+class Remote:
+    """The folder in DVC's default remote. Raises Failure when there is none."""
+
+    def __init__(self) -> None:
+        from dvc.config import NoRemoteError
+        from dvc.repo import Repo
+
+        try:
+            with Repo() as repo:
+                remote = repo.cloud.get_remote()
+        except NoRemoteError:
+            raise Failure("DVC has no remote to share models by; `dvc remote add -d NAME URL` adds one.") from None
+        self.fs, self.folder = remote.fs, remote.fs.join(remote.path, FOLDER)
+
+    def place(self, *parts: str) -> str:
+        """The address of a file."""
+        return str(self.fs.join(self.folder, *parts))
+
+    def remove(self, *parts: str) -> None:
+        """Remove a file, if it is there."""
+        if self.fs.exists(self.place(*parts)):
+            self.fs.remove(self.place(*parts))
+
+    def bring(self, saved: Checkpoint) -> None:
+        """Load the remote's checkpoint, if there is one."""
+        place = self.place("checkpoints", saved.path.name)
+        if not self.fs.exists(place):
+            return
+        self.fs.get_file(place, str(saved.path))
+        saved.read()
+        print(f"The checkpoint of epoch {saved.state.epoch} came from DVC's remote.", flush=True)
+
+    @contextmanager
+    def holding(self, cell: str) -> Iterator[bool]:
+        """Work at a cell; waits while a living worker elsewhere does, and yields whether it waited.
+
+        Two that start within the same second may both go on: they do the same work twice, to the same bytes.
+        """
+        place, me, waited = self.place("workers", f"{cell}.json"), f"{platform.node()}:{os.getpid()}", False
+        while True:
+            holder, silence = self._holder(place)
+            if holder in (None, me) or silence > SILENCE:
+                break
+            if not waited:
+                print(f"{cell}: {holder} works at it; waiting.", flush=True)
+            waited = True
+            time.sleep(HEARTBEAT / 2)
+        done = threading.Event()
+
+        def live() -> None:
+            while True:
+                self.fs.pipe_file(place, json.dumps({"worker": me, "time": time.time()}).encode())
+                if done.wait(HEARTBEAT):
+                    return
+
+        self.fs.makedirs(self.fs.parent(place), exist_ok=True)
+        thread = threading.Thread(target=live, daemon=True)
+        thread.start()
+        try:
+            yield waited
+        finally:
+            done.set()
+            thread.join()
+            self.remove("workers", f"{cell}.json")
+
+    def _holder(self, place: str) -> tuple[str | None, float]:
+        """Who works at the cell, and for how many seconds no sign of life came."""
+        try:
+            sign = json.loads(self.fs.cat_file(place))
+            return str(sign["worker"]), time.time() - sign["time"]
+        except (FileNotFoundError, ValueError):  # ValueError: it is being written
+            return None, 0.0
+
+
+def shared_checkpoint(saved: Checkpoint) -> Callable[[], None]:
+    """Go on from the remote's checkpoint, if `work` started this training; returns what to call after each epoch.
+
+    That sends the checkpoint when so many seconds have passed as `work` was told. A remote that fails costs the
+    copy, never the training.
+    """
+    seconds = os.environ.get(CHECKPOINT_SECONDS)
+    if seconds is None:
+        return lambda: None
+    remote = Remote()
+    if not saved.state.epoch:
+        remote.bring(saved)
+    place, sent = remote.place("checkpoints", saved.path.name), time.monotonic()
+    remote.fs.makedirs(remote.fs.parent(place), exist_ok=True)
+
+    def send() -> None:
+        nonlocal sent
+        if time.monotonic() - sent < float(seconds):
+            return
+        sent = time.monotonic()
+        try:
+            remote.fs.put_file(str(saved.path), f"{place}.part")  # on a disk, a killed copy is half a file
+            remote.fs.mv(f"{place}.part", place)
+        except Exception as error:  # each file system raises its own
+            print(f"The checkpoint was not sent to DVC's remote: {in_one_line(error, 200)}", flush=True)
+
+    return send
+
+
+def remove_checkpoint(remote: Remote, fingerprint: str) -> None:
+    """Remove the copy of a checkpoint: its model is in the remote."""
+    remote.remove("checkpoints", f"{fingerprint}.npz")

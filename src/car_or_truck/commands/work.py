@@ -1,0 +1,57 @@
+"""`work`: train and evaluate models here, for whoever shares the DVC remote."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Sequence
+
+from car_or_truck import paths
+from car_or_truck.cells.cell import cell_name, read_trained
+from car_or_truck.cells.remote import CHECKPOINT_SECONDS, Remote, remove_checkpoint
+from car_or_truck.errors import Failure
+from car_or_truck.git import git
+from car_or_truck.params import Params
+
+CODE = ("src", "dvc.yaml", "params.yaml", "data/exclude.csv", ".dvc/config")  # what the commit must hold as it is here
+
+
+def work(params: Params, cells: Sequence[str], checkpoint_seconds: float) -> None:
+    """Pull the images, run each cell's stages, and push what they wrote; what the remote holds is not run again.
+
+    Raises Failure for an unknown cell, changes that are not committed, or a remote that fails.
+    """
+    known = {cell_name(*cell): cell for cell in params.cells}
+    for cell in cells:
+        if cell not in known:
+            raise Failure(f"{cell!r} is none of the models of train.variants and train.seeds: {', '.join(known)}.")
+    commit, remote = committed(), Remote()
+    environment = {**os.environ, CHECKPOINT_SECONDS: str(checkpoint_seconds)}
+    run_dvc("pull", "--run-cache", "prepare")
+    for cell in cells:
+        with remote.holding(f"{commit[:12]}-{cell}") as waited:
+            if waited:
+                run_dvc("fetch", "--run-cache", "prepare")
+            stages = [f"{stage}@{cell}" for stage in ("train", "evaluate")]
+            run_dvc("repro", "--pull", "--single-item", *stages, environment=environment)
+            run_dvc("push", "--run-cache", *stages)
+            remove_checkpoint(remote, read_trained(*known[cell])[0].fingerprint)
+
+
+def committed() -> str:
+    """The current commit; a Failure when code or parameters differ from it."""
+    commit = git("rev-parse", "HEAD")
+    if commit is None:
+        raise Failure(f"{paths.root()} has no git commit, by which workers elsewhere could find code and parameters.")
+    changed = git("status", "--porcelain", "--", *CODE, strip=False)
+    if changed:
+        names = ", ".join(line[3:] for line in changed.splitlines()[:3])
+        raise Failure(f"Not committed: {names}. Workers elsewhere see only commits: commit and push first.")
+    return commit
+
+
+def run_dvc(*arguments: str, environment: dict[str, str] | None = None) -> None:
+    """A DVC command, which waits while another one holds the workspace; a Failure when it fails."""
+    done = subprocess.run(["dvc", "--wait-for-lock", *arguments], env=environment)
+    if done.returncode:
+        raise Failure(f"`dvc {' '.join(arguments)}` fails with {done.returncode}; its output is above.")

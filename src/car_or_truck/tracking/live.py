@@ -1,0 +1,33 @@
+"""How far the trainings are that run at this moment, here or on other machines."""
+
+from __future__ import annotations
+
+import mlflow
+from mlflow.entities import Metric
+from mlflow.exceptions import MlflowException
+
+from car_or_truck.errors import Failure
+from car_or_truck.tracking import store
+
+
+class LiveRuns:
+    """The running trainings of an experiment in the store that people look at."""
+
+    def __init__(self, experiment: str) -> None:
+        self.experiment = experiment
+        self.client: mlflow.MlflowClient | None = None
+
+    def accuracies(self) -> dict[str, list[Metric]]:
+        """Each running training's validation accuracy, epoch by epoch; {} while there is no store that answers."""
+        try:
+            self.client = self.client or store.open_store()
+            known = self.client.get_experiment_by_name(self.experiment)
+            if known is None:
+                return {}
+            runs = self.client.search_runs([known.experiment_id], "attributes.status = 'RUNNING'")
+            return {
+                run.info.run_name: self.client.get_metric_history(run.info.run_id, "val_binary_accuracy")
+                for run in runs
+            }
+        except (Failure, MlflowException, OSError):
+            return {}

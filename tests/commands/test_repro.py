@@ -1,0 +1,109 @@
+"""`repro -j`: models side by side in one workspace, as a serial `dvc repro` would leave them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow.entities import Metric
+from rich.console import Console
+
+from car_or_truck.commands.repro import Job, failed_line, show
+from helpers.clones import Project, clone, digests
+from helpers.processes import start
+
+SETTINGS = {"variants": ["tutorial", "exercise"], "seeds": [1, 2], "batch_size": 16, "threads": 1}
+
+
+def grid(tree: Any) -> None:
+    tree["train"] |= SETTINGS
+
+
+def source(project: Project) -> str:
+    return str(project.root / "src")
+
+
+@pytest.fixture(scope="module")
+def serial(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    project = clone(tmp_path_factory.mktemp("serial") / "project")
+    project.edit(grid)
+    project.run("dvc", "repro", PYTHONPATH=source(project))
+    return project
+
+
+@pytest.mark.slow
+def test_side_by_side_leaves_what_a_serial_run_leaves(serial: Project, tmp_path: Path) -> None:
+    project = clone(tmp_path / "project")
+    project.edit(grid)
+    said = project.run("car-or-truck", "repro", "-j", "2", PYTHONPATH=source(project))
+    assert "4 models to train or evaluate, 2 at a time" in said
+    assert "up to date" in project.run("dvc", "status")
+    assert digests(project.root) == digests(serial.root)
+    assert stages(project) == stages(serial)
+    said = project.run("car-or-truck", "repro", "-j", "2", PYTHONPATH=source(project))
+    assert "models to train" not in said
+
+
+@pytest.mark.slow
+def test_a_failed_model_is_named_and_the_others_are_finished(tmp_path: Path) -> None:
+    project = clone(tmp_path / "project")
+    project.edit(grid)
+    project.edit(lambda tree: tree["variants"]["exercise"]["optimizer"].update(learning_rate=1e30))
+    said = project.run("car-or-truck", "repro", "-j", "2", code=1, PYTHONPATH=source(project))
+    assert "2 of 4 models failed; the others are done." in said
+    assert "exercise-1: Training diverged in epoch 1" in said
+    assert {path.parent.name for path in project.root.glob("models/*/*")} == {"tutorial"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_an_interrupted_run_goes_on_with_the_next_call(how: signal.Signals, serial: Project, tmp_path: Path) -> None:
+    project = clone(tmp_path / "project")
+    project.edit(grid)
+    process = start(project, "car-or-truck", "repro", "-j", "2", PYTHONPATH=source(project))
+    since = time.monotonic()
+    while not list(project.root.glob(".dvc/tmp/training/*.npz")):
+        assert process.poll() is None
+        assert time.monotonic() - since < 300
+        time.sleep(0.1)
+    os.kill(process.pid, how)
+    said, _ = process.communicate(timeout=120)
+    if how == signal.SIGINT:
+        assert "Interrupted." in said
+        assert "Traceback" not in said
+    project.run("car-or-truck", "repro", "-j", "2", PYTHONPATH=source(project))
+    assert digests(project.root) == digests(serial.root)
+
+
+def stages(project: Project) -> str:
+    """What dvc.lock says of the models' stages, whose code and data are the same."""
+    lines = (project.root / "dvc.lock").read_text()
+    return lines[lines.index("  train@") :]
+
+
+def test_the_table_shows_what_runs_and_how_long_still() -> None:
+    history = [Metric("val_binary_accuracy", value, 1000 * 60 * step, step) for step, value in ((1, 0.5), (2, 0.75))]
+    jobs = [
+        Job("tutorial-1", 12, "running", history=history),
+        Job("tutorial-2", 12, "done"),
+        Job("exercise-1", 50, "failed", "Training diverged in epoch 3"),
+    ]
+    console = Console(width=100, record=True, force_terminal=False)
+    console.print(show(jobs))
+    text = console.export_text()
+    lines = [line.split() for line in text.splitlines()]
+    assert lines[1][:2] == ["exercise-1", "failed"]
+    assert lines[2] == ["tutorial-1", "running", "2/12", "75.0%", "10", "min"]
+    assert "1 failed, 1 running, 0 waiting, 1 done" in text
+
+
+def test_a_failure_is_told_by_the_line_before_dvcs_own(tmp_path: Path) -> None:
+    log = tmp_path / "log.txt"
+    log.write_text("> car-or-truck train x 1\nTraining diverged.\nERROR: failed to reproduce 'train@x-1'\n")
+    assert failed_line(log) == "Training diverged."
+    log.write_text("")
+    assert failed_line(log) == "no output"

@@ -1,0 +1,163 @@
+"""Models trained in one clone for another, by way of DVC's remote."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+from ruamel.yaml import YAML
+
+from car_or_truck import params
+from car_or_truck.commands import work
+from car_or_truck.errors import Failure
+from helpers.clones import ROOT, Project, clone, digests
+from helpers.processes import await_epochs, longer, start
+
+CELL = "tutorial-31415"
+
+
+class Team:
+    """A git remote and a DVC remote, and clones that share nothing else."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.first = clone(folder / "first")
+        self.first.edit(longer)
+        self.first.edit(lambda tree: tree["train"].update(variants=["tutorial"], threads=1))
+        self.first.run("dvc", "remote", "add", "-d", "storage", str(folder / "storage"))
+        self.run("dvc", "repro", "prepare")
+        self.run("dvc", "push", "prepare")
+        self.run("git", "add", ".")
+        self.run("git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-q", "-m", "grid")
+
+    def run(self, *command: str) -> str:
+        return self.first.run(*command, PYTHONPATH=str(self.first.root / "src"))
+
+    def clone(self, name: str) -> Project:
+        self.run("git", "clone", "-q", str(self.first.root), str(self.folder / name))
+        return Project(self.folder / name)
+
+
+def work_in(project: Project, *arguments: str) -> str:
+    return project.run("car-or-truck", "work", *arguments, PYTHONPATH=str(project.root / "src"))
+
+
+@pytest.fixture(scope="module")
+def team(tmp_path_factory: pytest.TempPathFactory) -> Team:
+    return Team(tmp_path_factory.mktemp("team"))
+
+
+@pytest.mark.slow
+def test_a_killed_workers_model_is_finished_elsewhere_to_the_same_bytes(team: Team) -> None:
+    killed, second = team.clone("killed"), team.clone("second")
+    command = ["setsid", "--wait", "car-or-truck", "work", CELL, "--checkpoint-every", "0"]
+    process = start(killed, *command, PYTHONPATH=str(killed.root / "src"))
+    await_epochs(process, 4)  # the third one's checkpoint has been sent
+    for child in session(process.pid):
+        os.kill(child, signal.SIGKILL)
+    process.wait(timeout=60)
+    said = work_in(second, CELL)
+    assert "works at it; waiting" in said  # until the dead worker counts as dead
+    assert "continues after epoch" in said
+    assert "came from DVC's remote" in said
+    assert not list((team.folder / "storage/car-or-truck/checkpoints").iterdir())
+    team.run("dvc", "fetch", "--run-cache", "prepare")
+    assert "is cached" in team.run("dvc", "repro", "--pull", f"evaluate@{CELL}")
+    serial = team.clone("serial")
+    serial.run("dvc", "pull", "prepare")
+    serial.run("dvc", "repro", f"evaluate@{CELL}", PYTHONPATH=str(serial.root / "src"))
+    assert digests(team.first.root) == digests(second.root) == digests(serial.root)
+
+
+@pytest.mark.slow
+def test_of_two_workers_at_one_model_one_waits_and_trains_nothing(team: Team) -> None:
+    commands = ["car-or-truck", "work", CELL]
+    clones = [team.clone(name) for name in ("left", "right")]
+    for project in clones:  # a commit that the remote holds no model of
+        project.edit(lambda tree: tree["variants"]["tutorial"]["head"].update(dropout=0.4))
+        project.run("git", "-c", "user.name=t", "-c", "user.email=t@e.org", "commit", "-qam", "x", code=0, **SAME_DATE)
+    one = start(clones[0], *commands, PYTHONPATH=str(clones[0].root / "src"))
+    await_epochs(one, 1)
+    said = work_in(clones[1], CELL)
+    assert one.wait(timeout=600) == 0
+    assert "works at it; waiting" in said
+    assert "  epoch " not in said
+    assert digests(clones[0].root) == digests(clones[1].root)
+
+
+SAME_DATE = {"GIT_AUTHOR_DATE": "2026-01-01T00:00:00Z", "GIT_COMMITTER_DATE": "2026-01-01T00:00:00Z"}
+
+
+def session(leader: int) -> list[int]:
+    """The processes of a session that `setsid` made."""
+    return [leader, *(child.pid for child in psutil.Process(leader).children(recursive=True))]
+
+
+@pytest.fixture
+def committed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    project = clone(tmp_path / "project")
+    monkeypatch.chdir(project.root)
+    return project
+
+
+def test_an_unknown_model_is_named_with_those_that_there_are(committed: Project) -> None:
+    with pytest.raises(Failure, match=r"'tutorial-7' is none of .*: tutorial-31415, exercise-31415"):
+        work.work(params.load(), ["tutorial-7"], 60)
+
+
+def test_changes_that_are_not_committed_are_named(committed: Project) -> None:
+    assert work.committed() == committed.run("git", "rev-parse", "HEAD").strip()
+    committed.edit(lambda tree: tree["train"].update(batch_size=8))
+    with pytest.raises(Failure, match=r"Not committed: params\.yaml\. .*commit and push first"):
+        work.work(params.load(), [CELL], 60)
+
+
+def test_without_a_remote_it_says_how_to_add_one(committed: Project) -> None:
+    with pytest.raises(Failure, match=r"DVC has no remote .*`dvc remote add -d NAME URL`"):
+        work.work(params.load(), [CELL], 60)
+
+
+STANDINS = {  # for the schedulers' commands, which start each task elsewhere
+    "sbatch": """#!/bin/sh
+for task in $(seq "$(echo "${1#--array=}" | cut -d- -f1)" "$(echo "${1#--array=}" | cut -d- -f2)"); do
+    SLURM_SUBMIT_DIR=$PWD SLURM_ARRAY_JOB_ID=7 SLURM_ARRAY_TASK_ID=$task sh "$2" || exit 1
+done
+""",
+    "make": "#!/bin/sh\n",  # setup's installation: the test has it
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheduler", ["slurm", "skypilot"])
+def test_the_examples_run_the_grid_by_their_schedulers(scheduler: str, team: Team, tmp_path: Path) -> None:
+    project, tools = team.clone(scheduler), tmp_path / "tools"
+    project.edit(lambda tree: tree["train"].update(batch_size=20 if scheduler == "slurm" else 10, seeds=[1, 2]))
+    project.edit(lambda tree: tree["variants"]["tutorial"].update(epochs=2))
+    project.run("git", "-c", "user.name=t", "-c", "user.email=t@e.org", "commit", "-qam", "grid")
+    tools.mkdir()
+    for name, text in STANDINS.items():
+        (tools / name).write_text(text)
+        (tools / name).chmod(0o755)
+    path = os.pathsep.join([str(tools), str(Path(sys.executable).parent), os.environ["PATH"]])
+    here = {"PATH": path, "TMPDIR": str(tmp_path), "PYTHONPATH": str(project.root / "src")}
+    example = ROOT / "examples" / ("slurm.sh" if scheduler == "slurm" else "skypilot.yaml")
+    if scheduler == "slurm":
+        command = next(line for line in example.read_text().splitlines() if "sbatch --array=1-" in line).strip("# ")
+        project.run("sh", "-c", command.replace("examples/slurm.sh", str(example)), code=0, **here)
+    else:
+        task = YAML(typ="safe").load(example)
+        values = {"REPOSITORY": str(project.root), "COMMIT": project.run("git", "rev-parse", "HEAD").strip()}
+        assert {*task["envs"]} == {*values, "MODEL", "MLFLOW_TRACKING_URI"}
+        for seed in (1, 2):
+            machine = tmp_path / f"machine{seed}"
+            machine.mkdir()
+            variables = here | values | {"MODEL": f"tutorial-{seed}", "PYTHONPATH": str(machine / "car-or-truck/src")}
+            for step in ("setup", "run"):
+                Project(machine).run("bash", "-ec", task[step], code=0, **variables)
+    project.run("dvc", "fetch", "--run-cache", "prepare")
+    said = project.run("dvc", "repro", "--pull", "evaluate", PYTHONPATH=str(project.root / "src"))
+    assert said.count("is cached - skipping run") == 4

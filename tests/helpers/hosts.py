@@ -1,0 +1,102 @@
+"""Hosts of a test: network namespaces with addresses of their own, joined by a bridge."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from helpers.clones import FOREIGN
+
+NO_KAGGLE = {"KAGGLE_API_ENVIRONMENT": "TEST"}  # no proxy is needed: a namespace has no way out
+NOTHING: Mapping[str, str] = {}
+
+
+@dataclass
+class Host:
+    """A network namespace, with a home folder and processes of its own."""
+
+    name: str
+    address: str
+    home: Path
+    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def start(
+        self, *command: str, folder: Path | None = None, variables: Mapping[str, str] = NOTHING
+    ) -> subprocess.Popen[bytes]:
+        """Start a command on this host; its output goes to a file in its home."""
+        inherited = {key: value for key, value in os.environ.items() if key not in FOREIGN}
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        environment = {**inherited, **NO_KAGGLE, "HOME": str(self.home), "PATH": path, **variables}
+        with (self.home / f"{len(self.processes)}-{Path(command[0]).name}.txt").open("wb") as output:
+            process = subprocess.Popen(
+                ["ip", "netns", "exec", self.name, *command],
+                cwd=folder or self.home,
+                env=environment,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        self.processes.append(process)
+        return process
+
+    def run(self, *command: str, folder: Path | None = None, variables: Mapping[str, str] = NOTHING) -> str:
+        """Run a command on this host; returns its output, which must succeed."""
+        process = self.start(*command, folder=folder, variables=variables)
+        place = len(self.processes) - 1
+        code = process.wait(timeout=1200)
+        said = (self.home / f"{place}-{Path(command[0]).name}.txt").read_text()
+        assert code == 0, said
+        return said
+
+    def kill(self) -> None:
+        """Kill every process of the host, as a power cut would."""
+        listed = subprocess.run(["ip", "netns", "pids", self.name], capture_output=True, text=True).stdout
+        for number in map(int, listed.split()):
+            try:
+                psutil.Process(number).send_signal(signal.SIGKILL)
+            except psutil.NoSuchProcess:
+                continue
+
+
+def can_make_hosts() -> bool:
+    """Whether this machine lets the tests make network namespaces."""
+    if os.geteuid() != 0 or shutil.which("ip") is None:
+        return False
+    done = subprocess.run(["ip", "netns", "add", "ct-probe"], capture_output=True)
+    subprocess.run(["ip", "netns", "delete", "ct-probe"], capture_output=True)
+    return done.returncode == 0
+
+
+@contextmanager
+def hosts(folder: Path, count: int) -> Iterator[list[Host]]:
+    """So many hosts at 10.77.0.1, 10.77.0.2, ... with homes in `folder`."""
+
+    def ip(*arguments: str) -> None:
+        subprocess.run(["ip", *arguments], check=True, capture_output=True)
+
+    made = [Host(f"ct-{number}", f"10.77.0.{number}", folder / f"home{number}") for number in range(1, count + 1)]
+    try:
+        ip("link", "add", "ct-bridge", "type", "bridge")
+        ip("link", "set", "ct-bridge", "up")
+        for host in made:
+            host.home.mkdir(parents=True)
+            ip("netns", "add", host.name)
+            ip("link", "add", f"{host.name}-out", "type", "veth", "peer", "name", "eth0", "netns", host.name)
+            ip("link", "set", f"{host.name}-out", "master", "ct-bridge", "up")
+            for command in (f"addr add {host.address}/24 dev eth0", "link set eth0 up", "link set lo up"):
+                ip("-netns", host.name, *command.split())
+        yield made
+    finally:
+        for host in made:
+            host.kill()
+            subprocess.run(["ip", "netns", "delete", host.name], capture_output=True)
+        subprocess.run(["ip", "link", "delete", "ct-bridge"], capture_output=True)
