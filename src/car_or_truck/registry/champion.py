@@ -8,7 +8,6 @@ record is ever overwritten.
 from __future__ import annotations
 
 import getpass
-import json
 import re
 import time
 from dataclasses import asdict, dataclass, fields
@@ -22,7 +21,7 @@ from car_or_truck.cells import names
 from car_or_truck.errors import Failure
 from car_or_truck.git import git
 from car_or_truck.registry import ledger, versions
-from car_or_truck.registry.gates import Decision, Gate
+from car_or_truck.registry.gates import Decision
 from car_or_truck.registry.versions import CHALLENGER, CHAMPION, PREVIOUS, Version
 from car_or_truck.tracking import store
 
@@ -161,9 +160,7 @@ def promote(
     """Make `version` the champion, and `champion` the previous one. Failure when someone else was quicker."""
     before = str(champion.number) if champion else NOBODY
     verdict = "all gates pass" if decision.passes else "forced past the gates"
-    gates = json.dumps([{**asdict(gate), "passes": gate.passes} for gate in decision.gates])
-    move = Move(PROMOTED, str(version.number), before, person(), reason, verdict, gates)
-    _make(client, version, move)
+    _make(client, version, Move(PROMOTED, str(version.number), before, person(), reason, verdict, decision.record))
 
 
 def roll_back(client: mlflow.MlflowClient, name: str) -> tuple[Version, Version]:
@@ -218,9 +215,9 @@ def _record(client: mlflow.MlflowClient, name: str, move: Move, when: int | None
     when = when or round(1000 * time.time())
     run = client.create_run(_experiment(client, name), when, {key: value for key, value in tags.items() if value})
     metrics = [
-        Metric(re.sub(r"[^a-z0-9]+", "_", gate["name"].replace("'s", "").lower()), gate["value"], when, 0)
-        for gate in json.loads(move.gates or "[]")
-        if gate["value"] is not None
+        Metric(re.sub(r"[^a-z0-9]+", "_", gate.name.replace("'s", "").lower()), gate.value, when, 0)
+        for gate in Decision.read(move.gates).gates
+        if gate.value is not None
     ]
     client.log_batch(run.info.run_id, metrics=metrics)
     return str(run.info.run_id)
@@ -232,10 +229,7 @@ def _note_of(name: str, move: Move) -> str:
     after, before = (number if number == NOBODY else versions.link(name, number) for number in numbers)
     words = ": ".join(filter(None, [f"{move.action} by {move.person}", move.verdict, move.reason]))
     facts = f"Champion: {after}, {words}. Before: {before}."
-    if not move.gates:
-        return facts
-    gates = [Gate(**{field.name: gate[field.name] for field in fields(Gate)}) for gate in json.loads(move.gates)]
-    return f"{facts}\n\n{Decision(tuple(gates)).markdown}"
+    return f"{facts}\n\n{Decision.read(move.gates).markdown}" if move.gates else facts
 
 
 def _experiment(client: mlflow.MlflowClient, name: str) -> str:
