@@ -11,10 +11,11 @@ repro: $(BIN)/.installed  ## run every stage that is not up to date
 data: $(BIN)/.installed  ## fetch the images again, for instance when Kaggle can be reached now
 	dvc repro --force --single-item fetch
 
-server: $(BIN)/.extras  ## the team's MLflow server, on this machine's PostgreSQL
-	@python deploy/server.py
 ui: $(BIN)/.installed  ## the MLflow UI, and where it shows the best and the most overfitted models
 	@car-or-truck ui
+
+server: $(BIN)/.extras  ## the team's MLflow server, on this machine's PostgreSQL
+	@python deploy/server.py
 
 test: $(BIN)/.installed  ## the tests, in minutes
 	python -m pytest

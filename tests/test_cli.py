@@ -19,7 +19,7 @@ VERBS = sorted(COMMAND.commands)
 def test_the_stages_and_what_a_person_runs_are_verbs() -> None:
     stages = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
     assert {stage["cmd"].split()[1] for stage in stages.values()} == set(stages) < set(VERBS)
-    people = {"leaderboard", "promote", "rollback", "predict", "reproduce", "sync", "clean", "merge-lock"}
+    people = {"leaderboard", "ui", "promote", "rollback", "predict", "reproduce", "sync", "clean", "merge-lock"}
     assert set(VERBS) - set(stages) >= people
     assert not [verb for verb in VERBS if COMMAND.commands[verb].hidden]
 

@@ -132,13 +132,14 @@ def compare(params: Params, console: Console) -> None:
     comparison = stage.compare(results, missing, dataset)
     places: list[str] = []
     try:
-        from car_or_truck.tracking.comparison import log_comparison, show_comparison
+        from car_or_truck.tracking import views
+        from car_or_truck.tracking.comparison import log_comparison
 
         if log_comparison(comparison):
             print("MLflow run comparison: FINISHED", flush=True)
-        places = show_comparison(comparison)
+        places = views.places()
     except Exception as error:  # whatever it is, the comparison itself needs no store
-        print(f"MLflow does not show all of this comparison: {in_one_line(error, 200)}", file=sys.stderr)
+        print(f"MLflow has no run of this comparison: {in_one_line(error, 200)}", file=sys.stderr)
     leaderboard.show(console)
     from car_or_truck.registry.challenger import name_challenger
 

@@ -15,7 +15,7 @@ import pytest
 
 from car_or_truck.errors import Failure
 from car_or_truck.registry import champion as champions
-from car_or_truck.registry import moves, versions
+from car_or_truck.registry import versions
 from car_or_truck.registry.gates import Decision, Gate
 from car_or_truck.tracking.store import one_at_a_time
 from helpers.stores import NAME, Store
@@ -78,14 +78,14 @@ def store(small_store: Store) -> Store:
 
 
 def actions(store: Store) -> list[tuple[str, str, str]]:
-    finished = [move for move in moves.history(store.client, NAME) if move.status == "FINISHED"]
+    finished = [move for move in champions.history(store.client, NAME) if move.status == "FINISHED"]
     return [(move.action, move.before, move.version) for move in reversed(finished)]
 
 
 def test_a_promotion_moves_the_aliases_and_is_written_to_the_version_and_the_record(store: Store) -> None:
     promote(store.client, 2, "it is better")
     assert store.aliases == {"champion": 2, "previous": 1}
-    move, first = moves.history(store.client, NAME)
+    move, first = champions.history(store.client, NAME)
     assert (first.action, first.before, first.version) == ("promoted", "none", "1")
     assert (move.action, move.before, move.version) == ("promoted", "1", "2")
     assert (move.reason, move.verdict, move.person) == ("it is better", "all gates pass", champions.person())
@@ -106,7 +106,7 @@ def test_a_promotion_moves_the_aliases_and_is_written_to_the_version_and_the_rec
 
 def test_a_forced_promotion_records_the_failing_gate_and_the_reason(store: Store) -> None:
     promote(store.client, 2, "the demo is tonight", FAILS)
-    move, _ = moves.history(store.client, NAME)
+    move, _ = champions.history(store.client, NAME)
     assert (move.verdict, move.reason) == ("forced past the gates", "the demo is tonight")
     assert store.client.get_model_version(NAME, "2").tags["promotion"].endswith("the gates: the demo is tonight")
     run = store.client.get_run(move.run_id)
@@ -148,7 +148,7 @@ def test_a_promotion_broken_off_before_any_of_its_steps_is_completed_by_running_
         assert store.aliases == {"champion": 2, "previous": 1}
         assert actions(store) == [("promoted", "none", "1"), ("promoted", "1", "2")]
         assert store.client.get_model_version(NAME, "2").tags["promotion"].endswith(": all gates pass")
-        assert "RUNNING" not in {move.status for move in moves.history(store.client, NAME)}
+        assert "RUNNING" not in {move.status for move in champions.history(store.client, NAME)}
         if whole:
             assert left > 6  # there were steps to break off before
             return
@@ -214,12 +214,12 @@ def test_a_record_that_was_lost_is_restored_whole_however_often_that_is_broken_o
     promote(store.client, 2)
 
     def told() -> list[Any]:
-        record = [replace(move, run_id="") for move in moves.history(store.client, NAME)]
+        record = [replace(move, run_id="") for move in champions.history(store.client, NAME)]
         return [record, store.aliases, *(store.client.get_model_version(NAME, number).tags for number in "123")]
 
     before = told()
     assert champions.restore(store.client, NAME) == 0
-    for move in moves.history(store.client, NAME):
+    for move in champions.history(store.client, NAME):
         store.client.delete_run(move.run_id)
         for key in store.client.get_model_version(NAME, move.version).tags:
             if key.startswith("promotion"):
@@ -235,13 +235,13 @@ def test_a_record_that_was_lost_is_restored_whole_however_often_that_is_broken_o
 
 
 def test_a_champion_that_is_there_stays_when_earlier_ones_are_restored(store: Store) -> None:
-    (move,) = moves.history(store.client, NAME)
+    (move,) = champions.history(store.client, NAME)
     store.client.delete_run(move.run_id)
     store.alias("champion", 3)
     assert champions.restore(store.client, NAME) == 1
     assert store.aliases["champion"] == 3
     assert actions(store) == [("promoted", "none", "1")]
-    (move,) = moves.history(store.client, NAME)
+    (move,) = champions.history(store.client, NAME)
     assert store.client.get_run(move.run_id).data.metrics == {"accuracy": 0.9}
 
 

@@ -16,7 +16,8 @@ import pandas as pd
 import pytest
 import requests
 
-from car_or_truck.registry import moves, versions
+from car_or_truck.registry import champion as champions
+from car_or_truck.registry import versions
 from car_or_truck.tracking import copies
 from helpers.clones import Project, copy
 from helpers.processes import running
@@ -122,7 +123,7 @@ def test_who_may_not_promote_is_told_so_in_a_line_and_nothing_moves(team: Team, 
         )
         assert "Traceback" not in said
     assert aliases(client) == before
-    assert [(move.person, move.status) for move in moves.history(client, NAME)] == []
+    assert [(move.person, move.status) for move in champions.history(client, NAME)] == []
 
 
 def test_a_colleague_who_may_promote_finds_the_models_of_another(team: Team, client: mlflow.MlflowClient) -> None:
@@ -132,7 +133,7 @@ def test_a_colleague_who_may_promote_finds_the_models_of_another(team: Team, cli
     team.run("ben", "car-or-truck", "promote", "--force", "the second")
     now = aliases(client)
     assert (now["champion"], now["previous"]) == ("exercise", "tutorial")
-    assert [(move.reason, move.status) for move in moves.history(client, NAME)] == [
+    assert [(move.reason, move.status) for move in champions.history(client, NAME)] == [
         ("the second", "FINISHED"),
         ("the first", "FINISHED"),
     ]

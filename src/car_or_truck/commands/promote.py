@@ -17,7 +17,7 @@ from car_or_truck.drawing import png_base64
 from car_or_truck.errors import Failure, in_one_line
 from car_or_truck.params import Params, Promotion
 from car_or_truck.registry import champion as champions
-from car_or_truck.registry import gates, loading, moves, versions
+from car_or_truck.registry import gates, loading, versions
 from car_or_truck.registry.challenger import champion_answers
 from car_or_truck.registry.gates import Decision, Gate
 from car_or_truck.registry.versions import CHALLENGER, CHAMPION, Version
@@ -81,14 +81,14 @@ def show_history(console: Console) -> None:
         name = versions.model_name(client)
         with suppress(Failure):  # who may only read sees the record as it is
             _settle(client, name, console)
-        recorded = moves.history(client, name)
-    if not recorded:
+        moves = champions.history(client, name)
+    if not moves:
         console.print(f"{name} has had no champion yet. `car-or-truck promote` makes one.")
         return
     grid = Table(title=f"Champions of {name}", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for column in ("time (UTC)", "version", "what", "before", "by", "verdict"):
         grid.add_column(column, no_wrap=column in ("time (UTC)", "what"))
-    for move in recorded:
+    for move in moves:
         status = {"FAILED": "did not happen", "RUNNING": "under way"}.get(move.status, move.verdict)
         verdict = f"{status}: {move.reason}" if move.reason else status
         grid.add_row(f"{move.time:%Y-%m-%d %H:%M}", move.version, move.action, move.before, move.person, verdict)

@@ -88,9 +88,8 @@ def _rebuild(cell: TrainedCell, history: pd.DataFrame, number: int | None) -> bo
         if (cell.report_folder / "evaluation.json").is_file():
             print(f"{cell.name}: its evaluation belongs to an earlier training. Run `dvc repro`.", flush=True)
     else:
-        version = (versions.register if runs.is_evaluated(run_id) else versions.record_evaluation)(
-            run_id, cell, evaluation.scores
-        )
+        complete = runs.is_evaluated(run_id)
+        version = (versions.register if complete else versions.record_evaluation)(run_id, cell, evaluation.scores)
         if version and number not in (None, version.number):  # a version was registered before what was lost came back
             print(f"{cell.name}: what was version {number} is version {version.number} now.", flush=True)
     return missing

@@ -1,4 +1,4 @@
-"""The moves of the alias champion.
+"""The moves of the alias champion, and their record: an experiment of its own, with one run a move.
 
 A move's run is created with all its tags before the first alias moves, and finished after the last one
 has. So the next command recognises and completes a move that was interrupted, and no entry of the
@@ -8,16 +8,72 @@ record is ever overwritten.
 from __future__ import annotations
 
 import getpass
-from dataclasses import fields
+import re
+import time
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
+from typing import Any
 
 import mlflow
+from mlflow.entities import Metric
 
+from car_or_truck.cells import names
 from car_or_truck.errors import Failure
 from car_or_truck.git import git
-from car_or_truck.registry import ledger, moves, versions
+from car_or_truck.registry import ledger, versions
 from car_or_truck.registry.gates import Decision
-from car_or_truck.registry.moves import BY_HAND, NOBODY, PROMOTED, PROMOTION, ROLLED_BACK, Move, RecordedMove, label
 from car_or_truck.registry.versions import CHALLENGER, CHAMPION, PREVIOUS, Version
+from car_or_truck.tracking import store
+
+PROMOTED, ROLLED_BACK, BY_HAND = "promoted", "rolled back to", "moved by hand"
+NOBODY = "none"
+ABOUT = (
+    "Every move of the alias champion of {name}, one run each, by `car-or-truck promote` and `rollback`. A move by "
+    "hand is added when one of them notices it. The metrics are the numbers of the gates."
+)
+
+
+@dataclass(frozen=True)
+class Move:
+    """A move of the champion."""
+
+    action: str
+    version: str  # the new champion; NOBODY: the alias was removed
+    before: str  # the champion before, or NOBODY
+    person: str
+    reason: str = ""
+    verdict: str = ""
+    gates: str = ""  # as JSON
+
+
+@dataclass(frozen=True)
+class RecordedMove(Move):
+    """An entry of the record."""
+
+    run_id: str = ""
+    time: datetime = datetime.min
+    status: str = ""  # MLflow's: RUNNING while it is under way, FAILED if nothing moved
+
+
+def history(client: mlflow.MlflowClient, name: str) -> list[RecordedMove]:
+    """Every move of a registered model's champion, the newest first."""
+    experiment = client.get_experiment_by_name(names.promotions_name(name))
+    if experiment is None:
+        return []
+    moves: list[RecordedMove] = []
+    token = None
+    while True:
+        page = client.search_runs([experiment.experiment_id], order_by=["attributes.start_time DESC"], page_token=token)
+        moves += [_read(run) for run in page]
+        token = page.token
+        if not token:
+            return moves
+
+
+def _read(run: Any) -> RecordedMove:
+    tags = {field.name: run.data.tags.get(field.name, "") for field in fields(Move)}
+    when = datetime.fromtimestamp(run.info.start_time / 1000, UTC)
+    return RecordedMove(**tags, run_id=run.info.run_id, time=when, status=run.info.status)
 
 
 def check_permission(client: mlflow.MlflowClient, name: str) -> None:
@@ -35,22 +91,22 @@ def settle(client: mlflow.MlflowClient, name: str) -> list[str]:
     made by hand is added.
     """
     lines = []
-    recorded, aliases = moves.history(client, name), versions.aliases(client, name)
+    moves, aliases = history(client, name), versions.aliases(client, name)
     now = str(aliases[CHAMPION].number) if CHAMPION in aliases else NOBODY
-    for move in recorded:
-        if move.status == "RUNNING" and move is recorded[0] and move.version == now:
+    for move in moves:
+        if move.status == "RUNNING" and move is moves[0] and move.version == now:
             _complete(client, name, move)
             lines.append(f"The move of {move.time:%Y-%m-%d %H:%M} UTC was interrupted; it is complete now.")
         elif move.status == "RUNNING":
             client.set_terminated(move.run_id, "FAILED")
             lines.append(f"The move of {move.time:%Y-%m-%d %H:%M} UTC to version {move.version} had not happened.")
-    last = next((move.version for move in moves.history(client, name) if move.status == "FINISHED"), NOBODY)
+    last = next((move.version for move in history(client, name) if move.status == "FINISHED"), NOBODY)
     if last != now:
-        run_id = moves.record(client, name, Move(BY_HAND, now, last, "unknown"))
+        run_id = _record(client, name, Move(BY_HAND, now, last, "unknown"))
         if last != NOBODY and versions.exists(client, name, last):
             client.set_registered_model_alias(name, PREVIOUS, last)
         client.set_terminated(run_id, "FINISHED")
-        lines.append(f"The champion was moved by hand, from {label(last)} to {label(now)}; this is recorded now.")
+        lines.append(f"The champion was moved by hand, from {_label(last)} to {_label(now)}; this is recorded now.")
     _note(client, name)
     return lines
 
@@ -62,7 +118,7 @@ def restore(client: mlflow.MlflowClient, name: str) -> int:
     """
     _note(client, name)
     noted = ledger.read(client.tracking_uri, name, ledger.MOVES)
-    known = {_milliseconds(move): move for move in moves.history(client, name)}
+    known = {_milliseconds(move): move for move in history(client, name)}
     # One that is noted and still under way was left so by a `restore` that was interrupted.
     lost = [when for when in noted if when not in known or known[when].status == "RUNNING"]
     last: dict[str, str] = {}
@@ -74,16 +130,16 @@ def restore(client: mlflow.MlflowClient, name: str) -> int:
         if alias not in there and versions.exists(client, name, number):
             client.set_registered_model_alias(name, alias, number)
     for when in lost:
-        move = known.get(when) or moves.read(client.get_run(moves.record(client, name, Move(**noted[when]), when)))
+        move = known.get(when) or _read(client.get_run(_record(client, name, Move(**noted[when]), when)))
         if move.action != BY_HAND and versions.exists(client, name, move.version):
-            _mark(client, name, move)
+            _describe(client, name, move)
         client.set_terminated(move.run_id, "FINISHED", when)
     return len(lost)
 
 
 def _note(client: mlflow.MlflowClient, name: str) -> None:
     """Note the record in the ledger."""
-    finished = [move for move in moves.history(client, name) if move.status == "FINISHED"]
+    finished = [move for move in history(client, name) if move.status == "FINISHED"]
     facts = {
         _milliseconds(move): {field.name: getattr(move, field.name) for field in fields(Move)} for move in finished
     }
@@ -94,14 +150,17 @@ def _milliseconds(move: RecordedMove) -> int:
     return round(1000 * move.time.timestamp())
 
 
+def _label(number: str) -> str:
+    return "none" if number == NOBODY else f"version {number}"
+
+
 def promote(
     client: mlflow.MlflowClient, version: Version, champion: Version | None, decision: Decision, reason: str
 ) -> None:
     """Make `version` the champion, and `champion` the previous one. Failure when someone else was quicker."""
     before = str(champion.number) if champion else NOBODY
     verdict = "all gates pass" if decision.passes else "forced past the gates"
-    move = Move(PROMOTED, str(version.number), before, person(), reason, verdict, decision.markdown)
-    _make(client, version, move)
+    _make(client, version, Move(PROMOTED, str(version.number), before, person(), reason, verdict, decision.record))
 
 
 def roll_back(client: mlflow.MlflowClient, name: str) -> tuple[Version, Version]:
@@ -116,9 +175,9 @@ def roll_back(client: mlflow.MlflowClient, name: str) -> tuple[Version, Version]
 
 
 def _make(client: mlflow.MlflowClient, version: Version, move: Move) -> None:
-    run_id = moves.record(client, version.name, move)
+    run_id = _record(client, version.name, move)
     client.set_registered_model_alias(version.name, CHAMPION, move.version)
-    _complete(client, version.name, moves.read(client.get_run(run_id)))
+    _complete(client, version.name, _read(client.get_run(run_id)))
     now = versions.aliases(client, version.name).get(CHAMPION)
     if now is None or now.number != version.number:
         raise Failure(f"Someone else made {now or 'no version'} the champion of {version.name} meanwhile; that stands.")
@@ -132,15 +191,54 @@ def _complete(client: mlflow.MlflowClient, name: str, move: RecordedMove) -> Non
     challenger = versions.aliases(client, name).get(CHALLENGER)
     if challenger and str(challenger.number) == move.version:
         versions.remove_challenger(client, name)
-    _mark(client, name, move)
+    _describe(client, name, move)
     client.set_terminated(move.run_id, "FINISHED")
 
 
-def _mark(client: mlflow.MlflowClient, name: str, move: RecordedMove) -> None:
-    """Say on the new champion, in a tag, how it became that."""
-    words = f"{move.action} {move.time:%Y-%m-%dT%H:%M:%SZ} by {move.person}"
-    words = ": ".join([words, *filter(None, [move.verdict, move.reason])])
-    client.set_model_version_tag(name, move.version, PROMOTION, words)
+def _describe(client: mlflow.MlflowClient, name: str, move: RecordedMove) -> None:
+    """Say on the new champion, in a tag, how it became that; the record has the gates."""
+    words = [f"{move.action} {move.time:%Y-%m-%dT%H:%M:%SZ} by {move.person}", move.verdict, move.reason]
+    client.set_model_version_tag(name, move.version, "promotion", ": ".join(filter(None, words)))
+
+
+def _record(client: mlflow.MlflowClient, name: str, move: Move, when: int | None = None) -> str:
+    """Add a running entry to the record, of now or of another time (in milliseconds); returns its run id."""
+    title = (
+        f"{_label(move.version)} {move.action}" if move.action == PROMOTED else f"{move.action} {_label(move.version)}"
+    )
+    tags = {
+        "mlflow.runName": title,
+        "mlflow.user": move.person,
+        "mlflow.note.content": _note_of(name, move),
+        **asdict(move),
+    }
+    when = when or round(1000 * time.time())
+    run = client.create_run(_experiment(client, name), when, {key: value for key, value in tags.items() if value})
+    metrics = [
+        Metric(re.sub(r"[^a-z0-9]+", "_", gate.name.replace("'s", "").lower()), gate.value, when, 0)
+        for gate in Decision.read(move.gates).gates
+        if gate.value is not None
+    ]
+    client.log_batch(run.info.run_id, metrics=metrics)
+    return str(run.info.run_id)
+
+
+def _note_of(name: str, move: Move) -> str:
+    """A move in Markdown: the versions, who moved it and why, and the gates."""
+    numbers = (move.version, move.before)
+    after, before = (number if number == NOBODY else versions.link(name, number) for number in numbers)
+    words = ": ".join(filter(None, [f"{move.action} by {move.person}", move.verdict, move.reason]))
+    facts = f"Champion: {after}, {words}. Before: {before}."
+    return f"{facts}\n\n{Decision.read(move.gates).markdown}" if move.gates else facts
+
+
+def _experiment(client: mlflow.MlflowClient, name: str) -> str:
+    title = names.promotions_name(name)
+    known = client.get_experiment_by_name(title)
+    if known is not None:
+        return str(known.experiment_id)
+    about = {"mlflow.note.content": ABOUT.format(name=name), "mlflow.experimentKind": "custom_model_development"}
+    return str(client.create_experiment(title, store.artifact_root(title, store.uri()), tags=about))
 
 
 def person() -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import json
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,6 +77,17 @@ class Decision:
             verdict = "open" if gate.value is None else "passes" if gate.passes else f"**fails** by {gate.short_by:.4g}"
             rows.append(f"| {gate.name} | {value} | {gate.must_be} {gate.limit:.4g} | {verdict} | {gate.note} |")
         return "\n".join(rows)
+
+    @property
+    def record(self) -> str:
+        """All gates as JSON."""
+        return json.dumps([{**asdict(gate), "passes": gate.passes} for gate in self.gates])
+
+    @classmethod
+    def read(cls, record: str) -> Self:
+        """The decision that was recorded as JSON; without a record, one without gates."""
+        names = [field.name for field in fields(Gate)]
+        return cls(tuple(Gate(**{name: gate[name] for name in names}) for gate in json.loads(record or "[]")))
 
     def __add__(self, gates: tuple[Gate, ...]) -> Decision:
         return Decision((*self.gates, *gates))

@@ -163,6 +163,11 @@ def aliases(client: mlflow.MlflowClient, name: str) -> dict[str, Version]:
     return {alias: _version(client.get_model_version(name, str(number))) for alias, number in numbers.items()}
 
 
+def link(name: str, number: int | str) -> str:
+    """A link to a version's page in the UI, in Markdown."""
+    return f"[Version {number} of {name}](#/models/{name}/versions/{number})"
+
+
 def remove_challenger(client: mlflow.MlflowClient, name: str) -> None:
     """Remove the alias challenger, if the server permits it: MLflow asks for more than for moving an alias."""
     try:
@@ -170,11 +175,6 @@ def remove_challenger(client: mlflow.MlflowClient, name: str) -> None:
     except MlflowException as error:
         if not permissions.is_refusal(error):
             raise
-
-
-def link(name: str, number: int | str) -> str:
-    """A link to a version's page in the UI, in Markdown."""
-    return f"[Version {number} of {name}](#/models/{name}/versions/{number})"
 
 
 def exists(client: mlflow.MlflowClient, name: str, number: str) -> bool:

@@ -21,12 +21,16 @@ REPORT = "The whole report is the artifact report.html."
 
 
 def log_comparison(comparison: Comparison) -> bool:
-    """Add a run named `comparison` with report and figures, unless the store has it; returns whether it was added.
+    """Show a comparison, and add its run unless the store has it; returns whether it was added."""
+    added = runs.find_comparison(comparison.summary) is None
+    if added:
+        _add_run(comparison)
+    views.publish(comparison)
+    return added
 
-    It has no tag `cell`: it is not a training.
-    """
-    if runs.find_comparison(comparison.summary):
-        return False
+
+def _add_run(comparison: Comparison) -> None:
+    """A run named `comparison` with report and figures; it has no tag `cell`: it is not a training."""
     best, cell = comparison.table.iloc[0], comparison.results[0].cell
     experiment = store.connect(names.experiment_name(cell.stand_in))
     warning = ["**Synthetic images, not photographs.**"] if cell.stand_in else []
@@ -55,13 +59,3 @@ def log_comparison(comparison: Comparison) -> bool:
         report.draw(comparison, Path(folder), ".png")
         mlflow.log_artifacts(folder)
     delivery.hand_over(run.info.run_id)
-    return True
-
-
-def show_comparison(comparison: Comparison) -> list[str]:
-    """Put verdict, views and colours where people look, here and on the server; returns lines with their addresses."""
-    server = store.server()
-    for where in filter(None, [store.own(), server]):
-        views.publish(mlflow.MlflowClient(where), comparison)
-    lines = views.addresses(mlflow.MlflowClient(store.uri()), server or "http://127.0.0.1:5000")
-    return lines if server else ["`make ui` starts MLflow at these addresses:", *lines]

@@ -54,17 +54,17 @@ def find_run(cell: Cell) -> str | None:
     return str(runs[0].info.run_id) if runs else None
 
 
+def is_evaluated(run_id: str) -> bool:
+    """Whether the run has what `log_evaluation` adds today; those of earlier versions of the project lack it."""
+    return "accuracy" in mlflow.get_run(run_id).data.metrics
+
+
 def find_comparison(summary: dict[str, Any]) -> str | None:
     """The id of the finished run of a comparison, by what comparison.json holds, or None."""
     experiment = store.connect(names.experiment_name(summary["data"]["stand_in"]))
     known = f"tags.{names.COMPARISON} = '{names.comparison_digest(summary)}' and attributes.status = 'FINISHED'"
     runs = mlflow.MlflowClient().search_runs([experiment], known, max_results=1)
     return str(runs[0].info.run_id) if runs else None
-
-
-def is_evaluated(run_id: str) -> bool:
-    """Whether the run has what `log_evaluation` adds today; those of earlier versions of the project lack it."""
-    return "accuracy" in mlflow.get_run(run_id).data.metrics
 
 
 def log_evaluation(run_id: str, cell: Cell, scores: Mapping[str, Any]) -> None:
@@ -77,8 +77,8 @@ def log_evaluation(run_id: str, cell: Cell, scores: Mapping[str, Any]) -> None:
     model_id = outputs.model_outputs[0].model_id if outputs and outputs.model_outputs else None
     metrics = [
         Metric(key, scores[name], now, 0, *about)
-        for names, about in ((OTHERS, ()), (ON_VALIDATION, (model_id, valid.name, valid.digest)))
-        for key, name in names.items()
+        for shown, about in ((OTHERS, ()), (ON_VALIDATION, (model_id, valid.name, valid.digest)))
+        for key, name in shown.items()
         if name in scores
     ]
     tags = [

@@ -30,6 +30,8 @@ from car_or_truck.train import batches
 from car_or_truck.train.checkpoint import Checkpoint
 from car_or_truck.train.history import METRICS
 
+COST = "training_seconds"  # over all the processes that a training took
+
 
 class _Curves(MlflowCallback):  # type: ignore[misc]
     """What Keras autologging logs while a model trains, without what is wrong or logged better elsewhere."""
@@ -74,7 +76,7 @@ def training_run(cell: Cell, saved: Checkpoint, tags: Mapping[str, str]) -> Iter
         _log_epochs(run_id, state.rows, state.times)
         yield callbacks
         if state.seconds:
-            mlflow.log_metric("training_seconds", state.seconds)
+            mlflow.log_metric(COST, state.seconds)
         status = "FINISHED"
     except KeyboardInterrupt:
         status = "KILLED"
@@ -143,6 +145,6 @@ def rebuild(cell: TrainedCell, history: pd.DataFrame) -> str:
         _log_epochs(run.info.run_id, history.to_dict("records"), [])
         pace = read_pace(cell.fingerprint)
         if pace:
-            mlflow.log_metric("training_seconds", pace.seconds)
+            mlflow.log_metric(COST, pace.seconds)
         log_model(net, image, cell)
     return str(run.info.run_id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import sys
 import time
 import zlib
 from typing import Any
@@ -14,6 +15,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 from car_or_truck.cells import names
 from car_or_truck.compare import figures, overfitting
 from car_or_truck.compare.comparison import Comparison
+from car_or_truck.errors import in_one_line
 from car_or_truck.tracking import runs, store
 
 # A saved view is a tag of the experiment. MLflow 3.17 documents neither it nor its values: these are what the UI itself
@@ -45,8 +47,24 @@ CHARTS: dict[str, list[dict[str, Any]]] = {
 }
 
 
-def publish(client: mlflow.MlflowClient, comparison: Comparison) -> None:
-    """Write the verdict and the views to the comparison's experiment in a store, and the colours to its runs."""
+def publish(comparison: Comparison) -> None:
+    """Write verdict, views and colours where people look, here and on the server; say so where that fails."""
+    for where in filter(None, [store.own(), store.server()]):
+        try:
+            _publish(mlflow.MlflowClient(where), comparison)
+        except Exception as error:  # whatever it is, runs and comparison are there without
+            print(f"{where} shows no views of this comparison: {in_one_line(error, 200)}", file=sys.stderr)
+
+
+def places() -> list[str]:
+    """Lines that say where the views are."""
+    server = store.server()
+    lines = addresses(mlflow.MlflowClient(store.uri()), server or "http://127.0.0.1:5000")
+    return lines if server else ["`make ui` starts MLflow at these addresses:", *lines]
+
+
+def _publish(client: mlflow.MlflowClient, comparison: Comparison) -> None:
+    """To the comparison's experiment in a store, and to its runs."""
     name = names.experiment_name(comparison.results[0].cell.stand_in)
     known = client.get_experiment_by_name(name)
     if known is None:
