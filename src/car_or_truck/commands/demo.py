@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import secrets
 import socket
 import webbrowser
@@ -43,7 +44,7 @@ POLICY = (
 
 def demo(model: str | None, port: int, open_page: bool, console: Console) -> None:
     """Serve the page until Ctrl-C. Raises Failure when the port is taken, or the model is not there."""
-    with _listener(port) as listener, ThreadPoolExecutor(1) as worker:
+    with listener_at(port) as listener, ThreadPoolExecutor(1) as worker:
         version = versions.find(store.open_store(), model or CHAMPION)
         address = f"http://{HOST}:{listener.getsockname()[1]}"
         # Said before the loading, which holds stderr back.
@@ -130,10 +131,9 @@ def _load(version: Version) -> Any:
     return loading.classifier(version)
 
 
-def _listener(port: int) -> socket.socket:
+def listener_at(port: int) -> socket.socket:
     try:
         return socket.create_server((HOST, port))
     except OSError as error:
-        raise Failure(
-            f"Port {port}: {error.strerror}. Choose another with --port, or any free one with --port 0."
-        ) from None
+        reason = os.strerror(error.errno or 0)
+        raise Failure(f"Port {port}: {reason}. Choose another with --port, or any free one with --port 0.") from None
