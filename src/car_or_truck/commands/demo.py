@@ -132,6 +132,7 @@ def _load(version: Version) -> Any:
 
 
 def listener_at(port: int) -> socket.socket:
+    """A socket of this machine alone; 0: at any free port."""
     try:
         return socket.create_server((HOST, port))
     except OSError as error:
