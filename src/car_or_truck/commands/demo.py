@@ -22,6 +22,7 @@ from jinja2 import Environment, PackageLoader, select_autoescape
 from numpy.typing import NDArray
 from PIL import Image
 from rich.console import Console
+from starlette.requests import ClientDisconnect
 
 from car_or_truck import drawing
 from car_or_truck.errors import Failure, in_one_line
@@ -90,8 +91,9 @@ def application(version: Version, classifier: Future[Any], worker: Executor) -> 
                 raise HTTPException(413, f"The file is larger than {MOST_MEGABYTES} MB. Save the picture smaller.")
         return await asyncio.get_running_loop().run_in_executor(worker, answer, classifier, bytes(content))
 
+    @app.exception_handler(ClientDisconnect)  # nobody reads that answer, but nor does the terminal show a traceback
     @app.exception_handler(Failure)
-    def explain(_: Request, error: Failure) -> JSONResponse:
+    def explain(_: Request, error: Exception) -> JSONResponse:
         return JSONResponse({"detail": str(error)}, 422)
 
     return app
