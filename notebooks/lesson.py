@@ -298,7 +298,7 @@ def row(model):
         "accuracy": f"{model.accuracies['valid']:.1%}",
         "95% CI": f"{low:.1%} to {high:.1%}",
         "gap (points)": f"{100 * overfitting(model).gap:+.1f}",
-        "grade": overfitting(model).grade,
+        "grade": "collapsed" if scores.has_collapsed(model.valid.probability) else overfitting(model).grade,
         "parameters": f"{model.net.count_params():,}",
         "multiply-adds": f"{inspection.multiply_adds(model.net) / 1e6:,.0f} M",
     }
@@ -306,7 +306,7 @@ def row(model):
 
 ranking = sorted(models, key=lambda name: -models[name].accuracies["valid"])
 display(pd.DataFrame({name: row(models[name]) for name in ranking}).T)
-print(LEGEND)
+print(LEGEND, "Collapsed: the same answer for every image.")
 
 # %% [markdown]
 # Two intervals that overlap do not settle which model is better, because both models saw the *same* images. The right
