@@ -62,15 +62,13 @@ def canvas(
     """A figure with a grid of axes, in a list row by row; saved to `path` at the end."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
-        if title:
-            figure.suptitle(title, x=0.01, ha="left")
         grid = list(figure.subplots(rows, columns, squeeze=False).flat)
         yield figure, grid
-        for axes in figure.axes:
-            title = axes.get_title(loc="left")
-            lines = [fill(line, max(30, round(10 * width / columns))) for line in title.splitlines()]
-            if (wrapped := "\n".join(lines)) != title:
-                axes.set_title(wrapped)
+        if len(grid) == 1:  # its title may be as wide as the figure
+            title = title or grid[0].get_title(loc="left")
+            grid[0].set_title("")
+        if title:
+            figure.suptitle("\n".join(fill(line, round(10 * width)) for line in title.splitlines()), x=0.01, ha="left")
         save(figure, path)
 
 
@@ -79,6 +77,7 @@ def save(figure: Figure, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".svg":  # for a page with its own background and fonts
         title = figure.get_suptitle() or next((axes.get_title(loc="left") for axes in figure.axes), "")
+        title = " ".join(title.split())
         figure.savefig(path, transparent=True, metadata={"Title": title, "Date": None, "Creator": None})
     else:
         figure.savefig(path, metadata={"Software": None})

@@ -24,7 +24,8 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
 
 
 def titles(figure: Figure) -> list[str]:
-    return [axes.get_title(loc="left") for axes in figure.axes]
+    """Of the axes, or of a figure with a single one."""
+    return [axes.get_title(loc="left") or figure.get_suptitle() for axes in figure.axes]
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,8 @@ def message(course: Course, table: pd.DataFrame) -> str:
     last = table.groupby("cell").last().groupby("variant")[course.solid].mean()
     if course is ACCURACY:
         return f"{last.idxmax()} ends highest on validation, at {100 * last.max():.1f}%"
-    return f"{last.idxmax()} ends with the widest training gap: {last.max():+.1f}"
+    words = "the widest training gap:" if len(last) > 1 else "a training gap of"
+    return f"{last.idxmax()} ends with {words} {last.max():+.1f} points"
 
 
 def over_epochs(course: Course, table: pd.DataFrame, looks: Styles, path: Path) -> None:
@@ -75,8 +76,7 @@ def over_epochs(course: Course, table: pd.DataFrame, looks: Styles, path: Path) 
     rows, title = -(-len(shown) // 2), message(course, table)
     if len(looks) > len(shown):
         title += f" (panels: the {len(shown)} most accurate)"
-    with drawing.canvas(path, SIZE[0], 0.8 + 1.5 * rows, 2, rows) as (sheet, grid):
-        sheet.suptitle(title, x=0.01, ha="left")
+    with drawing.canvas(path, SIZE[0], 0.8 + 1.5 * rows, 2, rows, title) as (sheet, grid):
         for axes in grid[len(shown) :]:
             axes.remove()
         for axes, variant in zip(grid, shown, strict=False):
@@ -105,14 +105,14 @@ def curves(table: pd.DataFrame, path: Path) -> None:
 
 
 def in_points(table: pd.DataFrame) -> pd.DataFrame:
-    """The gap in points, from the epoch on at which validation accuracy has come half of its way.
+    """The gap in points, from the epoch on at which validation accuracy has come half of its way for good.
 
     Before, a model has hardly learned anything, and its gap is noise.
     """
     accuracy = table.groupby("cell")["val_binary_accuracy"]
     halfway = (accuracy.transform("min") + accuracy.transform("max")) / 2
-    reached = (table["val_binary_accuracy"] >= halfway).groupby(table["cell"]).cummax()
-    return table[reached].assign(gap=100 * table["gap"])
+    above = table["val_binary_accuracy"] >= halfway
+    return table[above[::-1].groupby(table["cell"]).cummin().sort_index()].assign(gap=100 * table["gap"])
 
 
 def panel(course: Course, table: pd.DataFrame, looks: Styles, axes: Axes) -> None:

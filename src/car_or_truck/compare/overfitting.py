@@ -82,17 +82,18 @@ def verdict(gaps: Sequence[Gap]) -> str:
     if not gaps:
         return "Every model collapsed to one answer for every image, so there is nothing to overfit."
     widest, *others = gaps
-    line = f"{widest.variant} has a gap of" if not others else headline(widest)
-    line += f" {100 * widest.gap:.1f} points between train and validation accuracy ({widest.grade})."
+    line = f"{headline(gaps)} {100 * widest.gap:.1f} points between train and validation accuracy ({widest.grade})."
     if others:
         line += f" {', '.join(f'{item.variant} {100 * item.gap:.1f} ({item.grade})' for item in others[:MOST])}"
         line += f", and {len(others) - MOST} more below." if len(others) > MOST else "."
     return line
 
 
-def headline(widest: Gap) -> str:
+def headline(gaps: Sequence[Gap]) -> str:
     """How the sentence on the variant with the widest gap starts."""
-    return f"{widest.variant} {'has the widest gap:' if widest.grade == 'none' else 'overfits most: a gap of'}"
+    if len(gaps) == 1:
+        return f"{gaps[0].variant} has a gap of"
+    return f"{gaps[0].variant} {'has the widest gap:' if gaps[0].grade == 'none' else 'overfits most: a gap of'}"
 
 
 def sentence(variant: str, cases: Sequence[Overfitting]) -> str:

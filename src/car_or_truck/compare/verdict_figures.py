@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from car_or_truck import drawing
 from car_or_truck.compare import overfitting
@@ -20,28 +21,29 @@ INK = "#000000"  # a page replaces it by the colour of its text
 
 def dumbbell(table: pd.DataFrame, gaps: Sequence[Gap], looks: Styles, path: Path) -> None:
     """Accuracy on validation and on train, joined by the gap; the widest at the top. `table` is comparison.csv."""
-    sound = table[~table["collapsed"].astype(bool)]
-    means = sound.groupby("variant")[["val_binary_accuracy", "train_binary_accuracy"]].mean()
+    means = (
+        table[~table["collapsed"].astype(bool)]
+        .groupby("variant")[["val_binary_accuracy", "train_binary_accuracy"]]
+        .mean()
+    )
     with drawing.canvas(path, SIZE[0], _height(len(gaps))) as (_, (axes,)):
         for line, item in enumerate(reversed(gaps)):
             colour, both = looks[item.variant]["color"], means.loc[item.variant]
             axes.hlines(line, both.min(), both.max(), color=colour, linewidth=7, alpha=0.25)
-            seeds = sound[sound["variant"] == item.variant]
             for column, face in (("val_binary_accuracy", colour), ("train_binary_accuracy", "none")):
-                if len(seeds) > 1:
-                    axes.plot(seeds[column], np.full(len(seeds), line), "|", color=colour, markersize=7, alpha=0.6)
                 axes.plot(both[column], line, "o", color=colour, markerfacecolor=face, markersize=7, markeredgewidth=2)
             for value, x, side in ((both.min(), -8, "right"), (both.max(), 8, "left")):
                 text = {"xytext": (x, 0), "textcoords": "offset points", "ha": side, "va": "center", "fontsize": 9}
                 axes.annotate(f"{100 * value:.1f}", (value, line), **text)
         low, high = means.min().min(), means.max().max()
-        margin = max(0.01, 0.2 * (high - low))
+        margin = max(0.01, 0.22 * (high - low))
         axes.set_xlim(low - margin, high + margin)
-        axes.set_xticks([tick for tick in axes.get_xticks() if low - margin <= tick <= min(1, high + margin)])
+        ticks = MaxNLocator(5).tick_values(low, high)
+        axes.set_xticks([tick for tick in ticks if low - margin <= tick <= min(1, high + margin)])
         words = [f"{100 * item.gap:.1f} points\n{item.grade}" for item in reversed(gaps)]
         _lines(axes, [item.variant for item in reversed(gaps)], words)
         axes.xaxis.set_major_formatter(PERCENT)
-        title = f"{overfitting.headline(gaps[0])} {100 * gaps[0].gap:.1f} points"
+        title = f"{overfitting.headline(gaps)} {100 * gaps[0].gap:.1f} points"
         axes.set(title=title, xlabel="accuracy of the saved weights (● validation, ○ train)")
 
 
@@ -58,7 +60,10 @@ def accuracies(table: pd.DataFrame, looks: Styles, path: Path) -> None:
         _lines(axes, means.index, [f"{100 * mean:.1f}%" for mean in means])
         axes.xaxis.set_major_formatter(PERCENT)
         label = "accuracy on validation with 95% CI (one dot per seed)"
-        axes.set(title=f"{means.index[-1]} is most accurate: {100 * means.iloc[-1]:.1f}%", xlabel=label)
+        axes.set(
+            title=f"{means.index[-1]}{' is most accurate' * (len(means) > 1)}: {100 * means.iloc[-1]:.1f}%",
+            xlabel=label,
+        )
 
 
 def differences(pairs: Sequence[RecipePair], path: Path, most: int = 15) -> None:
