@@ -60,7 +60,7 @@ def message(course: Course, table: pd.DataFrame) -> str:
     if course is ACCURACY:
         return f"{last.idxmax()} ends highest on validation, at {100 * last.max():.1f}%"
     words = "the widest training gap:" if len(last) > 1 else "a training gap of"
-    return f"{last.idxmax()} ends with {words} {last.max():+.1f} points"
+    return f"{last.idxmax()} ends with {words} {last.max():.1f} points"
 
 
 def over_epochs(course: Course, table: pd.DataFrame, looks: Styles, path: Path) -> None:
