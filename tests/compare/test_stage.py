@@ -85,7 +85,7 @@ def test_every_number_of_a_model_is_that_of_its_predictions(folder: Path, summar
     assert summary["verdict"][0].startswith("plain leads with 80.0% accuracy on 40 validation images, but not")
     assert summary["pairs"][0]["difference"] == pytest.approx((32 - 28) / COUNT)
     assert (summary["models"][0]["only_first"], summary["models"][0]["only_second"]) == (4, 0)
-    assert f"{32 / COUNT:.4f}" in page
+    assert f"{32 / COUNT:.1%}" in page
     assert [item["why"] for item in summary["missing"]] == ["is not trained"]
     assert "absent-7 is missing: it is not trained." in summary["verdict"]
     for line in [*summary["verdict"], *summary["overfitting"], *summary["changes"], summary["pairs"][0]["words"]]:

@@ -16,7 +16,9 @@ def merge_lock(
     ours: Annotated[Path, typer.Argument(metavar="OURS", help="One side; the result is written here.")],
     theirs: Annotated[Path, typer.Argument(metavar="THEIRS", help="The other side.")],
 ) -> None:
-    """Merge two versions of dvc.lock stage by stage; git calls this in `git merge`, once `make` has registered it.
+    """Merge two versions of dvc.lock; git calls it.
+
+    Stage by stage, in `git merge`, once `make` has registered it.
 
     Example: car-or-truck merge-lock base.lock dvc.lock theirs.lock
     """

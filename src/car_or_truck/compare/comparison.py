@@ -120,10 +120,11 @@ def _table(results: Sequence[Result], missing: Sequence[Missing]) -> pd.DataFram
         scores = {name: value for name, value in result.scores.items() if isinstance(value, int | float)}
         interval = {"interval_low": scores.pop("val_accuracy_low"), "interval_high": scores.pop("val_accuracy_high")}
         names = {"variant": result.variant, "seed": result.seed}
-        rows.append({**names, **scores, **interval, "keep": result.cell.recipe.keep, "status": "compared"})
+        words = {"grade": Overfitting.of(result).word, "keep": result.cell.recipe.keep, "status": "compared"}
+        rows.append({**names, **scores, **interval, **words})
     table = pd.DataFrame(rows).sort_values("val_binary_accuracy", ascending=False, kind="stable", ignore_index=True)
     front = statistics.pareto_front(table["multiply_adds"], table["val_binary_accuracy"])
-    table.insert(table.columns.get_loc("keep"), "pareto", front)
+    table.insert(table.columns.get_loc("grade"), "pareto", front)
     if missing:
         lacking = [{"variant": item.variant, "seed": item.seed, "status": item.why} for item in missing]
         table = pd.concat([table, pd.DataFrame(lacking)], ignore_index=True)

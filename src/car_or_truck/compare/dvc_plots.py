@@ -1,4 +1,4 @@
-"""The tables that `dvc plots` draws, over all models: ROC curves, calibration, confusion."""
+"""What `dvc plots` shows, over all models: its tables, and the page that it puts the charts into."""
 
 from __future__ import annotations
 
@@ -6,13 +6,75 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from jinja2 import Environment, PackageLoader, select_autoescape
 from sklearn.metrics import confusion_matrix, roc_curve
 
+from car_or_truck.cells.cell import Dataset
 from car_or_truck.cells.results import Result
+from car_or_truck.compare import figures, overfitting
+from car_or_truck.compare.comparison import Comparison
+from car_or_truck.compare.overfitting import Overfitting
 from car_or_truck.evaluate.scores import calibration_bins
 from car_or_truck.train.recipe import THRESHOLD
 
 MOST_POINTS = 200  # of a curve: more would only make the page heavy
+
+
+def tables(comparison: Comparison, dataset: Dataset) -> dict[str, pd.DataFrame]:
+    """The tables by name, the best model first, each with a column `colour`: that of its variant in the report."""
+    results = sorted(comparison.results, key=lambda result: -result.correct.mean())
+    made = {
+        "overfitting": accuracies(comparison.table),
+        "curves": comparison.curves,
+        "roc": roc(results),
+        "calibration": calibration(results),
+        "confusion": confusion(results, dataset.classes),
+    }
+    by_variant = colours(comparison.results)
+    named = by_variant | {result.name: by_variant[result.variant] for result in results}
+    return {
+        name: table.assign(colour=table["cell" if "cell" in table else "variant"].map(named))
+        for name, table in made.items()
+    }
+
+
+def colours(results: Sequence[Result]) -> dict[str, str]:
+    """The colour of each variant."""
+    looks = figures.styles(list(dict.fromkeys(result.variant for result in results)))
+    return {variant: str(look["color"]) for variant, look in looks.items()}
+
+
+def page(comparison: Comparison, dataset: Dataset) -> str:
+    """The page, with DVC's placeholders: both answers, a legend, and the charts in a grid."""
+    gaps = accuracies(comparison.table).eval("train - validation")
+    ranked, of_variant = accuracies(comparison.table)["variant"], colours(comparison.results)
+    worst = ranked[gaps.idxmax()]
+    cases = [Overfitting.of(result) for result in comparison.results if result.variant == worst]
+    environment = Environment(loader=PackageLoader("car_or_truck.compare"), autoescape=select_autoescape())
+    return environment.get_template("dvc_plots.html.j2").render(
+        data=dataset,
+        best=comparison.summary["verdict"][0],
+        worst=overfitting.sentence(worst, cases),
+        colours={variant: of_variant[variant] for variant in ranked},
+    )
+
+
+def metrics(table: pd.DataFrame) -> dict[str, dict[str, float]]:
+    """For `dvc metrics` and `dvc exp`: accuracy on validation and generalization gap of each variant, the best first.
+
+    The mean of its seeds; names are short, because DVC prints a column for each. `table` is comparison.csv.
+    """
+    means = accuracies(table).set_index("variant")
+    short = pd.DataFrame({"acc": means["validation"], "gap": means["train"] - means["validation"]})
+    return {str(variant): row for variant, row in short.round(4).to_dict("index").items()}
+
+
+def accuracies(table: pd.DataFrame) -> pd.DataFrame:
+    """variant, train, validation: accuracies of the saved weights, the mean of its seeds, the best variant first."""
+    compared = table[table["status"] == "compared"]
+    names = {"train_binary_accuracy": "train", "val_binary_accuracy": "validation"}
+    means = compared.groupby("variant")[list(names)].mean().rename(columns=names)
+    return means.sort_values("validation", ascending=False, kind="stable").round(6).reset_index()
 
 
 def roc(results: Sequence[Result]) -> pd.DataFrame:

@@ -52,6 +52,11 @@ class Overfitting:
         reached = (grade for grade, gap, share in GRADES if self.gap >= gap or self.rise >= share * self.lowest)
         return next(reached, NONE)
 
+    @property
+    def word(self) -> str:
+        """The grade in a word: strong, clear, slight or none; or that it collapsed."""
+        return "collapsed" if self.collapsed else _word(self.grade)
+
 
 def sentence(variant: str, cases: Sequence[Overfitting]) -> str:
     """A variant's overfitting over its seeds, in a sentence."""
@@ -90,4 +95,8 @@ def _grades(cases: Sequence[Overfitting]) -> str:
     order = [*(grade for grade, _, _ in GRADES), NONE]
     grades = sorted((case.grade for case in cases), key=order.index)
     worst, mildest = grades[0], grades[-1]
-    return worst if worst == mildest else f"{mildest.removesuffix(' overfitting')} to {worst}"
+    return worst if worst == mildest else f"{_word(mildest)} to {worst}"
+
+
+def _word(grade: str) -> str:
+    return "none" if grade == NONE else grade.removesuffix(" overfitting")
