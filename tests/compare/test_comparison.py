@@ -79,7 +79,7 @@ def test_what_compare_writes_is_a_function_of_what_it_reads(project: Project) ->
         return {path: path.read_bytes() for name in names for path in reports.glob(name)}
 
     before = written()
-    assert len(before) == 5 + 2 + 6
+    assert len(before) == 5 + 2 + 5
     assert project.run("git", "rev-parse", "HEAD").strip().encode() not in b"".join(before.values())
     project.run("git", "add", ".")
     project.run("git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-q", "-m", "results")

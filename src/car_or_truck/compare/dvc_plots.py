@@ -1,4 +1,4 @@
-"""What `dvc plots` shows, over all models: its tables, and the page that it puts the charts into."""
+"""What `dvc metrics` and `dvc plots` show, over all models, as tables; .dvc/plots holds charts and page."""
 
 from __future__ import annotations
 
@@ -6,14 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from jinja2 import Environment, PackageLoader, select_autoescape
 from sklearn.metrics import confusion_matrix, roc_curve
 
 from car_or_truck.cells.cell import Dataset
 from car_or_truck.cells.results import Result
-from car_or_truck.compare import figures, overfitting
+from car_or_truck.compare import figures
 from car_or_truck.compare.comparison import Comparison
-from car_or_truck.compare.overfitting import Overfitting
 from car_or_truck.evaluate.scores import calibration_bins
 from car_or_truck.train.recipe import THRESHOLD
 
@@ -24,7 +22,7 @@ def tables(comparison: Comparison, dataset: Dataset) -> dict[str, pd.DataFrame]:
     """The tables by name, the best model first, each with a column `colour`: that of its variant in the report."""
     results = sorted(comparison.results, key=lambda result: -result.correct.mean())
     made = {
-        "overfitting": accuracies(comparison.table),
+        "overfitting": accuracies(comparison.table).assign(source=dataset.source),
         "curves": comparison.curves,
         "roc": roc(results),
         "calibration": calibration(results),
@@ -42,21 +40,6 @@ def colours(results: Sequence[Result]) -> dict[str, str]:
     """The colour of each variant."""
     looks = figures.styles(list(dict.fromkeys(result.variant for result in results)))
     return {variant: str(look["color"]) for variant, look in looks.items()}
-
-
-def page(comparison: Comparison, dataset: Dataset) -> str:
-    """The page, with DVC's placeholders: both answers, a legend, and the charts in a grid."""
-    gaps = accuracies(comparison.table).eval("train - validation")
-    ranked, of_variant = accuracies(comparison.table)["variant"], colours(comparison.results)
-    worst = ranked[gaps.idxmax()]
-    cases = [Overfitting.of(result) for result in comparison.results if result.variant == worst]
-    environment = Environment(loader=PackageLoader("car_or_truck.compare"), autoescape=select_autoescape())
-    return environment.get_template("dvc_plots.html.j2").render(
-        data=dataset,
-        best=comparison.summary["verdict"][0],
-        worst=overfitting.sentence(worst, cases),
-        colours={variant: of_variant[variant] for variant in ranked},
-    )
 
 
 def metrics(table: pd.DataFrame) -> dict[str, dict[str, float]]:

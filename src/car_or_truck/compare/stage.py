@@ -25,7 +25,6 @@ def compare(results: Sequence[Result], missing: Sequence[Missing], dataset: Data
     with files.whole_folder(paths.REPORTS / "plots") as part:
         for name, table in dvc_plots.tables(comparison, dataset).items():
             _write_csv(part / f"{name}.csv", table)
-        files.write_text(part / "page.html", dvc_plots.page(comparison, dataset))
     _write_csv(paths.REPORTS / "suspects.csv", comparison.suspects)
     images = np.load(paths.PREPARED / "valid" / "images.npy", mmap_mode="r")
     suspects.draw(comparison.suspects, images, dataset.classes[1], paths.REPORTS / "suspects.png")
