@@ -7,6 +7,7 @@ at each line of output; it excludes the page cache that holds the mapped arrays.
 
 from __future__ import annotations
 
+import re
 import statistics
 import subprocess
 import sys
@@ -36,7 +37,7 @@ def measure(command: list[str], folder: Path) -> tuple[float, float, float]:
         tree = [process, *process.children(recursive=True)]
         times = [member.cpu_times() for member in tree]
         peak = max(peak, sum(info.rss - info.shared for info in map(psutil.Process.memory_info, tree)) / 2**30)
-        if "  epoch " in line:
+        if re.search(r"\b\d+/\d+ ", line):
             marks.append(sum(used.user + used.system for used in times))
     process.wait()
     return marks[-1] - marks[-2], marks[-1], peak

@@ -24,6 +24,16 @@ def test_the_stages_and_what_a_person_runs_are_verbs() -> None:
     assert not [verb for verb in VERBS if COMMAND.commands[verb].hidden]
 
 
+def test_the_help_groups_the_verbs_and_cuts_nothing_off(tmp_path: Path) -> None:
+    said = Project(tmp_path).run("car-or-truck", "--help", COLUMNS="80")
+    for panel in ("Look", "Registry", "Stages (dvc repro runs these)", "Team"):
+        assert f"─ {panel} ─" in said
+    assert "─ Commands ─" not in said
+    assert "--install-completion" in said
+    for verb in VERBS:
+        assert re.search(rf"^│ {verb} +[A-Z][^│]*\. +│$", said, re.MULTILINE), verb  # on one line
+
+
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_has_help_with_an_example(verb: str) -> None:
     said = Project(ROOT).run("car-or-truck", verb, "--help")
@@ -32,7 +42,7 @@ def test_every_verb_has_help_with_an_example(verb: str) -> None:
 
 def test_help_is_quick_because_it_imports_nothing_heavy() -> None:
     script = "import sys; from car_or_truck import cli; print([m for m in sys.modules if m in sys.argv[1].split()])"
-    heavy = "tensorflow keras mlflow matplotlib pandas sklearn scipy numpy"
+    heavy = "tensorflow keras mlflow matplotlib pandas sklearn scipy numpy pydantic ruamel"
     done = subprocess.run([sys.executable, "-c", script, heavy], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
 

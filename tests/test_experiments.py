@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import Any
 
@@ -69,6 +70,6 @@ def test_a_cell_that_fails_leaves_the_others_to_go_on(project: Project) -> None:
     project.edit(wild)
     said = project.run("dvc", "repro", "--keep-going", code=255)
     assert "Training diverged in epoch" in said
-    assert "exercise-31415  epoch 2/2" in said
+    assert re.search(r"^ +2/2 ", said, re.MULTILINE)
     statuses = {run.info.run_name: run.info.status for run in reversed(runs(project))}
     assert statuses == {"tutorial-31415": "FAILED", "exercise-31415": "FINISHED"}

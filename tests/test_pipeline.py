@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import pytest
 from car_or_truck.drawing import png_base64
 from car_or_truck.evaluate.scores import rise_text
 from car_or_truck.train.history import METRICS
-from helpers.clones import Project
+from helpers.clones import ROOT, Project
 from helpers.stores import runs
 
 CELLS = ("tutorial", "exercise")
@@ -31,7 +32,8 @@ def test_a_first_run_says_what_it_does_and_ends_with_the_leaderboard(finished: P
     console = (finished.root / "console.txt").read_text()
     assert "kaggle: out of reach (Connection refused)" in console
     assert "not the real data" in console
-    assert re.search(r"tutorial-31415  epoch 2/2  loss \d\.\d{4}  .* images/s  0 s left", console)
+    assert re.search(r"^ +2/2 +\d\.\d{4} +\d+\.\d% +\d\.\d{4} +\d+\.\d% +[\d,]+ +0 s", console, re.MULTILINE)
+    assert re.search(r"^tutorial-31415: \d+\.\d% on validation, generalization gap [+-]", console, re.MULTILINE)
     assert "Accuracy on validation, best first" in console
     assert "Warning" not in console
     assert not re.search(r"^[IWE]\d{4} ", console, re.MULTILINE)  # TensorFlow's own log lines
@@ -43,8 +45,16 @@ def test_a_second_run_is_up_to_date(finished: Project) -> None:
 
 def test_git_sees_the_lock_and_the_metrics_and_nothing_else(finished: Project) -> None:
     seen = finished.run("git", "status", "--porcelain", "--untracked-files=all").splitlines()
-    metrics = [f"?? reports/cells/{variant}/31415/metrics.json" for variant in sorted(CELLS)]
-    assert sorted(seen) == ["?? console.txt", "?? dvc.lock", *metrics]
+    assert sorted(seen) == ["?? console.txt", "?? dvc.lock", "?? reports/metrics.json"]
+
+
+def test_dvc_shows_accuracy_and_gap_of_each_variant_in_a_line(finished: Project) -> None:
+    table = pd.read_csv(finished.root / "reports/comparison.csv").set_index("variant")
+    header, line = finished.run("dvc", "metrics", "show", COLUMNS="120").splitlines()
+    shown = dict(zip(header.split(), line.split(), strict=True))
+    for variant in CELLS:
+        assert float(shown[f"{variant}.acc"]) == pytest.approx(table.loc[variant, "val_binary_accuracy"], abs=1e-4)
+        assert float(shown[f"{variant}.gap"]) == pytest.approx(table.loc[variant, "generalization_gap"], abs=1e-4)
 
 
 def test_metrics_history_and_predictions_tell_the_same_story(finished: Project) -> None:
@@ -258,7 +268,14 @@ def test_an_experiment_changes_one_variant_and_shows_in_the_projects_own_store(p
     newest = runs(client)[-1]
     assert newest.data.params["recipe.head.dropout"] == "0.5"
     assert newest.data.tags["dvc.exp"] == "more-dropout"
-    assert "more-dropout" in project.run("dvc", "exp", "list")
+    command = next(line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("dvc exp show"))
+    shown = project.run(*shlex.split(command, comments=True), "--no-pager", COLUMNS="120")
+    row = next(line for line in shown.splitlines() if "[more-dropout]" in line)
+    metrics = json.loads((project.root / "reports/metrics.json").read_text())
+    assert [float(number) for number in row.split()[-4:]] == [
+        value for variant in metrics.values() for value in variant.values()
+    ]
+    assert "Experiment" in shown
 
 
 @pytest.mark.slow

@@ -78,21 +78,24 @@ def _is_trained(cell: Cell) -> bool:
 def _train(cell: Cell, saved: Checkpoint, send: Callable[[], None], reason: str, position: str) -> None:
     import keras
 
+    from car_or_truck.compare.leaderboard import duration
     from car_or_truck.tracking import training
     from car_or_truck.tracking.progress import progress
     from car_or_truck.train import convnet, fit
+    from car_or_truck.train.history import derive
 
     net = convnet.build(cell.recipe, cell.data.image_size)
     data = fit.load_data(paths.PREPARED, cell.side)
     print(
-        f"{cell.name}{position}: {cell.recipe.epochs} epochs of {len(data.train):,} images, "
-        f"{net.count_params():,} parameters, {cell.precision} ({reason}), {cell.threads} threads",
+        f"{cell.name}{position}: {cell.recipe.epochs} epochs of {len(data.train):,} images\n"
+        f"{net.count_params():,} parameters, {cell.threads} threads, {cell.precision} ({reason})",
         flush=True,
     )
     if saved.state.epoch:
         print(f"{cell.name} continues after epoch {saved.state.epoch}.", flush=True)
     with training.training_run(cell, saved, {"precision.reason": reason}) as callbacks:
-        callbacks.append(progress(cell.name, len(data.train)))
+        best = max((row["val_binary_accuracy"] for row in saved.state.rows), default=-1.0)
+        callbacks.append(progress(len(data.train), best))
         callbacks.append(keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: send()))
         history, kept_epoch = fit.fit(net, cell, data, saved, callbacks)
         model = convnet.inference_copy(net)
@@ -106,6 +109,12 @@ def _train(cell: Cell, saved: Checkpoint, send: Callable[[], None], reason: str,
     state = saved.state
     if state.seconds:
         write_pace(cell.fingerprint, Pace(state.seconds, state.cpu_seconds, state.images / state.seconds))
+    reached = history["val_binary_accuracy"][kept_epoch - 1]
+    gap = 100 * derive(history)["training_gap"]
+    print(
+        f"{cell.name}: {reached:.1%} on validation, training gap {gap:+.1f} points, {duration(state.seconds)}",
+        flush=True,
+    )
 
 
 def evaluate(params: Params, variant: str, seed: int) -> None:
@@ -117,6 +126,8 @@ def evaluate(params: Params, variant: str, seed: int) -> None:
     from car_or_truck.tracking import delivery, runs, training
 
     scores = stage.evaluate(cell, history, params.evaluate)
+    accuracy, gap = scores["val_binary_accuracy"], 100 * scores["generalization_gap"]
+    print(f"{cell.name}: {accuracy:.1%} on validation, generalization gap {gap:+.1f} points", flush=True)
     run_id = runs.find_run(cell) or training.rebuild(cell, history)
     versions.record_evaluation(run_id, cell, scores)
     delivery.hand_over(run_id)

@@ -36,9 +36,11 @@ stages:
     deps: ["${item.variant}.model"]
     outs: ["${item.variant}.scores"]
   compare:
-    cmd: cat *.scores > table
+    cmd: cat *.scores > table && cp table reports/metrics.json
     deps: [a.scores, b.scores]
     outs: [table]
+    metrics:
+      - reports/metrics.json: {cache: false}
 """
 PARAMS = "size: 1\n\n# one a line, so that git merges them\nvariants: [a, b]\n\nrates:\n  a: 1\n\n\n\n  b: 1\n"
 
@@ -219,6 +221,7 @@ def test_after_a_merge_dvc_runs_only_what_neither_branch_has_run(repository: Pro
     repository.run("dvc", "init", "-q")
     (root / "dvc.yaml").write_text(PIPELINE)
     (root / "params.yaml").write_text(PARAMS)
+    (root / "reports").mkdir()
     (root / ".gitignore").write_text("/prepared\n/*.model\n/*.scores\n/table\n")
     repository.run("dvc", "repro", "-q")
     commit(repository, "base")
@@ -235,4 +238,5 @@ def test_after_a_merge_dvc_runs_only_what_neither_branch_has_run(repository: Pro
     assert [(root / f"{name}.scores").read_text() for name in "ab"] == ["  a: 2\n", "  b: 2\n"]
     said = repository.run("dvc", "repro")
     assert said.count("Running stage") == said.count("Running stage 'compare'") == 1
-    assert (root / "table").read_text() == "  a: 2\n  b: 2\n"
+    for name in ("table", "reports/metrics.json"):
+        assert (root / name).read_text() == "  a: 2\n  b: 2\n"

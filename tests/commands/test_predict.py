@@ -89,11 +89,10 @@ def test_a_registered_model_adds_confidence_and_prediction_sets_in_every_form(
     (row,) = csv.DictReader(io.StringIO(said("csv", 0.9)))
     assert float(row["confidence"]) == answer["confidence"]
     assert row["prediction_set"] == "|".join(answer["prediction_set"])
-    text = (
-        f"{picture}  {answer['label']:<10}  P(Truck) {answer['probability']:.4f}  confidence {answer['confidence']:.1%}"
-    )
-    assert said("text") == f"{text}\n"
-    assert said("text", 0.9) == f"{text}  90% set: {' or '.join(answer['prediction_set']) or 'none'}\n"
+    text = f"{picture}  {answer['label']:<8}  {answer['confidence']:>6.1%}"
+    unsure = "  unsure" if answer["confidence"] < predict.UNSURE else ""
+    assert said("text") == f"{text}{unsure}\n"
+    assert said("text", 0.9) == f"{text}  90% set: {' or '.join(answer['prediction_set']) or 'none'}{unsure}\n"
 
 
 @pytest.mark.usefixtures("standing_in_finished")
@@ -102,11 +101,19 @@ def test_a_model_that_was_not_evaluated_has_no_prediction_sets(pictures: Path) -
         predict.predict([str(pictures)], "models/exercise/31415", predict.Output(coverage=0.9), Console(stderr=True))
 
 
-def test_a_picture_of_something_else_is_marked_in_its_line() -> None:
-    row = {"image": "a.png", "label": "Car", "probability": 0.2, "probability_of": "Truck", "confidence": 0.9}
-    line = predict.line({**row, "unlike": True}, 5, None)
-    assert line == "a.png  Car         P(Truck) 0.2000  confidence 90.0%  unlike the training images"
-    assert predict.line({**row, "unlike": False}, 5, None) == line.removesuffix("  unlike the training images")
+@pytest.mark.parametrize(
+    ("answer", "line"),
+    [
+        ({"confidence": 0.938}, "a.png  Car        93.8%"),
+        ({"confidence": 0.938, "unlike": True}, "a.png  Car        93.8%  unlike the training images"),
+        ({"confidence": 0.749, "unlike": False}, "a.png  Car        74.9%  unsure"),
+        ({"confidence": 0.99999}, "a.png  Car       >99.9%"),
+        ({}, "a.png  Car        80.0%"),  # of a model that was not evaluated
+    ],
+)
+def test_a_line_says_label_and_confidence_and_what_to_doubt(answer: dict[str, Any], line: str) -> None:
+    row = {"image": "a.png", "label": "Car", "probability": 0.2, "probability_of": "Truck"}
+    assert predict.line({**row, **answer}, 5, None) == line
 
 
 @pytest.mark.usefixtures("standing_in_finished")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from typing import Any
 
 import mlflow
@@ -22,14 +23,15 @@ def test_a_version_is_traced_from_itself_alone(finished: Project, capsys: pytest
     number = version(store.open_store(), "exercise").number
     reproduce.reproduce(f"models:/{NAME}/{number}", console())
     said = capsys.readouterr().out
+    assert said.startswith(f"{NAME} version {number} (exercise-31415) can be reproduced here: commit, data, ")
     dataset = json.loads((finished.root / "data/prepared/dataset.json").read_text())
     lock = (finished.root / "dvc.lock").read_text()
     for part in (
         f"commit       {finished.run('git', 'rev-parse', 'HEAD').strip()} (available)",
-        "parameter    recipe.head.dropout = 0.2",
+        "head: units 6, dropout 0.2",
         f"data         rendered, digest {dataset['digest'][:12]} (in data/prepared)",
         "of train@exercise-31415 (in the cache)",
-        "environment  tensorflow==",
+        "package      tensorflow==",
     ):
         assert part in said, part
     for line in said.splitlines():
@@ -37,6 +39,20 @@ def test_a_version_is_traced_from_itself_alone(finished: Project, capsys: pytest
             assert f"md5: {line.split()[3]}" in lock
     assert "not in the cache" not in said
     assert "uncommitted changes" not in said
+
+
+def test_what_is_not_here_is_said_first(
+    client: mlflow.MlflowClient, project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    number = version(client, "exercise").number
+    shutil.rmtree(project.root / "data")
+    shutil.rmtree(project.root / ".dvc/cache")
+    reproduce.reproduce(str(number), console())
+    conclusion = capsys.readouterr().out.splitlines()[0]
+    assert "can be trained again here, but not all is as it was: its data are not here; no data/raw; " in conclusion
+    shutil.rmtree(project.root / ".git")
+    reproduce.reproduce(str(number), console())
+    assert "cannot be reproduced here: its commit is not in this" in capsys.readouterr().out.splitlines()[0]
 
 
 def test_a_version_whose_run_lost_its_trace_is_said_not_to_be_traceable(client: mlflow.MlflowClient) -> None:

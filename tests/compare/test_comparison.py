@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from pathlib import Path
 from typing import Any
 
 import mlflow
@@ -52,9 +53,6 @@ def test_evaluation_says_more_than_metrics_and_never_otherwise(finished: Project
     assert evaluation["val_accuracy_low"] < evaluation["val_binary_accuracy"] < evaluation["val_accuracy_high"]
     described = " ".join(metrics["describes"])
     assert "val_*: the saved weights (epoch 3) on validation; positive class: Truck" in described
-    shown = finished.run("dvc", "metrics", "show")
-    assert "val_binary_accuracy" in shown
-    assert "describes" not in shown
 
 
 def test_what_dvc_plots_draws_is_complete(finished: Project) -> None:
@@ -72,13 +70,13 @@ def test_what_dvc_plots_draws_is_complete(finished: Project) -> None:
 
 
 def test_what_compare_writes_is_a_function_of_what_it_reads(project: Project) -> None:
-    def written() -> dict[str, bytes]:
+    def written() -> dict[Path, bytes]:
         reports = project.root / "reports"
-        names = ("comparison.csv", "comparison.json", "curves.csv", "report.html", "suspects.*", "plots/*.csv")
-        return {path.name: path.read_bytes() for name in names for path in reports.glob(name)}
+        names = ("comparison.*", "metrics.json", "curves.csv", "report.html", "suspects.*", "plots/*")
+        return {path: path.read_bytes() for name in names for path in reports.glob(name)}
 
     before = written()
-    assert len(before) == 4 + 2 + 3
+    assert len(before) == 5 + 2 + 5
     assert project.run("git", "rev-parse", "HEAD").strip().encode() not in b"".join(before.values())
     project.run("git", "add", ".")
     project.run("git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-q", "-m", "results")
@@ -87,9 +85,8 @@ def test_what_compare_writes_is_a_function_of_what_it_reads(project: Project) ->
     shutil.rmtree(times)
     (project.root / "mlflow.db").unlink()
     shutil.rmtree(project.root / "mlruns")
-    for name in before:
-        for path in (project.root / "reports").rglob(name):
-            path.unlink()
+    for path in before:
+        path.unlink()
     project.run("car-or-truck", "compare")
     assert written() == before
 
@@ -97,6 +94,7 @@ def test_what_compare_writes_is_a_function_of_what_it_reads(project: Project) ->
 def test_times_are_shown_where_they_are_known(project: Project) -> None:
     printed = project.run("car-or-truck", "leaderboard", COLUMNS="200")
     assert "images/s" in printed
+    assert max(map(len, printed.splitlines())) <= 100
     shutil.rmtree(project.root / ".dvc/tmp/times")
     assert "images/s" not in project.run("car-or-truck", "leaderboard", COLUMNS="200")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -44,7 +45,7 @@ def await_epochs(process: subprocess.Popen[str], wanted: int) -> str:
     assert process.stdout
     for line in process.stdout:
         said += line
-        wanted -= "  epoch " in line
+        wanted -= bool(re.match(r" +\d+/\d+ ", line))
         if not wanted:
             return said
     raise AssertionError(f"it ended too early: {said}")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Iterator
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from car_or_truck.git import git
@@ -59,6 +61,13 @@ def parameters(cell: Cell) -> dict[str, Any]:
     """The recipe by flat names, without what is left at its default, and what all cells share."""
     shared = {"train.batch_size": cell.batch_size, "data.image_size": cell.data.image_size}
     return {f"recipe.{key}": value for key, value in flat(cell.recipe).items()} | shared
+
+
+def grouped_parameters(cell: Cell) -> Iterator[str]:
+    """`parameters` as text, those of a group in a line: "head: units 6, dropout 0.2"."""
+    split = [(*key.removeprefix("recipe.").partition("."), value) for key, value in parameters(cell).items()]
+    for group, items in groupby(split, lambda item: item[0]):
+        yield f"{group}: {', '.join(f'{name} {value}'.strip() for _, _, name, value in items)}"
 
 
 def flat(recipe: Recipe, defaults: bool = False) -> dict[str, Any]:

@@ -6,11 +6,17 @@ import os
 import sys
 import traceback
 
-from car_or_truck.cli import look, registry, stages, team  # noqa: F401  each adds its verbs to the app
+from car_or_truck.cli import look, registry, stages, team
 from car_or_truck.cli.app import app
 from car_or_truck.errors import Failure
 
 __all__ = ["app", "main"]
+
+PANELS = {look: "Look", registry: "Registry", stages: "Stages (dvc repro runs these)", team: "Team"}  # of the help
+for module, panel in PANELS.items():
+    for verb in app.registered_commands:
+        if verb.callback in vars(module).values():
+            verb.rich_help_panel = panel
 
 
 def main() -> None:

@@ -12,9 +12,8 @@ from rich.console import Console
 app = typer.Typer(
     help="Which custom convnet tells a car from a truck best, and how badly does each one overfit?",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,
+    rich_markup_mode="rich",
 )
 
 

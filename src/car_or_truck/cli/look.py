@@ -11,14 +11,16 @@ from car_or_truck.cli.app import app, console
 
 
 @app.command()
-def leaderboard() -> None:
-    """Print the comparison as a table.
+def leaderboard(
+    explain: Annotated[bool, typer.Option("--explain", help="Add all pairs, and what the columns mean.")] = False,
+) -> None:
+    """Show the comparison as a table.
 
-    Example: car-or-truck leaderboard
+    Example: car-or-truck leaderboard --explain
     """
     from car_or_truck.compare import leaderboard
 
-    leaderboard.show(console())
+    leaderboard.show(console(), explain)
 
 
 @app.command()
@@ -48,17 +50,22 @@ def predict(
         Path | None, typer.Option(metavar="PNG", help="Draw where the model looks (Grad-CAM) into this file.")
     ] = None,
 ) -> None:
-    """Predict label and probability of any picture with the champion; says which are unlike its training images.
+    """Tell a car from a truck in any picture.
+
+    The champion's label and its confidence: the calibrated probability of the label, which is "unsure" below 75%. A
+    picture unlike the training images is marked. JSON and CSV hold the model's own probability, too.
 
     Example: car-or-truck predict photo.jpg folder/ --explain why.png
     """
     if json and csv:
         raise typer.BadParameter("give one of --json and --csv")
-    from car_or_truck.commands import predict
+    errors = console(stderr=True)
+    with errors.status("Loading TensorFlow ..."):  # for seconds; nothing where stderr is no terminal
+        from car_or_truck.commands import predict
 
     form = "json" if json else "csv" if csv else "text"
     output = predict.Output(form, coverage, explain)
-    if predict.predict(images, model, output, console(stderr=True)):
+    if predict.predict(images, model, output, errors):
         raise typer.Exit(1)
 
 

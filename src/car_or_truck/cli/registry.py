@@ -6,11 +6,10 @@ from typing import Annotated
 
 import typer
 
-from car_or_truck import params
 from car_or_truck.cli.app import app, console
 
 VersionName = Annotated[
-    str | None, typer.Argument(metavar="[VERSION]", help="3, an alias, or models:/NAME/3; default: the challenger.")
+    str | None, typer.Argument(metavar="VERSION", help="3, an alias, or models:/NAME/3; default: the challenger.")
 ]
 
 
@@ -23,10 +22,13 @@ def promote(
     ] = "",
     history: Annotated[bool, typer.Option("--history", help="List every champion so far.")] = False,
 ) -> None:
-    """Make a version the champion if it passes the gates (promotion in params.yaml).
+    """Make a version champion if it passes the gates.
+
+    The gates are `promotion` in params.yaml; the old champion becomes the previous one.
 
     Example: car-or-truck promote --dry-run
     """
+    from car_or_truck import params
     from car_or_truck.commands import promote
 
     if history:
@@ -37,7 +39,9 @@ def promote(
 
 @app.command()
 def rollback() -> None:
-    """Make the previous champion the champion again. A second rollback undoes the first.
+    """Make the previous champion champion again.
+
+    A second rollback undoes the first.
 
     Example: car-or-truck rollback
     """
@@ -49,14 +53,16 @@ def rollback() -> None:
 @app.command()
 def reproduce(
     version: Annotated[
-        str | None, typer.Argument(metavar="[MODEL_URI]", help="models:/NAME/3, 3 or an alias; default: the champion.")
+        str | None, typer.Argument(metavar="MODEL_URI", help="models:/NAME/3, 3 or an alias; default: the champion.")
     ] = None,
     run: Annotated[bool, typer.Option("--run", help="Train it again in a temporary clone, and compare.")] = False,
     tolerance: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Largest difference of a prediction that is accepted.")
     ] = 0.01,
 ) -> None:
-    """Trace a model back to its commit, parameters, data and packages; with --run, train it again.
+    """Trace a model to its origin; train it again.
+
+    Its origin: commit, parameters, data and packages, and whether they are available here.
 
     Example: car-or-truck reproduce models:/car-or-truck/3 --run
     """
@@ -71,10 +77,13 @@ def sync(
         bool, typer.Option("--independent", help="First give a copied mlflow.db artifacts of its own.")
     ] = False,
 ) -> None:
-    """Rebuild the MLflow runs that are missing here, and deliver those that the tracking server lacks.
+    """Rebuild and deliver missing MLflow runs.
+
+    Rebuilds those that are missing here from DVC's outputs, and delivers those that the tracking server lacks.
 
     Example: MLFLOW_TRACKING_URI=https://mlflow.example.org car-or-truck sync
     """
+    from car_or_truck import params
     from car_or_truck.commands import sync
 
     sync.sync(params.load(), independent)
@@ -82,10 +91,13 @@ def sync(
 
 @app.command()
 def clean(dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be removed.")] = False) -> None:
-    """Remove runs, versions and artifacts that no alias, output or DVC experiment refers to.
+    """Remove runs and versions that are not in use.
+
+    Those, and artifacts, that no alias, output or DVC experiment refers to.
 
     Example: car-or-truck clean --dry-run
     """
+    from car_or_truck import params
     from car_or_truck.commands import clean
 
     clean.clean(params.load(), console(), dry_run)

@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from car_or_truck import params
 from car_or_truck.cli.app import app, console
 
 Variant = Annotated[str, typer.Argument(metavar="VARIANT", help="A variant that params.yaml defines.")]
@@ -15,32 +14,40 @@ Seed = Annotated[int, typer.Argument(metavar="SEED", help="A non-negative intege
 
 @app.command()
 def fetch() -> None:
-    """Fetch the images into data/raw, from the first reachable source of data.sources.
+    """Fetch the images into data/raw.
+
+    They come from the first source of data.sources that can be reached.
 
     Example: car-or-truck fetch
     """
-    from car_or_truck import pipeline
+    from car_or_truck import params, pipeline
 
     pipeline.fetch(params.load())
 
 
 @app.command()
 def prepare() -> None:
-    """Audit the images in data/raw and decode them to the arrays in data/prepared.
+    """Audit the images, and decode them to arrays.
+
+    From data/raw into data/prepared and reports/data.
 
     Example: car-or-truck prepare
     """
-    from car_or_truck import pipeline
+    from car_or_truck import params, pipeline
 
     pipeline.prepare(params.load())
 
 
 @app.command()
 def train(variant: Variant, seed: Seed) -> None:
-    """Train one variant with one seed, into models/VARIANT/SEED.
+    """Train one variant with one seed.
+
+    Writes models/VARIANT/SEED; an interrupted training continues after its last finished epoch.
 
     Example: car-or-truck train tutorial 31415
     """
+    from car_or_truck import params
+
     loaded = params.load_with(variant)
     from car_or_truck import pipeline
 
@@ -49,10 +56,14 @@ def train(variant: Variant, seed: Seed) -> None:
 
 @app.command()
 def evaluate(variant: Variant, seed: Seed) -> None:
-    """Evaluate a trained model on the validation set, into reports/cells/VARIANT/SEED.
+    """Evaluate a trained model on validation.
+
+    Writes reports/cells/VARIANT/SEED.
 
     Example: car-or-truck evaluate tutorial 31415
     """
+    from car_or_truck import params
+
     loaded = params.load_with(variant)
     from car_or_truck import pipeline
 
@@ -61,10 +72,14 @@ def evaluate(variant: Variant, seed: Seed) -> None:
 
 @app.command()
 def compare() -> None:
-    """Compare all models that params.yaml names, into reports/.
+    """Compare all models of params.yaml.
+
+    Writes reports/, and names the best model that passes the gates challenger.
 
     Example: car-or-truck compare
     """
+    from car_or_truck import params
+
     loaded = params.load()
     from car_or_truck import pipeline
 

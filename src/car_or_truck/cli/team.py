@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from car_or_truck import params
 from car_or_truck.cli.app import app, console
 
 Cells = Annotated[list[str], typer.Argument(metavar="MODEL...", help="VARIANT-SEED, as tutorial-31415.")]
@@ -35,6 +34,8 @@ def repro(
 
     Example: car-or-truck repro -j 2
     """
+    from car_or_truck import params
+
     loaded = params.load()
     if ray is None:
         from car_or_truck.commands import repro
@@ -54,6 +55,7 @@ def work(cells: Cells, checkpoint_every: CheckpointEvery = 60) -> None:
 
     Example: car-or-truck work tutorial-31415 exercise-31415
     """
+    from car_or_truck import params
     from car_or_truck.commands import work
 
     work.work(params.load(), cells, checkpoint_every)
@@ -65,7 +67,9 @@ def merge_lock(
     ours: Annotated[Path, typer.Argument(metavar="OURS", help="One side; the result is written here.")],
     theirs: Annotated[Path, typer.Argument(metavar="THEIRS", help="The other side.")],
 ) -> None:
-    """Merge two versions of dvc.lock stage by stage; git calls this in `git merge`, once `make` has registered it.
+    """Merge two versions of dvc.lock; git calls it.
+
+    Stage by stage, in `git merge`, once `make` has registered it.
 
     Example: car-or-truck merge-lock base.lock dvc.lock theirs.lock
     """

@@ -28,6 +28,7 @@ from car_or_truck.tracking import store
 MOST_BYTES, MOST_SECONDS = 50_000_000, 30  # for the download of one picture
 BATCH = 1024  # decoded pictures in memory
 MOST_EXPLAINED = 24  # pictures in one figure
+UNSURE = 0.75  # confidence below which a label is said to be unsure: it is wrong once in four times or more often
 Pixels = NDArray[np.uint8]
 
 
@@ -90,14 +91,24 @@ def predict(images: list[str], model: str | None, output: Output, console: Conso
 
 def line(row: dict[str, Any], width: int, coverage: float | None) -> str:
     """A prediction as text; what the model has no numbers for is left out."""
-    parts = [f"{row['image']:<{width}}", f"{row['label']:<10}", f"P({row['probability_of']}) {row['probability']:.4f}"]
-    if "confidence" in row:
-        parts.append(f"confidence {row['confidence']:.1%}")
+    parts = [f"{row['image']:<{width}}", f"{row['label']:<8}", f"{percent(row):>6}"]
     if "prediction_set" in row:
         parts.append(f"{100 * (coverage or 0):g}% set: {' or '.join(row['prediction_set']) or 'none'}")
+    if confidence(row) < UNSURE:
+        parts.append("unsure")
     if row.get("unlike"):
         parts.append("unlike the training images")
     return "  ".join(parts)
+
+
+def confidence(row: dict[str, Any]) -> float:
+    """The calibrated probability of the label; of a model that was not evaluated, its own probability."""
+    return float(row.get("confidence", max(row["probability"], 1 - row["probability"])))
+
+
+def percent(row: dict[str, Any]) -> str:
+    """The confidence as text: never 100%."""
+    return ">99.9%" if confidence(row) > 0.999 else f"{confidence(row):.1%}"
 
 
 def pictures(images: list[str], stdin: Any) -> Iterator[Picture]:
@@ -153,15 +164,16 @@ def _predict_batch(
 
 def _classifier(model: str | None, console: Console) -> Any:
     """The named model, or the champion; says which it is."""
-    if model and (Path(model) / "cell.json").is_file():
-        loading.start()
-        classifier, cell = loading.from_folder(Path(model))
-        label, stand_in = f"{model} ({cell.name})", cell.stand_in
-    else:
-        version = versions.find(store.open_store(), model or CHAMPION)
-        loading.start()
-        classifier = loading.classifier(version)
-        label, stand_in = f"{version.name} {version}", version.tags.get("data.source") == "rendered"
+    with console.status("Loading the model ..."):  # nothing where the console is no terminal
+        if model and (Path(model) / "cell.json").is_file():
+            loading.start()
+            classifier, cell = loading.from_folder(Path(model))
+            label, stand_in = f"{model} ({cell.name})", cell.stand_in
+        else:
+            version = versions.find(store.open_store(), model or CHAMPION)
+            loading.start()
+            classifier = loading.classifier(version)
+            label, stand_in = f"{version.name} {version}", version.tags.get("data.source") == "rendered"
     console.print(f"Using {label}.", highlight=False)
     if stand_in:
         console.print("It was trained on synthetic images: do not trust it on photographs.", style="yellow")
@@ -172,7 +184,7 @@ def _explain(classifier: Any, images: Sequence[Pixels], predictions: pd.DataFram
     from car_or_truck.evaluate import inspection_figures
 
     maps = loading.heat(classifier, np.stack(images))
-    captions = [f"{row.label}: P({row.probability_of}) {row.probability:.2f}" for row in predictions.itertuples()]
+    captions = [f"{row['label']} {percent(row)}" for row in predictions.to_dict("records")]
     names = [Path(name).name for name in predictions["image"]]
     try:
         inspection_figures.explained(np.stack(images), maps, names, captions, path)

@@ -10,6 +10,7 @@ import pandas as pd
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from car_or_truck import paths
 from car_or_truck.cells.cell import read_dataset
@@ -52,7 +53,7 @@ def promote(params: Params, wanted: str | None, console: Console, dry_run: bool 
             console.print(chosen, highlight=False)
         if not decision.passes and not force:
             raise Failure(
-                f"{name}: {version} is not promoted. {decision.failures}.\n--force REASON promotes it anyway."
+                f"{name}: {version} is not promoted. {failures(decision)}.\n--force REASON promotes it anyway."
             )
         if dry_run:
             console.print(f"Dry run: version {version.number} would become the champion.", highlight=False)
@@ -61,6 +62,7 @@ def promote(params: Params, wanted: str | None, console: Console, dry_run: bool 
             champions.promote(client, version, champion, decision, force)
         previous = f"; {champion} is the previous one" if champion else ""
         console.print(f"{name}: {version} is now the champion{previous}.", highlight=False)
+        console.print("`car-or-truck predict photo.jpg` now asks it.", highlight=False)
 
 
 def rollback(console: Console) -> None:
@@ -158,17 +160,30 @@ def table(decision: Decision) -> Table:
     """The gates as a person reads them."""
     grid = Table(box=SIMPLE_HEAD, pad_edge=False)
     for column in ("gate", "value", "must be", "verdict", ""):
-        grid.add_column(
-            column, justify="right" if column == "value" else "left", no_wrap=column in ("value", "must be")
-        )
+        grid.add_column(column, justify="right" if column == "value" else "left", no_wrap=column != "")
     for gate in decision.gates:
-        verdict = "passes" if gate.passes else f"fails by {gate.short_by:.4g}" if gate.short_by else "fails"
+        verdict = Text("PASS", "green") if gate.passes else Text("FAIL", "bold red")
+        if gate.short_by:
+            verdict.append(f" by {amount(gate, gate.short_by)}")
         grid.add_row(
             gate.name,
-            "" if gate.value is None else f"{gate.value:.4g}",
-            f"{gate.must_be} {gate.limit:.4g}",
+            "" if gate.value is None else amount(gate, gate.value),
+            f"{gate.must_be} {amount(gate, gate.limit)}",
             "" if gate.value is None else verdict,
             gate.note,
-            style=None if gate.passes else "red",
         )
     return grid
+
+
+def failures(decision: Decision) -> str:
+    """Which gates fail, in one line."""
+    failing = [(gate, gate.value) for gate in decision.gates if gate.value is not None and not gate.passes]
+    return "; ".join(
+        f"{gate.name} is {amount(gate, value)}, must be {gate.must_be} {amount(gate, gate.limit)}"
+        for gate, value in failing
+    )
+
+
+def amount(gate: Gate, value: float) -> str:
+    """A gate's numbers in percent, which for differences are points; counts as they are."""
+    return f"{value}" if isinstance(gate.limit, int) else f"{100 * value:.3g}%"

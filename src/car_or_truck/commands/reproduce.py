@@ -27,6 +27,8 @@ from ruamel.yaml import YAML
 from car_or_truck import files, paths
 from car_or_truck.cells import names
 from car_or_truck.cells.cell import Cell, TrainedCell, read_dataset
+from car_or_truck.cells.times import read_pace
+from car_or_truck.compare.leaderboard import duration
 from car_or_truck.errors import Failure
 from car_or_truck.git import git
 from car_or_truck.registry import versions
@@ -52,6 +54,11 @@ class Origin:
         return self.tags.get("git.commit", "")
 
     @property
+    def is_here(self) -> bool:
+        """Whether this repository has the commit."""
+        return bool(self.commit) and git("cat-file", "-e", f"{self.commit}^{{commit}}") is not None
+
+    @property
     def changes(self) -> Path | None:
         """The uncommitted changes of that moment, as a patch."""
         path = self.folder / provenance.CHANGES
@@ -71,7 +78,9 @@ def reproduce(wanted: str | None, console: Console, run: bool = False, tolerance
     """
     with TemporaryDirectory(prefix="car-or-truck-") as scratch:
         origin = _read(versions.find(store.open_store(), wanted or CHAMPION), Path(scratch))
-        for line in _account(origin):
+        account = list(_account(origin))
+        conclusion = _conclude(origin, [lack for _, lack in account if lack])
+        for line in [conclusion, "", *(line for line, _ in account)]:
             console.print(line, highlight=False, markup=False, soft_wrap=True)
         if run:
             _run_again(origin, Path(scratch) / "project", console, tolerance)
@@ -89,37 +98,47 @@ def _read(version: Version, scratch: Path) -> Origin:
     return Origin(version, tags, folder, cell, requirements)
 
 
-def _account(origin: Origin) -> Iterator[str]:
-    """The version's origin, a line for each part, with what is available here."""
-    version, cell = origin.version, origin.cell
-    yield f"{version.name} {version}: cell {cell.fingerprint[:12]}"
-    here = "available" if _has_commit(origin.commit) else "NOT in this repository: fetch it"
-    yield f"commit       {origin.commit or 'none: it was not trained in a git repository'} ({here})"
+def _conclude(origin: Origin, lacking: list[str]) -> str:
+    """Whether the version can be trained again here, and what is not as it was."""
+    verdict = "can be trained again here, but not all is as it was" if origin.is_here else "cannot be reproduced here"
+    if not lacking:
+        verdict, lacking = "can be reproduced here", ["commit, data, DVC outputs and packages are available"]
+    pace = read_pace(origin.cell.fingerprint)
+    took = f" (the training took {duration(pace.seconds)})" if pace else ""
+    name = f"{origin.version.name} {origin.version}"
+    return f"{name} {verdict}: {'; '.join(lacking)}.\n--run trains it again{took} and compares."
+
+
+def _account(origin: Origin) -> Iterator[tuple[str, str]]:
+    """The version's origin, a line for each part, each with what of it is not available here, or nothing."""
+    cell, cache = origin.cell, _cache()
+    yield f"cell         {cell.fingerprint[:12]}", ""
+    here = "(available)" if origin.is_here else "(NOT in this repository: fetch it)"
+    commit = origin.commit or "none: it was not trained in a git repository"
+    yield f"commit       {commit} {here}", "" if origin.is_here else "its commit is not in this repository"
     if origin.changes:
         lines = len(origin.changes.read_text(encoding="utf-8").splitlines())
         path = f"{provenance.FOLDER}/{provenance.CHANGES}"
-        yield f"             with uncommitted changes, which its run keeps as {path} ({lines} lines)"
+        yield f"             with uncommitted changes, which its run keeps as {path} ({lines} lines)", ""
     if "rebuilt" in origin.tags:
-        yield "             when the run was rebuilt from DVC's outputs, not when it was trained"
-    settings = {"seed": cell.seed, "precision": cell.precision, "threads": cell.threads, **names.parameters(cell)}
-    for key, value in settings.items():
-        yield f"parameter    {key} = {value}"
-    yield f"data         {cell.data.source}, digest {cell.data.digest[:12]} ({_data_place(origin)})"
-    cache = _cache()
+        yield "             when the run was rebuilt from DVC's outputs, not when it was trained", ""
+    yield f"parameters   seed {cell.seed}, precision {cell.precision}, threads {cell.threads}", ""
+    for line in names.grouped_parameters(cell):
+        yield f"             {line}", ""
+    place = _data_place(origin)
+    lack = "its data are not here" if place.startswith("not") else ""
+    yield f"data         {cell.data.source}, digest {cell.data.digest[:12]} ({place})", lack
     for stage, entry in origin.stages.items():
         for out in entry.get("outs", []):
-            cached = "in the cache" if cache and _is_cached(cache, out["md5"]) else "not in the cache"
-            yield f"DVC output   {out['path']} {out['md5']} of {stage} ({cached})"
+            no = "" if cache and _is_cached(cache, out["md5"]) else "not "
+            yield f"DVC output   {out['path']} {out['md5']} of {stage} ({no}in the cache)", no and f"no {out['path']}"
     for line in origin.requirements:
         name, _, wanted = line.partition("==")
-        current = _installed(name)
-        yield f"environment  {line} ({'installed' if current == wanted else f'here: {current}'})"
+        other = "" if (current := _installed(name)) == wanted else f"here: {current}"
+        yield f"package      {line} ({other or 'installed'})", other and f"{line}, {other}"
     if cell.precision == "mixed_bfloat16" and runtime.bfloat16_feature() is None:
-        yield "environment  this processor has no bfloat16 arithmetic: expect other roundings, and a slow training"
-
-
-def _has_commit(commit: str) -> bool:
-    return bool(commit) and git("cat-file", "-e", f"{commit}^{{commit}}") is not None
+        lack = "this processor has no bfloat16 arithmetic"
+        yield f"processor    {lack}: expect other roundings, and a slow training", lack
 
 
 def _data_place(origin: Origin) -> str:
@@ -156,7 +175,7 @@ def _installed(name: str) -> str:
 def _run_again(origin: Origin, clone: Path, console: Console, tolerance: float) -> None:
     """Run the cell's stages in a clone of its commit, and compare."""
     cell = origin.cell
-    if not _has_commit(origin.commit):
+    if not origin.is_here:
         raise Failure(f"The commit {origin.commit or '(none)'} of {origin.version} is not in this repository.")
     console.print(f"Running train@{cell.name} and evaluate@{cell.name} in {clone} ...", highlight=False)
     _check_out(origin, clone)

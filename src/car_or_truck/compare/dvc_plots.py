@@ -1,4 +1,4 @@
-"""The tables that `dvc plots` draws, over all models: ROC curves, calibration, confusion."""
+"""What `dvc metrics` and `dvc plots` show, over all models, as tables; .dvc/plots holds charts and page."""
 
 from __future__ import annotations
 
@@ -8,11 +8,49 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import confusion_matrix, roc_curve
 
+from car_or_truck.cells.cell import Dataset
 from car_or_truck.cells.results import Result
+from car_or_truck.compare.comparison import Comparison
 from car_or_truck.evaluate.scores import calibration_bins
 from car_or_truck.train.recipe import THRESHOLD
 
 MOST_POINTS = 200  # of a curve: more would only make the page heavy
+
+
+def tables(comparison: Comparison, dataset: Dataset) -> dict[str, pd.DataFrame]:
+    """The tables by name, the best model first, each with a column `colour`: that of its variant in the report."""
+    results = sorted(comparison.results, key=lambda result: -result.correct.mean())
+    made = {
+        "overfitting": accuracies(comparison.table).assign(source=dataset.source),
+        "curves": comparison.curves,
+        "roc": roc(results),
+        "calibration": calibration(results),
+        "confusion": confusion(results, dataset.classes),
+    }
+    by_variant = comparison.colours
+    named = by_variant | {result.name: by_variant[result.variant] for result in results}
+    return {
+        name: table.assign(colour=table["cell" if "cell" in table else "variant"].map(named))
+        for name, table in made.items()
+    }
+
+
+def metrics(table: pd.DataFrame) -> dict[str, dict[str, float]]:
+    """For `dvc metrics` and `dvc exp`: accuracy on validation and generalization gap of each variant, the best first.
+
+    The mean of its seeds; names are short, because DVC prints a column for each. `table` is comparison.csv.
+    """
+    means = accuracies(table).set_index("variant")
+    short = pd.DataFrame({"acc": means["validation"], "gap": means["train"] - means["validation"]})
+    return {str(variant): row for variant, row in short.round(4).to_dict("index").items()}
+
+
+def accuracies(table: pd.DataFrame) -> pd.DataFrame:
+    """variant, train, validation: accuracies of the saved weights, the mean of its seeds, the best variant first."""
+    compared = table[table["status"] == "compared"]
+    names = {"train_binary_accuracy": "train", "val_binary_accuracy": "validation"}
+    means = compared.groupby("variant")[list(names)].mean().rename(columns=names)
+    return means.sort_values("validation", ascending=False, kind="stable").round(6).reset_index()
 
 
 def roc(results: Sequence[Result]) -> pd.DataFrame:

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from car_or_truck import files, paths
 from car_or_truck.cells.times import Pace, read_pace
+from car_or_truck.compare import overfitting
 from car_or_truck.errors import Failure
 
 LEGEND = (
@@ -22,6 +23,7 @@ LEGEND = (
     "gap: accuracy of the saved weights on train minus that on validation, in points. rise: final minus lowest "
     "validation loss, and the epoch of the lowest.",
 )
+WIDEST = 100  # columns
 TIME = "time, images/s: of the training with its validation, on this machine."
 COLLAPSED = "* collapsed: it gives the same answer to every image."
 BIASED = "+ keep: best selected the weights on validation: its accuracy is optimistically biased."
@@ -49,9 +51,9 @@ class Entry(NamedTuple):
 COLUMNS = (
     Column("variant", "", "{marked}", "variant"),
     Column("seed", "", "{seed}", "seed"),
-    Column("accuracy", "", "{val_binary_accuracy:.4f}", "val_binary_accuracy"),
-    Column("95% CI", QUALITY, "{interval_low:.3f}-{interval_high:.3f}", "interval_low", "Wilson interval"),
-    Column("test", QUALITY, "{test_binary_accuracy:.4f}", "test_binary_accuracy", "on test, which nothing else reads"),
+    Column("accuracy", "", "{val_binary_accuracy:.1%}", "val_binary_accuracy"),
+    Column("95% CI", QUALITY, "{low:.1f}-{high:.1f}", "low", "Wilson interval"),
+    Column("test", QUALITY, "{test_binary_accuracy:.1%}", "test_binary_accuracy", "on test, which nothing else reads"),
     Column("balanced", SCORES, "{val_balanced_accuracy:.3f}", "val_balanced_accuracy", "mean of both classes' recalls"),
     Column("F1", SCORES, "{val_f1:.3f}", "val_f1"),
     Column("ROC AUC", SCORES, "{val_roc_auc:.3f}", "val_roc_auc"),
@@ -60,7 +62,8 @@ COLUMNS = (
     Column("Brier", SCORES, "{val_brier_score:.3f}", "val_brier_score", "mean squared error of the probability"),
     Column("ECE", SCORES, "{calibration:.1f}", "calibration", "expected calibration error, in points"),
     Column("gap", QUALITY, "{gap:+.1f}", "gap", "accuracy on train minus that on validation, in points"),
-    Column("rise @epoch", QUALITY, "{overfit_rise:+.3f} @{overfit_epoch:.0f}", "overfit_rise", "of val_loss"),
+    Column("overfits", QUALITY, "{grade}", "grade", "by its gap and its rise: see the grades below"),
+    Column("rise @epoch", SCORES, "{overfit_rise:+.3f} @{overfit_epoch:.0f}", "overfit_rise", "of val_loss"),
     Column("parameters", SIZE, "{parameters:,.0f}", "parameters"),
     Column("mult-adds", COSTS, "{millions:,.1f} M", "millions", "multiply-adds for one image, in millions"),
     Column("time", TIMES, "{duration}", "seconds", "of the training"),
@@ -68,29 +71,34 @@ COLUMNS = (
 )
 
 
-def show(console: Console) -> None:
-    """Print reports/comparison.csv as a table, and the verdict."""
+def show(console: Console, explain: bool = False) -> None:
+    """Print reports/comparison.csv as a table, and the verdict; `explain` adds every pair, and what columns mean."""
     path = paths.REPORTS / "comparison.csv"
     if not path.is_file():
         raise Failure(f"There is no {path} yet. Run `dvc repro`.")
     comparison = files.read_json(paths.REPORTS / "comparison.json", "Run `dvc repro compare`.")
     data, table = comparison["data"], _with_times(pd.read_csv(path), comparison["trained"])
-    groups = {QUALITY, SIZE, COSTS, TIMES}
+    groups, console.width = {QUALITY, SIZE, TIMES}, min(console.width, WIDEST)
     if Measurement.get(console, console.options.update(max_width=1000), _grid(table, groups)).maximum > console.width:
-        groups -= {COSTS, TIMES}
-    console.print(_grid(table, groups))
-    pairs, changes = [pair["words"] for pair in comparison["pairs"]], comparison["changes"]
-    if len(pairs) == 1 and comparison["pairs"][0]["significant"]:
-        pairs = []  # the verdict says it already
-    if len(pairs) > MOST_PAIRS:
-        pairs[MOST_PAIRS:] = [f"{len(pairs) - MOST_PAIRS} more pairs are in reports/report.html."]
-    for line in [*comparison["verdict"], *pairs, *comparison["overfitting"], *([""] if changes else []), *changes, ""]:
-        console.print(line, highlight=False)
-    timed = any(column.group == TIMES for column in columns(table, groups))
-    for line in legend(table, sum(data["counts"]["valid"].values())) + [TIME] * timed:
-        console.print(line, highlight=False, style="dim")
+        groups -= {SIZE, TIMES}
     if data["stand_in"]:
         console.print("These are SYNTHETIC images, not photographs: `make data` fetches again.", style="yellow")
+    console.print(_grid(table, groups))
+    shown = [*comparison["verdict"], *comparison["changes"]]
+    if explain:
+        pairs = [pair["words"] for pair in comparison["pairs"]]
+        if len(pairs) > MOST_PAIRS:
+            pairs[MOST_PAIRS:] = [f"{len(pairs) - MOST_PAIRS} more pairs are in reports/report.html."]
+        shown = [*comparison["verdict"], "", *pairs, "", *comparison["overfitting"], "", *comparison["changes"]]
+    for line in shown:
+        console.print(line, highlight=False)
+    marks, valid = notes(table), sum(data["counts"]["valid"].values())
+    timed = any(column.group == TIMES for column in columns(table, groups))
+    meanings = [*legend(table, valid), f"overfits: {overfitting.LEGEND}", *[TIME] * timed] if explain else marks
+    for line in meanings:
+        console.print(line, highlight=False, style="dim")
+    more = "" if explain else " `car-or-truck leaderboard --explain` says what the columns mean."
+    console.print(f"\nIn full: {paths.REPORTS / 'report.html'}.{more}", highlight=False)
 
 
 def _with_times(table: pd.DataFrame, trained: dict[str, str]) -> pd.DataFrame:
@@ -132,6 +140,8 @@ def _view(table: pd.DataFrame) -> pd.DataFrame:
         marked=table["variant"] + marks,
         calibration=100 * table["val_expected_calibration_error"],
         gap=100 * table["generalization_gap"],
+        low=100 * table["interval_low"],
+        high=100 * table["interval_high"],
         millions=table["multiply_adds"] / 1e6,
     )
     return view.assign(duration=view["seconds"].map(duration, na_action="ignore")) if "seconds" in view else view
@@ -153,7 +163,10 @@ def duration(seconds: float) -> str:
 
 def legend(table: pd.DataFrame, valid: int) -> list[str]:
     """What the columns and marks mean; `valid` is the number of validation images."""
-    lines = [line.format(valid=valid) for line in LEGEND]
-    if table["collapsed"].eq(True).any():
-        lines.append(COLLAPSED)
-    return [*lines, BIASED] if (table["keep"] == "best").any() else lines
+    return [*(line.format(valid=valid) for line in LEGEND), *notes(table)]
+
+
+def notes(table: pd.DataFrame) -> list[str]:
+    """What the marks beside a variant's name mean, as far as there are any."""
+    collapsed, biased = table["collapsed"].eq(True).any(), (table["keep"] == "best").any()
+    return [COLLAPSED] * bool(collapsed) + [BIASED] * bool(biased)

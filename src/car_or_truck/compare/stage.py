@@ -16,15 +16,15 @@ from car_or_truck.compare.comparison import Comparison
 
 
 def compare(results: Sequence[Result], missing: Sequence[Missing], dataset: Dataset) -> Comparison:
-    """Write reports/comparison.csv, comparison.json, curves.csv, suspects.csv, suspects.png, plots/ and report.html."""
+    """Write reports/: comparison.csv, comparison.json, metrics.json, curves.csv, suspects, plots/ and report.html."""
     comparison = Comparison.of(results, missing, dataset)
     _write_csv(paths.REPORTS / "comparison.csv", comparison.table)
     files.write_json(paths.REPORTS / "comparison.json", comparison.summary)
     _write_csv(paths.REPORTS / "curves.csv", comparison.curves)
+    files.write_json(paths.REPORTS / "metrics.json", dvc_plots.metrics(comparison.table))
     with files.whole_folder(paths.REPORTS / "plots") as part:
-        _write_csv(part / "roc.csv", dvc_plots.roc(results))
-        _write_csv(part / "calibration.csv", dvc_plots.calibration(results))
-        _write_csv(part / "confusion.csv", dvc_plots.confusion(results, dataset.classes))
+        for name, table in dvc_plots.tables(comparison, dataset).items():
+            _write_csv(part / f"{name}.csv", table)
     _write_csv(paths.REPORTS / "suspects.csv", comparison.suspects)
     images = np.load(paths.PREPARED / "valid" / "images.npy", mmap_mode="r")
     suspects.draw(comparison.suspects, images, dataset.classes[1], paths.REPORTS / "suspects.png")

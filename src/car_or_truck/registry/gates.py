@@ -99,7 +99,7 @@ def judge(challenger: Evaluation, champion: Evaluation | None, limits: Promotion
     low, high = wilson(int(right.sum()), len(right))
     positive, predicted = float((labels == 1).mean()), float((challenger.probability > THRESHOLD).mean())
     gap = challenger.scores["generalization_gap"]
-    interval = f"95% CI {low:.3f} to {high:.3f} on {len(right)} images"
+    interval = f"95% CI {100 * low:.1f} to {100 * high:.1f} on {len(right)} images"
     return Decision(
         (
             Gate("accuracy", float(right.mean()), ">=", limits.min_accuracy, interval),
@@ -121,16 +121,16 @@ def _accuracy_against(challenger: Evaluation, champion: Evaluation | None, limit
         return Gate(name, None, ">=", -limits.margin, "no champion yet")
     pair = statistics.paired_difference(challenger.correct, champion.correct)
     note = f"{100 * pair.difference:+.1f} points ({100 * pair.low:+.1f} to {100 * pair.high:+.1f})"
-    return Gate(name, pair.low, ">=", -limits.margin, f"{note}; champion: {champion.correct.mean():.4f}")
+    return Gate(name, pair.low, ">=", -limits.margin, f"{note}; champion: {champion.correct.mean():.1%}")
 
 
 def _calibration_against(challenger: Evaluation, champion: Evaluation | None, limits: Promotion) -> Gate:
     name, limit = "calibration error minus champion's", limits.max_calibration_worsening
     error = expected_calibration_error(challenger.labels, challenger.probability)
     if champion is None:
-        return Gate(name, None, "<=", limit, f"{error:.3f}; no champion yet")
+        return Gate(name, None, "<=", limit, f"{error:.1%}; no champion yet")
     theirs = expected_calibration_error(champion.labels, champion.probability)
-    return Gate(name, error - theirs, "<=", limit, f"{error:.3f}; champion: {theirs:.3f}")
+    return Gate(name, error - theirs, "<=", limit, f"{error:.1%}; champion: {theirs:.1%}")
 
 
 def _slices(challenger: Evaluation, limits: Promotion) -> tuple[Gate, ...]:

@@ -7,21 +7,31 @@ import time
 from typing import Any
 
 import keras
+from rich.console import Console
+from rich.progress_bar import ProgressBar
 
-from car_or_truck.train.history import METRICS
+from car_or_truck.compare.leaderboard import duration
+
+ROW = "{:>7} {:>8} {:>7} {:>9} {:>8} {:>8} {:>7}"  # with its mark 62 columns
+HEADER = ROW.format("epoch", "loss", "acc", "val_loss", "val_acc", "img/s", "left")
 
 
 class Progress(keras.callbacks.Callback):  # type: ignore[misc]
-    """A line an epoch: its number, its four metrics, images a second and the time left for the training."""
+    """A table with a line an epoch: its four metrics, images a second and the time left for the training.
 
-    def __init__(self, name: str, images: int) -> None:
+    A line that ends with * has the highest validation accuracy so far. `images` are those of an epoch,
+    `best` is that accuracy before this process: a resumed training has one.
+    """
+
+    def __init__(self, images: int, best: float = -1.0) -> None:
         super().__init__()
-        self.name, self.images = name, images
+        self.images, self.best = images, best
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Start the clock."""
         self.started = self.epoch_started = self.shown = time.monotonic()
         self.done = 0  # epochs of this process: a resumed training starts later
+        print(HEADER, flush=True)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Start the epoch's clock."""
@@ -29,49 +39,51 @@ class Progress(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Print the epoch's line."""
-        now = time.monotonic()
+        now, metrics = time.monotonic(), logs or {}
         self.done += 1
         left = (now - self.started) / self.done * (self.params["epochs"] - epoch - 1)
-        metrics = "  ".join(f"{name} {(logs or {})[name]:.4f}" for name in METRICS)
-        rate = f"{self.images / (now - self.epoch_started):,.0f} images/s"
-        print(f"{self._head()}  {metrics}  {rate}  {_span(left)} left", flush=True)
+        accuracy = metrics["val_binary_accuracy"]
+        line = ROW.format(
+            self._number(),
+            f"{metrics['loss']:.4f}",
+            f"{metrics['binary_accuracy']:.1%}",
+            f"{metrics['val_loss']:.4f}",
+            f"{accuracy:.1%}",
+            f"{self.images / (now - self.epoch_started):,.0f}",
+            duration(left),
+        )
+        print(line + (" *" if accuracy > self.best else ""), flush=True)
+        self.best = max(self.best, accuracy)
 
-    def _head(self) -> str:
-        total = self.params["epochs"]
-        return f"{self.name}  epoch {self.epoch + 1:>{len(str(total))}}/{total}"
+    def _number(self) -> str:
+        return f"{self.epoch + 1}/{self.params['epochs']}"
 
 
 class LiveProgress(Progress):
-    """Progress on a terminal, with a line for the running epoch too.
+    """Progress on a terminal, with a bar for the running epoch too.
 
-    A class of its own, because asking for a step's metrics makes Keras wait for that step.
+    A class of its own, because asking for a step's metrics makes Keras wait for that step. The bar is drawn by hand:
+    rich's live display hides the cursor, and an interrupted training would leave it so.
     """
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        """Rewrite the running epoch's line, a few times a second."""
+        """Redraw the bar, a few times a second."""
         now, steps = time.monotonic(), self.params["steps"]
         if now - self.shown < 0.2:
             return
         self.shown = now
         left = (now - self.epoch_started) / (batch + 1) * (steps - batch - 1)
-        loss = f"  loss {(logs or {}).get('loss', float('nan')):.4f}"
-        print(
-            f"\r{self._head()}  step {batch + 1}/{steps}{loss}  {_span(left)} left in this epoch\033[K",
-            end="",
-            flush=True,
-        )
+        console = Console()
+        print(f"\r{self._number():>7}{(logs or {}).get('loss', float('nan')):>9.4f}  ", end="")
+        console.print(ProgressBar(steps, batch + 1, width=33), end="")
+        print(f"  {duration(left):>8}\033[K", end="", flush=True)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Replace the live line by the epoch's."""
+        """Replace the bar by the epoch's line."""
         print("\r\033[K", end="")
         super().on_epoch_end(epoch, logs)
 
 
-def progress(name: str, images: int) -> Progress:
-    """The callback that suits the output: live on a terminal. `images`: the training images of an epoch."""
-    return (LiveProgress if sys.stdout.isatty() else Progress)(name, images)
-
-
-def _span(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    return f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"
+def progress(images: int, best: float = -1.0) -> Progress:
+    """The callback that suits the output: live on a terminal."""
+    return (LiveProgress if sys.stdout.isatty() else Progress)(images, best)

@@ -13,7 +13,7 @@ import mlflow
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
 from car_or_truck.cells import names
-from car_or_truck.compare import figures, overfitting
+from car_or_truck.compare import overfitting
 from car_or_truck.compare.comparison import Comparison
 from car_or_truck.errors import in_one_line
 from car_or_truck.tracking import runs, store
@@ -74,10 +74,10 @@ def _publish(client: mlflow.MlflowClient, comparison: Comparison) -> None:
     tags |= {f"{SAVED}{key}": _saved_view(key) for key in TITLES}
     for key, value in tags.items():
         client.set_experiment_tag(experiment, key, value)
-    looks = figures.styles(list(comparison.curves["variant"].unique()))
+    colours = comparison.colours
     for result in comparison.results:
         for run in client.search_runs([experiment], f"tags.cell = '{result.cell.fingerprint}'"):
-            client.set_tag(run.info.run_id, COLOUR, str(looks[result.variant]["color"]))
+            client.set_tag(run.info.run_id, COLOUR, colours[result.variant])
 
 
 def headline(comparison: Comparison) -> str:

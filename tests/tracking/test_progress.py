@@ -1,0 +1,27 @@
+"""What a training prints."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from car_or_truck.tracking.progress import progress
+
+
+def test_a_training_is_a_table_of_62_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = progress(12, best=0.6)  # it continues a training
+    shown.set_params({"epochs": 100, "steps": 2})
+    shown.on_train_begin()
+    for epoch, accuracy in ((97, 0.58), (98, 0.61), (99, 0.605)):
+        shown.on_epoch_begin(epoch)
+        time.sleep(0.01)
+        metrics = {"loss": 0.9475, "binary_accuracy": 0.5586, "val_loss": 1.0053, "val_binary_accuracy": accuracy}
+        shown.on_epoch_end(epoch, metrics)
+    header, *lines = capsys.readouterr().out.splitlines()
+    assert header.split() == ["epoch", "loss", "acc", "val_loss", "val_acc", "img/s", "left"]
+    assert [line.split()[0] for line in lines] == ["98/100", "99/100", "100/100"]
+    assert lines[0].split()[1:5] == ["0.9475", "55.9%", "1.0053", "58.0%"]
+    assert [line.endswith(" *") for line in lines] == [False, True, False]
+    assert lines[-1].endswith(" 0 s")
+    assert max(map(len, [header, *lines])) <= 62
