@@ -85,6 +85,6 @@ def test_a_view_that_cannot_be_written_costs_the_comparison_nothing(
     monkeypatch.setattr(views, "SAVED", "no:such tag, because of its \x00")
     pipeline.compare(loose(), console())
     printed = capsys.readouterr()
-    assert "MLflow does not show all of this comparison: " in printed.err
+    assert "mlflow.db shows no views of this comparison: " in printed.err
     assert "hallenger" in printed.out
     assert (project.root / "reports/report.html").is_file()
