@@ -3,7 +3,7 @@
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: repro data ui server test test-all test-browser lint format lock help
+.PHONY: repro data ui server test test-all test-browser lint format notebook lock help
 
 repro: $(BIN)/.installed  ## run every stage that is not up to date
 	dvc repro
@@ -34,6 +34,9 @@ lint: $(BIN)/.installed  ## ruff and mypy
 format: $(BIN)/.installed  ## format, and fix what ruff can fix
 	ruff check --fix .
 	ruff format .
+
+notebook: $(BIN)/.extras  ## write notebooks/lesson.ipynb, for Kaggle, from notebooks/lesson.py
+	jupytext --quiet --to ipynb --update notebooks/lesson.py
 
 lock: $(BIN)/.installed  ## lock the newest versions that fit pyproject.toml and train/versions.txt
 	for lock in "requirements-extras.lock --all-extras" "requirements.lock --extra dev -c requirements-extras.lock"; do \

@@ -6,10 +6,12 @@ The ending of a path decides what is written: .png or .svg.
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
+from itertools import cycle
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import matplotlib as mpl
@@ -19,26 +21,38 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
-TRAIN, VALID = "#0072b2", "#d55e00"  # Okabe and Ito's palette, safe for colour-blind readers
+# Okabe and Ito's palette, safe for colour-blind readers; light colours are darkened until they stand out on white.
+PALETTE = ("#0072b2", "#d55e00", "#009e73", "#c0689a", "#3d9bd6", "#c58600", "#666666", "#8c3b00")
+TRAIN, VALID = PALETTE[:2]
+MODEL = PALETTE[0]  # of a model that is alone in its figure; the report puts the colour of its variant there
 STYLE: dict[str, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
     "grid.alpha": 0.25,
     "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "figure.titlesize": 11,
+    "figure.titleweight": "bold",
     "axes.titlelocation": "left",
     "legend.frameon": False,
-    "figure.dpi": 110,
+    "figure.dpi": 140,
     "font.size": 10,
     "svg.fonttype": "none",
     "svg.hashsalt": "car-or-truck",
-    "axes.prop_cycle": mpl.cycler(
-        color=["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#666666", "#8c3b00"]
-    ),
+    "axes.prop_cycle": mpl.cycler(color=PALETTE),
 }
 
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.floating[Any]]
+
+
+def variant_colours(variants: Sequence[str]) -> dict[str, str]:
+    """The colour of each variant on every surface; `variants` in the order of params.yaml.
+
+    A variant added at the end changes no other colour. After eight, the colours repeat.
+    """
+    return dict(zip(dict.fromkeys(variants), cycle(PALETTE), strict=False))
 
 
 @contextmanager
@@ -48,9 +62,13 @@ def canvas(
     """A figure with a grid of axes, in a list row by row; saved to `path` at the end."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
+        grid = list(figure.subplots(rows, columns, squeeze=False).flat)
+        yield figure, grid
+        if len(grid) == 1:  # its title may be as wide as the figure
+            title = title or grid[0].get_title(loc="left")
+            grid[0].set_title("")
         if title:
-            figure.suptitle(title, x=0.01, ha="left", fontsize=11, weight="bold")
-        yield figure, list(figure.subplots(rows, columns, squeeze=False).flat)
+            figure.suptitle("\n".join(fill(line, round(10 * width)) for line in title.splitlines()), x=0.01, ha="left")
         save(figure, path)
 
 
@@ -58,7 +76,9 @@ def save(figure: Figure, path: Path) -> None:
     """Write `figure` without time or program name, so that the same figure gives the same bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".svg":  # for a page with its own background and fonts
-        figure.savefig(path, transparent=True, metadata={"Date": None, "Creator": None})
+        title = figure.get_suptitle() or next((axes.get_title(loc="left") for axes in figure.axes), "")
+        title = " ".join(title.split())
+        figure.savefig(path, transparent=True, metadata={"Title": title, "Date": None, "Creator": None})
     else:
         figure.savefig(path, metadata={"Software": None})
 

@@ -92,7 +92,7 @@ def told(store: str) -> dict[str, Any]:
         all_runs[f"{run.info.run_name} {run.info.start_time}"] = {
             "status": (run.info.status, run.info.end_time),
             "params": run.data.params,
-            "tags": {key: value for key, value in run.data.tags.items() if key not in ("delivered.from",)},
+            "tags": {key: value for key, value in run.data.tags.items() if not key.startswith("delivered.")},
             "metrics": {
                 name: [
                     (point.step, point.timestamp, point.value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from car_or_truck.compare.overfitting import NONE, Overfitting, sentence
+from car_or_truck.compare.overfitting import NONE, Overfitting, sentence, verdict, widest_gaps
 from helpers.cells import cell, predictions, result
 from helpers.clones import ROOT
 
@@ -90,3 +90,34 @@ def test_the_grade_follows_from_the_gap_or_the_rise(found: Overfitting, grade: s
 )
 def test_the_sentence(cases: list[Overfitting], words: str) -> None:
     assert sentence("net", cases) == words
+
+
+@pytest.mark.parametrize(
+    ("cases", "words"),
+    [
+        (
+            {"fine": [some(0.008)], "worst": [some(0.15), some(0.19)], "clear": [some(0.06)]},
+            "worst overfits most: a gap of 17.0 points between train and validation accuracy (strong). clear 6.0 "
+            "(clear), fine 0.8 (none).",
+        ),
+        (
+            {"fine": [some(0.008)], "better": [some(-0.01)]},
+            "fine has the widest gap: 0.8 points between train and validation accuracy (none). better -1.0 (none).",
+        ),
+        (
+            {"lone": [some(0.01), some(0.03), some(0.5, collapsed=True)], "constant": [some(0, collapsed=True)]},
+            "lone has a gap of 2.0 points between train and validation accuracy (none to slight).",
+        ),
+        (
+            {f"v{place}": [some(place / 100)] for place in range(8)},
+            "v7 overfits most: a gap of 7.0 points between train and validation accuracy (clear). v6 6.0 (clear), v5 "
+            "5.0 (clear), v4 4.0 (slight), v3 3.0 (slight), v2 2.0 (slight), and 2 more below.",
+        ),
+        (
+            {"constant": [some(0, collapsed=True)]},
+            "Every model collapsed to one answer for every image, so there is nothing to overfit.",
+        ),
+    ],
+)
+def test_the_verdict_names_the_one_that_overfits_most(cases: dict[str, list[Overfitting]], words: str) -> None:
+    assert verdict(widest_gaps(cases)) == words

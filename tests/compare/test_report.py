@@ -43,8 +43,12 @@ def test_the_report_fits_asks_for_nothing_and_sorts(
     assert [url for url in asked if not url.startswith("data:")] == [report]
 
     def accuracies() -> list[float]:
-        return [float(text) for text in page.locator("#results tbody td:nth-child(3)").all_inner_texts()]
+        return [float(text.rstrip("%")) for text in page.locator("#results tbody td:nth-child(2)").all_inner_texts()]
 
+    for name in ("accuracy", "gap", "overfits"):  # in sight without scrolling
+        box = page.locator("#results").get_by_role("button", name=name).bounding_box()
+        assert box is not None
+        assert box["x"] + box["width"] <= width
     best_first = accuracies()
     assert best_first == sorted(best_first, reverse=True)
     page.locator("#results").get_by_role("button", name="accuracy").click()

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from statsmodels.stats.multitest import multipletests
 
-from car_or_truck import files, paths
+from car_or_truck import drawing, files, paths
 from car_or_truck.cells.results import Result
 from car_or_truck.compare import figures, slice_figures, slices
 from car_or_truck.evaluate.corruptions import MILD, STRONG
@@ -120,7 +120,7 @@ def test_the_figure_says_which_slice_costs_most(tmp_path: Path) -> None:
         ([fine], "No slice is significantly weaker"),
     ):
         rows = slices.conclude(models, CLASSES)["table"]
-        looks = figures.styles(["absent", *(item.variant for item in models)])
+        looks = figures.styles(drawing.variant_colours(["absent", *(item.variant for item in models)]))
         slice_figures.drops(rows, looks, tmp_path / "drawn.svg")
         drawn = (tmp_path / "drawn.svg").read_text()
         assert title in drawn
@@ -130,7 +130,7 @@ def test_the_figure_says_which_slice_costs_most(tmp_path: Path) -> None:
 
 def test_of_many_variants_the_figure_shows_the_most_accurate(tmp_path: Path) -> None:
     many = [model(f"v{place}", 1, FEW) for place in range(8)]
-    looks = figures.styles([item.variant for item in many][::-1])
+    looks = figures.styles(drawing.variant_colours([item.variant for item in many][::-1]))
     slice_figures.drops(slices.conclude(many, CLASSES)["table"], looks, tmp_path / "drawn.svg")
     drawn = (tmp_path / "drawn.svg").read_text()
     assert "the 6 most accurate" in drawn

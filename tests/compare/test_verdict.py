@@ -27,7 +27,7 @@ def test_a_significant_lead_is_stated_with_its_interval() -> None:
     assert not pair.of_recipes
     points = 100 * (CORRECT["high"].mean() - CORRECT["low"].mean())
     assert pair.words == f"high beats low by {points:.1f} points ({pair.interval})."
-    accuracy = f"{100 * CORRECT['high'].mean():.1f}% accuracy on 3000 validation images"
+    accuracy = f"{100 * CORRECT['high'].mean():.1f}% accuracy on 3,000 validation images"
     assert verdict.headline(correct, [pair], MAJORITY) == [
         f"high wins: {accuracy}, {points:.1f} points ahead of low ({pair.interval}).",
         verdict.ONE_SEED,
@@ -46,7 +46,7 @@ def test_a_difference_that_is_not_significant_says_what_would_be_needed() -> Non
     pairs = {(pair.first, pair.second): pair for pair in verdict.compare_recipes(CORRECT)}
     close = next(pair for names, pair in pairs.items() if set(names) == {"near", "high"})
     assert not close.significant
-    assert "do not differ significantly on these 3000 images" in close.words
+    assert "do not differ significantly on these 3,000 images" in close.words
     needed = statistics.images_needed(CORRECT[close.first], CORRECT[close.second], 1 - 0.05 / 3)
     assert needed is not None
     assert close.more_images == needed - 3000
@@ -60,7 +60,7 @@ def test_a_difference_that_is_not_significant_says_what_would_be_needed() -> Non
 def test_equal_predictions_are_said_to_be_equally_accurate() -> None:
     (pair,) = verdict.compare_recipes({"one": CORRECT["low"], "two": CORRECT["low"]})
     assert pair.words == (
-        "one and two do not differ significantly on these 3000 images: both are equally accurate (95% CI 0.0 to 0.0)."
+        "one and two do not differ significantly on these 3,000 images: both are equally accurate (95% CI 0.0 to 0.0)."
     )
 
 
@@ -85,7 +85,7 @@ def test_seeds_that_differ_ask_for_seeds() -> None:
 def test_one_variant_alone_is_no_comparison() -> None:
     assert verdict.compare_recipes({"low": CORRECT["low"]}) == []
     said = verdict.headline({"low": CORRECT["low"]}, [], MAJORITY)
-    accuracy = f"{100 * CORRECT['low'].mean():.1f}% accuracy on 3000 validation images"
+    accuracy = f"{100 * CORRECT['low'].mean():.1f}% accuracy on 3,000 validation images"
     assert said == [f"low is the only variant here: {accuracy}."]
 
 

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from car_or_truck import drawing
 from car_or_truck.evaluate import figures
 from helpers.cells import HISTORY, predictions
+from helpers.nets import recipe
 
 
 @pytest.fixture
@@ -23,7 +24,8 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
 
 
 def titles(figure: Figure) -> list[str]:
-    return [axes.get_title(loc="left") for axes in figure.axes]
+    """Of the axes, or of a figure with a single one."""
+    return [axes.get_title(loc="left") or figure.get_suptitle() for axes in figure.axes]
 
 
 @pytest.mark.parametrize(
@@ -35,13 +37,24 @@ def titles(figure: Figure) -> list[str]:
     ],
 )
 def test_learning_curves_say_where_the_loss_was_lowest(losses: list[float], title: str, drawn: list[Figure]) -> None:
-    figures.learning_curves(HISTORY.assign(val_loss=losses), "net", Path("curves.png"))
-    assert titles(drawn[0]) == [title, "train ends 15.0 points above validation, as logged in training"]
+    figures.learning_curves(HISTORY.assign(val_loss=losses), "net", [], Path("curves.png"))
+    assert titles(drawn[0]) == [title, "train ends 15.0 points above validation, as logged"]
 
 
 def test_learning_curves_of_a_model_that_is_better_on_validation_say_below(drawn: list[Figure]) -> None:
-    figures.learning_curves(HISTORY.assign(val_binary_accuracy=0.8), "net", Path("curves.png"))
-    assert titles(drawn[0])[1] == "train ends 5.0 points below validation, as logged in training"
+    figures.learning_curves(HISTORY.assign(val_binary_accuracy=0.8), "net", [], Path("curves.png"))
+    assert titles(drawn[0])[1] == "train ends 5.0 points below validation, as logged"
+
+
+def test_learning_curves_say_what_only_the_training_has(drawn: list[Figure]) -> None:
+    changes = {"head": {"dropout": 0.2}, "loss": {"label_smoothing": 0.05}, "augment": {"flip": True, "mixup": 0.3}}
+    unlike = figures.only_in_training(recipe(**changes))
+    assert unlike == ["dropout 0.2", "label smoothing 0.05", "mixup 0.3", "augmentation"]
+    assert figures.only_in_training(recipe()) == []
+    figures.learning_curves(HISTORY, "net", unlike, Path("curves.png"))
+    figures.learning_curves(HISTORY, "net", [], Path("curves.png"))
+    assert "only train has dropout 0.2, label smoothing 0.05, mixup 0.3, augmentation" in drawn[0].get_supxlabel()
+    assert drawn[1].get_supxlabel() == ""
 
 
 def shown(table: pd.DataFrame) -> figures.Predictions:
@@ -61,9 +74,9 @@ def test_the_most_confident_mistakes_come_first(drawn: list[Figure]) -> None:
     assert sheet.get_suptitle() == "net: the 3 most confident mistakes on validation"
     captions = [axes.get_title(loc="center").splitlines() for axes in sheet.axes if axes.images]
     assert captions == [
-        ["2.png", "Car: P(Truck) 0.90"],
-        ["3.png", "Truck: P(Truck) 0.20"],
-        ["0.png", "Car: P(Truck) 0.60"],
+        ["2.png", "Car, predicted Truck 90%"],
+        ["3.png", "Truck, predicted Car 80%"],
+        ["0.png", "Car, predicted Truck 60%"],
     ]
 
 
@@ -71,3 +84,22 @@ def test_a_model_without_a_mistake_is_said_to_have_none(drawn: list[Figure]) -> 
     figures.mistakes(shown(predictions([0.1, 0.9], [0, 1])), Path("mistakes.png"))
     assert drawn[0].get_suptitle() == "net: no mistake on validation"
     assert not any(axes.images for axes in drawn[0].axes)
+
+
+def test_a_line_of_calibration_passes_through_bins_of_enough_images_only(drawn: list[Figure]) -> None:
+    table = predictions([0.05] * 12 + [0.55] * 2 + [0.95] * 12, [0] * 12 + [1, 0] + [1] * 12)
+    figures.calibration(shown(table), 0.05, Path("calibration.png"))
+    lines = [np.asarray(line.get_xdata(), float) for line in drawn[0].axes[0].lines if line.get_linewidth() == 1]
+    assert lines[-1] == pytest.approx([0.05, 0.95])
+
+
+@pytest.mark.parametrize(
+    ("heat", "bars", "words"),
+    [
+        (0.26, 0.19, "also looks at the letterbox bars: 26% of its heat is on the bars, 19% of the area"),
+        (0.08, 0.19, "looks inside the picture: 8% of its heat is on the bars, 19% of the area"),
+        (0.0, 0.0, "looks at images without letterbox bars"),
+    ],
+)
+def test_where_a_model_looks_is_said(heat: float, bars: float, words: str) -> None:
+    assert figures.looks_sentence(heat, bars) == words

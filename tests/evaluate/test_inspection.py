@@ -101,6 +101,32 @@ def test_grad_cam_finds_the_corner_that_decides() -> None:
     assert cam.max() == 1
 
 
+def test_heat_on_the_letterbox_bars_is_measured() -> None:
+    from car_or_truck.evaluate import inspection
+
+    net = built(16, blocks=[{"filters": 1, "pool": "none"}], head={"pooling": "flatten"})
+    net.layers[0].set_weights([np.zeros((3, 3, 3, 1)), np.ones(1)])  # the same everywhere
+    weights = np.zeros((16, 16))
+    weights[:, :4] = 1.0
+    net.layers[-1].set_weights([weights.reshape(-1, 1), np.zeros(1)])
+    image = np.full((1, 16, 16, 3), 0.5, np.float32)
+    image[0, :4] = image[0, -2:] = 0.0
+    image[0, 8, 8] = 0.0  # a black pixel of the picture
+    looks = inspection.heat_on_bars(net, image)
+    assert looks.bars == looks.heat_on_bars == 6 / 16
+    assert inspection.heat_on_bars(net, image + 0.5).bars == 0
+
+
+def test_a_convolution_its_batch_norm_and_its_activation_are_one_slab() -> None:
+    from car_or_truck.evaluate import inspection, inspection_figures
+
+    steps = inspection.steps(built(blocks=[{"filters": 4, "batch_norm": True}]))
+    merged = inspection_figures.merged(steps)
+    assert [step.label.split("\n")[0] for step in merged[:3]] == ["input", "conv 3x3", "max pool"]
+    assert merged[1].label == "conv 3x3\nbatch norm\nrelu"
+    assert sum(step.parameters for step in merged) == sum(step.parameters for step in steps)
+
+
 NETS: list[dict[str, Any]] = [
     {},
     {"blocks": [{"filters": 4, "residual": True, "batch_norm": True}, {"filters": 6, "separable": True}]},
@@ -119,7 +145,8 @@ def test_every_kind_of_net_can_be_looked_into(changes: dict[str, Any], tmp_path:
     probability = net.predict(part.images.astype(np.float32) / 255, verbose=0)[:, 0]
     table = pd.DataFrame({"name": [f"{number}.png" for number in range(12)], "label": part.labels})
     valid = Predictions("net", ("Car", "Truck"), part.images, table.assign(probability=probability.astype(float)))
-    inspection_figures.draw(net, valid, tmp_path)
+    looks = inspection_figures.draw(net, valid, tmp_path)
+    assert 0 <= looks.heat_on_bars <= 1
     drawn = {path.name for path in tmp_path.iterdir()}
-    assert {"architecture.png", "grad_cam.png", "summary.txt"} <= drawn
+    assert {"architecture.png", "architecture.svg", "grad_cam.png", "summary.txt"} <= drawn
     assert "Total params" in (tmp_path / "summary.txt").read_text()

@@ -16,6 +16,7 @@ import psutil
 
 from helpers.clones import FOREIGN
 
+DEFAULT = "route add default dev eth0"  # by it Ray finds its own address; it leads nowhere
 NO_KAGGLE = {"KAGGLE_API_ENVIRONMENT": "TEST"}  # no proxy is needed: a namespace has no way out
 NOTHING: Mapping[str, str] = {}
 
@@ -92,7 +93,7 @@ def hosts(folder: Path, count: int) -> Iterator[list[Host]]:
             ip("netns", "add", host.name)
             ip("link", "add", f"{host.name}-out", "type", "veth", "peer", "name", "eth0", "netns", host.name)
             ip("link", "set", f"{host.name}-out", "master", "ct-bridge", "up")
-            for command in (f"addr add {host.address}/24 dev eth0", "link set eth0 up", "link set lo up"):
+            for command in (f"addr add {host.address}/24 dev eth0", "link set eth0 up", "link set lo up", DEFAULT):
                 ip("-netns", host.name, *command.split())
         yield made
     finally:

@@ -18,6 +18,7 @@ import requests
 
 from car_or_truck.registry import champion as champions
 from car_or_truck.registry import versions
+from car_or_truck.tracking import copies
 from helpers.clones import Project, copy
 from helpers.processes import running
 from helpers.servers import Server, folder_for_postgresql, needs_postgresql, storage, team_server
@@ -189,6 +190,9 @@ def test_sync_delivers_what_a_colleague_pulled_once(team: Team, client: mlflow.M
     assert len(after) == len(before) + 2
     assert {run_id: after[run_id] for run_id in before} == before
     assert aliases(client)["champion"] == champion
+    assert len(versions.versions(client, NAME)) == 3  # the same bytes are the same version, which names both runs
+    for number in numbers(client).values():
+        assert len(client.get_model_version(NAME, number).tags[copies.RUNS].split(", ")) == 2
     assert f"{team.server.address}: no runs had to be delivered." in team.run("ben", "car-or-truck", "sync")
 
 

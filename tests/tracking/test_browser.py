@@ -12,6 +12,7 @@ from typing import Any
 import mlflow
 import pytest
 
+from helpers.browsers import browser_path
 from helpers.clones import Project
 from helpers.processes import running
 from helpers.stores import SYNTHETIC as NAME
@@ -23,17 +24,6 @@ NO_PANEL = (
     "localStorage.setItem('mlflow.assistant.fab.autoOpenedOnFirstLoad_v1', 'true');"
     "localStorage.setItem('mlflow.assistant.panelOpen_v1', 'false')"
 )
-
-
-def browser_path() -> str:
-    """Where Chromium is. Without one, a test is skipped, and in CI it fails: there nobody reads what was skipped."""
-    for name in ("chromium", "chromium-browser", "google-chrome"):
-        path = shutil.which(name)
-        if path:
-            return path
-    if os.environ.get("CI"):
-        pytest.fail("There is no Chromium, and CI is set: install one, or what a person sees is not tested.")
-    pytest.skip("There is no Chromium here.")
 
 
 def test_a_missing_browser_fails_in_ci_and_is_skipped_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,3 +60,18 @@ def predict(
     output = predict.Output(form, coverage, explain)
     if predict.predict(images, model, output, console(stderr=True)):
         raise typer.Exit(1)
+
+
+@app.command()
+def demo(
+    model: Annotated[str | None, typer.Option(help="3, an alias, or models:/NAME/3, instead of the champion.")] = None,
+    port: Annotated[int, typer.Option("--port", "-p", min=0, max=65535, help="0: any free one.")] = 7860,
+    open_page: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
+) -> None:
+    """Serve a page on this machine to drop a photo on, answered by the champion, which also shows where it looks.
+
+    Example: car-or-truck demo --open
+    """
+    from car_or_truck.commands import demo
+
+    demo.demo(model, port, open_page, console(stderr=True))

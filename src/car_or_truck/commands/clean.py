@@ -1,7 +1,8 @@
 """`clean`: moves runs and models that nothing refers to any more into MLflow's trash, and removes their versions.
 
 An alias, a trained model in models/, a DVC experiment or the newest comparison keeps a run. So does
-being under way, and not having been made by this project, in this folder.
+being under way, not having been made by this project, in this folder, and a version that a colleague's
+run shares.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from car_or_truck.errors import Failure
 from car_or_truck.params import Params
 from car_or_truck.registry import versions
 from car_or_truck.registry.versions import Version
-from car_or_truck.tracking import delivery, permissions, relocation, store
+from car_or_truck.tracking import copies, delivery, permissions, relocation, store
 
 
 @dataclass
@@ -104,7 +105,7 @@ def dvc_experiments() -> set[str]:
 def find_unused(client: mlflow.MlflowClient, name: str, cells: set[str], experiments: set[str]) -> Unused:
     """What nothing refers to in the experiment `name` and in the registered model of that name."""
     experiment = [client.get_experiment_by_name(name).experiment_id]
-    registered = versions.versions(client, name) if client.search_registered_models(f"name = '{name}'") else []
+    registered = versions.versions(client, name)
     aliased = {version.number for version in versions.aliases(client, name).values()} if registered else set()
     runs = list(
         _pages(lambda token: client.search_runs(experiment, order_by=["attributes.start_time DESC"], page_token=token))
@@ -115,8 +116,16 @@ def find_unused(client: mlflow.MlflowClient, name: str, cells: set[str], experim
     def is_wanted(tags: dict[str, str]) -> bool:
         return tags.get("cell") in cells or tags.get("dvc.exp") in experiments
 
-    kept = {version.run_id for version in registered if version.number in aliased or is_wanted(version.tags)} | {newest}
-    models = list(_pages(lambda token: client.search_logged_models(experiment, page_token=token)))
+    def is_shared(version: Version) -> bool:
+        named = version.tags.get(copies.RUNS, "").split(", ")
+        return any(run.info.run_id in named and _elsewhere(run, []) for run in runs)
+
+    kept = {newest} | {
+        version.run_id
+        for version in registered
+        if version.number in aliased or is_wanted(version.tags) or is_shared(version)
+    }
+    models = _logged_models(client, experiment)
     unused = Unused()
     for run in runs:
         ours = "cell" in run.data.tags or names.COMPARISON in run.data.tags
@@ -142,6 +151,16 @@ def find_unused(client: mlflow.MlflowClient, name: str, cells: set[str], experim
         else:
             unused.versions.append(version)
     return unused
+
+
+def _logged_models(client: mlflow.MlflowClient, experiment: list[str]) -> list[Any]:
+    """All that the experiment has; none on a server that does not know them."""
+    try:
+        return list(_pages(lambda token: client.search_logged_models(experiment, page_token=token)))
+    except mlflow.MlflowException as error:
+        if error.error_code not in copies.UNKNOWN:
+            raise
+        return []
 
 
 def _elsewhere(run: Any | None, locations: list[str]) -> str:

@@ -169,13 +169,9 @@ def _classifier(model: str | None, console: Console) -> Any:
 
 
 def _explain(classifier: Any, images: Sequence[Pixels], predictions: pd.DataFrame, path: Path) -> None:
-    from car_or_truck.evaluate import inspection, inspection_figures
-    from car_or_truck.train import scaling
+    from car_or_truck.evaluate import inspection_figures
 
-    stack = np.stack(images)
-    if classifier.side != classifier.image_size:
-        stack = scaling.resized(stack, classifier.side)
-    maps = inspection.grad_cam(classifier.net, (stack / 255).astype(np.float32))
+    maps = loading.heat(classifier, np.stack(images))
     captions = [f"{row.label}: P({row.probability_of}) {row.probability:.2f}" for row in predictions.itertuples()]
     names = [Path(name).name for name in predictions["image"]]
     try:

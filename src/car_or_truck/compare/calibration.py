@@ -1,4 +1,4 @@
-"""How well each model's probabilities agree with frequencies, as they come and with a temperature."""
+"""How well each model's probabilities rank the classes, and agree with frequencies: own, and with a temperature."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sklearn.calibration import calibration_curve
+from numpy.typing import NDArray
+from sklearn.metrics import roc_curve
 
 from car_or_truck import drawing
 from car_or_truck.cells.results import Result
 from car_or_truck.compare import figures
 from car_or_truck.evaluate.calibration import calibration_scores, cross_fitted
-from car_or_truck.evaluate.scores import BINS, calibration_bins, expected_calibration_error, log_loss
+from car_or_truck.evaluate.figures import FEWEST
+from car_or_truck.evaluate.scores import BINS, calibration_bins, expected_calibration_error, log_loss, wilson
+from car_or_truck.train.recipe import THRESHOLD
 
 
 def table(results: Sequence[Result]) -> list[dict[str, Any]]:
@@ -33,7 +36,8 @@ def table(results: Sequence[Result]) -> list[dict[str, Any]]:
 def reliability(results: Sequence[Result], looks: figures.Styles, path: Path) -> None:
     """Share of the second class over its predicted probability, a line a variant, over the images of all its seeds.
 
-    Dotted: as the models give it; solid: calibrated, with a dot whose area grows with its images.
+    Dotted: as the models give it; solid: calibrated, with 95% CI. Bins of few images are left out; of
+    many variants, the first of `looks` are shown.
     """
     rows = table(results)
     gains = [row["expected_calibration_error"] - row["calibrated_expected_calibration_error"] for row in rows]
@@ -41,21 +45,47 @@ def reliability(results: Sequence[Result], looks: figures.Styles, path: Path) ->
     before, after = best["expected_calibration_error"], best["calibrated_expected_calibration_error"]
     title = "A temperature lowers no calibration error"
     if max(gains) > 0:
-        title = f"Calibration error of {best['variant']}: {before:.3f}, with a temperature {after:.3f}"
+        title = f"A temperature lowers the calibration error of {best['variant']}"
+        title += f" from {100 * before:.1f} to {100 * after:.1f} points"
     with drawing.canvas(path, *figures.SIZE) as (sheet, (axes,)):
         axes.axline((0, 0), slope=1, color="#888888", linewidth=1)
-        for variant, look in looks.items():
-            models = [result for result in results if result.variant == variant]
+        for variant in list(looks)[: figures.MOST_TOGETHER]:
+            models, colour = [result for result in results if result.variant == variant], looks[variant]["color"]
             labels = np.concatenate([model.labels for model in models])
             own = np.concatenate([model.probability for model in models])
             calibrated = np.concatenate([cross_fitted(model.labels, model.probability) for model in models])
-            observed, predicted = calibration_curve(labels, own.clip(0, 1), n_bins=BINS)
-            axes.plot(predicted, observed, linestyle=":", color=look["color"])
-            observed, predicted = calibration_curve(labels, calibrated, n_bins=BINS)
-            counts = np.bincount(calibration_bins(calibrated), minlength=BINS)
-            axes.plot(predicted, observed, color=look["color"])
-            areas = 12 + 200 * counts[counts > 0] / counts.sum()
-            axes.scatter(predicted, observed, areas, color=look["color"], marker=look["marker"], label=variant)
+            predicted, observed, _ = _bins(labels, own)
+            axes.plot(predicted, observed, linestyle=":", color=colour)
+            predicted, observed, counts = _bins(labels, calibrated)
+            ends = [wilson(round(share * n), int(n)) for share, n in zip(observed, counts, strict=True)]
+            axes.vlines(predicted, *np.reshape(ends, (-1, 2)).T, color=colour, linewidth=1)
+            axes.plot(predicted, observed, label=variant, **looks[variant])
+        axes.set(title=title, xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), xlabel="probability of the second class")
+        axes.set_ylabel("its share with 95% CI (dotted: own probability)")
+        figures.legend(sheet, axes)
+
+
+def _bins(labels: NDArray[np.uint8], probability: NDArray[np.float64]) -> tuple[NDArray[Any], ...]:
+    """Of each bin with enough images: mean probability, share of label 1, images."""
+    place = calibration_bins(probability)
+    counts = np.bincount(place, minlength=BINS)
+    enough = counts >= FEWEST
+    sums = [np.bincount(place, values, BINS)[enough] for values in (probability, labels)]
+    return (*(values / counts[enough] for values in sums), counts[enough])
+
+
+def roc(results: Sequence[Result], looks: figures.Styles, path: Path) -> None:
+    """The receiver operating characteristic of the models, a colour a variant; the dots are at the threshold."""
+    best = max(results, key=lambda result: float(result.scores["val_roc_auc"]))
+    title = f"{best.variant} ranks {best.scores['val_roc_auc']:.1%} of pairs of both classes correctly"
+    with drawing.canvas(path, *figures.SIZE) as (sheet, (axes,)):
+        axes.axline((0, 0), slope=1, color="#888888", linewidth=1)
+        for variant, look in looks.items():
+            for place, result in enumerate(result for result in results if result.variant == variant):
+                axes.plot(*roc_curve(result.labels, result.probability)[:2], color=look["color"], linewidth=1)
+                predicted = result.probability > THRESHOLD
+                rates = [predicted[result.labels == label].mean() for label in (0, 1)]
+                axes.plot(*rates, linestyle="", label=None if place else variant, **look)
         axes.set(title=title, xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
-        axes.set(xlabel="probability of the second class", ylabel="its share (dotted: own probability)")
+        axes.set(xlabel="share of the first class taken for the second", ylabel="share of the second class recognized")
         figures.legend(sheet, axes)

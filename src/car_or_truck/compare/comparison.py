@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from car_or_truck import drawing
 from car_or_truck.cells.cell import Dataset
 from car_or_truck.cells.results import Missing, Result
 from car_or_truck.compare import ablations, calibration, luck, overfitting, slices, statistics, suspects, verdict
@@ -25,11 +26,19 @@ class Comparison:
     """What was compared, and what follows from it."""
 
     results: Sequence[Result]
+    missing: Sequence[Missing]
     table: pd.DataFrame  # comparison.csv
     curves: pd.DataFrame  # curves.csv
     summary: dict[str, Any]  # comparison.json
     pairs: Sequence[RecipePair]
     suspects: pd.DataFrame  # suspects.csv
+
+    @property
+    def colours(self) -> dict[str, str]:
+        """The colour of each variant, the missing ones included: one on every surface."""
+        return drawing.variant_colours(
+            [*(result.variant for result in self.results), *(item.variant for item in self.missing)]
+        )
 
     @classmethod
     def of(cls, results: Sequence[Result], missing: Sequence[Missing], dataset: Dataset) -> Comparison:
@@ -40,7 +49,7 @@ class Comparison:
         facts = {"variant": best[0].variant, "seeds": len(best), "count": len(found), "names": list(found["name"])}
         summary["suspects"] = facts
         summary["cells"] = json.loads(table.to_json(orient="records", double_precision=15))
-        return cls(results, table, _curves(results), summary, pairs, found)
+        return cls(results, missing, table, _curves(results), summary, pairs, found)
 
 
 def conclude(
@@ -68,14 +77,17 @@ def conclude(
     for pair in pairs:
         low, high = 100 * pair.estimate.low, 100 * pair.estimate.high
         intervals |= {(pair.second, pair.first): (low, high), (pair.first, pair.second): (-high, -low)}
+    cases = {variant: list(map(Overfitting.of, cells)) for variant, cells in by_variant.items()}
+    gaps = overfitting.widest_gaps(cases)
+    widest_first = dict.fromkeys([*(item.variant for item in gaps), *cases])
     summary = {
         "data": dataset.model_dump(mode="json", include={"source", "stand_in", "digest", "counts"}),
         "verdict": lines,
         "pairs": [_pair(pair) for pair in pairs],
         "models": list(map(asdict, verdict.compare_models(by_model))),
-        "overfitting": [
-            overfitting.sentence(variant, list(map(Overfitting.of, cells))) for variant, cells in by_variant.items()
-        ],
+        "overfits": overfitting.verdict(gaps),
+        "gaps": list(map(asdict, gaps)),
+        "overfitting": [overfitting.sentence(variant, cases[variant]) for variant in widest_first],
         "selection": {**asdict(selection), "bias": selection.bias, "words": selection.words},
         "seeds": [
             {**asdict(spread), "excessive": spread.excessive, "words": spread.words}
@@ -114,10 +126,11 @@ def _table(results: Sequence[Result], missing: Sequence[Missing]) -> pd.DataFram
         scores = {name: value for name, value in result.scores.items() if isinstance(value, int | float)}
         interval = {"interval_low": scores.pop("val_accuracy_low"), "interval_high": scores.pop("val_accuracy_high")}
         names = {"variant": result.variant, "seed": result.seed}
-        rows.append({**names, **scores, **interval, "keep": result.cell.recipe.keep, "status": "compared"})
+        words = {"grade": Overfitting.of(result).word, "keep": result.cell.recipe.keep, "status": "compared"}
+        rows.append({**names, **scores, **interval, **words})
     table = pd.DataFrame(rows).sort_values("val_binary_accuracy", ascending=False, kind="stable", ignore_index=True)
     front = statistics.pareto_front(table["multiply_adds"], table["val_binary_accuracy"])
-    table.insert(table.columns.get_loc("keep"), "pareto", front)
+    table.insert(table.columns.get_loc("grade"), "pareto", front)
     if missing:
         lacking = [{"variant": item.variant, "seed": item.seed, "status": item.why} for item in missing]
         table = pd.concat([table, pd.DataFrame(lacking)], ignore_index=True)

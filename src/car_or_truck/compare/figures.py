@@ -1,11 +1,10 @@
-"""The figures of a comparison: curves of all variants, their gaps, their differences, accuracy over cost."""
+"""The figures of a comparison: what happens over the epochs, accuracy over cost, and luck."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from itertools import cycle
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -16,33 +15,133 @@ from scipy.stats import norm
 
 from car_or_truck import drawing
 from car_or_truck.compare import statistics
-from car_or_truck.compare.verdict import RecipePair
 from car_or_truck.evaluate.scores import LEVEL, rise_text
 
-SIZE = (5.4, 4.1)  # inches: legible on a phone
+SIZE = (5.4, 4.1)  # inches; half of the report's width, so that the text of all figures is equally large
 PERCENT = FuncFormatter(lambda value, _: f"{100 * value:.4g}%")
+SHORT = FuncFormatter(lambda value, _: f"{value:g}")
+GREY = "#b0b0b0"
+MOST_TOGETHER, MOST_PANELS = 3, 12  # variants in one panel, and panels in one figure
+MOST_NAMED = 6  # dots with their names beside them; more have a legend
 Styles = Mapping[str, dict[str, object]]
 
 
-def styles(variants: Sequence[str]) -> Styles:
-    """A colour and a marker for each variant; after eight, the colours repeat with other markers."""
-    looks = [{"marker": marker, **colour} for marker in "osD^vPX*" for colour in drawing.STYLE["axes.prop_cycle"]]
-    return dict(zip(variants, cycle(looks), strict=False))
+def styles(colours: Mapping[str, str]) -> Styles:
+    """A colour and a marker for each variant; where colours repeat, the markers differ."""
+    markers = "osD^vPX*"
+    return {
+        variant: {"marker": markers[place // len(drawing.PALETTE) % len(markers)], "color": colour}
+        for place, (variant, colour) in enumerate(colours.items())
+    }
+
+
+class Course(NamedTuple):
+    """What is drawn over the epochs, from curves.csv."""
+
+    solid: str
+    dotted: str | None
+    label: str
+
+
+LOSS = Course("val_loss", "loss", "cross-entropy (nats)")
+ACCURACY = Course("val_binary_accuracy", "binary_accuracy", "accuracy")
+GAP = Course("gap", None, "train minus validation accuracy, in points")
+
+
+def message(course: Course, table: pd.DataFrame) -> str:
+    """What the curves show, as the title of their figure."""
+    if course is LOSS:
+        rises = table.groupby(["variant", "cell"])["val_loss"].agg(lambda losses: losses.iloc[-1] - losses.min())
+        rise = rises.groupby("variant", sort=False).mean()
+        if rise.max() > 0:
+            return f"Validation loss of {rise.idxmax()} ends {rise_text(rise.max())} above its lowest"
+        return "No validation loss ends above its lowest"
+    last = table.groupby("cell").last().groupby("variant")[course.solid].mean()
+    if course is ACCURACY:
+        return f"{last.idxmax()} ends highest on validation, at {100 * last.max():.1f}%"
+    words = "the widest training gap:" if len(last) > 1 else "a training gap of"
+    return f"{last.idxmax()} ends with {words} {last.max():.1f} points"
+
+
+def over_epochs(course: Course, table: pd.DataFrame, looks: Styles, path: Path) -> None:
+    """The curves of a few variants together, of more in a panel each; `table` is curves.csv."""
+    table = in_points(table) if course is GAP else table
+    if len(looks) <= MOST_TOGETHER:
+        with drawing.canvas(path, *SIZE) as (sheet, (axes,)):
+            axes.set(title=message(course, table), ylabel=course.label + ", dotted: train" * bool(course.dotted))
+            panel(course, table, looks, axes)
+            legend(sheet, axes)
+        return
+    shown = list(looks)[:MOST_PANELS]
+    rows, title = -(-len(shown) // 2), message(course, table)
+    if len(looks) > len(shown):
+        title += f" (panels: the {len(shown)} most accurate)"
+    with drawing.canvas(path, SIZE[0], 0.8 + 1.5 * rows, 2, rows, title) as (sheet, grid):
+        for axes in grid[len(shown) :]:
+            axes.remove()
+        for axes, variant in zip(grid, shown, strict=False):
+            axes.sharex(grid[0])
+            axes.sharey(grid[0])
+            panel(course, table, {variant: looks[variant]}, axes)
+            axes.set_title(variant, fontsize=10, color=looks[variant]["color"])
+        for place, axes in enumerate(grid[: len(shown)]):
+            axes.set_xlabel("epoch" if place + 2 >= len(shown) else "")
+            axes.tick_params(labelleft=place % 2 == 0, labelbottom=place + 2 >= len(shown))
+        sheet.supylabel(course.label + ", dotted: train" * bool(course.dotted), fontsize=10)
 
 
 def curves(table: pd.DataFrame, path: Path) -> None:
-    """Loss and accuracy side by side; `table` is curves.csv."""
-    with drawing.canvas(path, 10.5, 4.6, 2) as (sheet, (loss, accuracy)):
-        loss_axes(table, loss)
-        accuracy_axes(table, accuracy)
-        legend(sheet, loss)
+    """Loss and accuracy side by side, of a few variants together, of more in a row each; `table` is curves.csv."""
+    looks = styles(drawing.variant_colours(list(table["variant"])))
+    rows = [looks] if len(looks) <= MOST_TOGETHER else [{variant: looks[variant]} for variant in looks]
+    with drawing.canvas(path, 10.5, 2.2 * len(rows) + 2.4 * (len(rows) == 1), 2, len(rows)) as (sheet, grid):
+        for place, axes in enumerate(grid):
+            course, row = (LOSS, ACCURACY)[place % 2], rows[place // 2]
+            panel(course, table, row, axes)
+            title = message(course, table) if len(rows) == 1 else "".join(row)
+            axes.set(title=title, ylabel=f"{course.label}, dotted: train")
+        if len(rows) == 1:
+            legend(sheet, grid[0])
 
 
-def alone(draw: Callable[[pd.DataFrame, Axes], None], table: pd.DataFrame, path: Path) -> None:
-    """One of the axes below as a figure of its own."""
-    with drawing.canvas(path, *SIZE) as (sheet, (axes,)):
-        draw(table, axes)
-        legend(sheet, axes)
+def in_points(table: pd.DataFrame) -> pd.DataFrame:
+    """The gap in points, from the epoch on at which validation accuracy has come half of its way for good.
+
+    Before, a model has hardly learned anything, and its gap is noise.
+    """
+    accuracy = table.groupby("cell")["val_binary_accuracy"]
+    halfway = (accuracy.transform("min") + accuracy.transform("max")) / 2
+    above = table["val_binary_accuracy"] >= halfway
+    return table[above[::-1].groupby(table["cell"]).cummin().sort_index()].assign(gap=100 * table["gap"])
+
+
+def panel(course: Course, table: pd.DataFrame, looks: Styles, axes: Axes) -> None:
+    """The mean over the seeds of each variant of `looks`, in a band from the lowest to the highest; others in grey."""
+    means = table.groupby(["variant", "epoch"])[course.solid].agg(["mean", "min", "max"])
+    for variant in means.index.unique("variant").difference(list(looks), sort=False):
+        axes.plot(means.loc[variant, "mean"], color=GREY, linewidth=0.7, zorder=1)
+    seeds = table.groupby("variant")["seed"].nunique()
+    for variant, look in looks.items():
+        own, colour = means.loc[variant], look["color"]
+        label = f"{variant} ({seeds[variant]} seeds)" if seeds[variant] > 1 else variant
+        axes.plot(own["mean"], label=label, color=colour)
+        axes.fill_between(own.index, own["min"], own["max"], color=colour, alpha=0.18, linewidth=0)
+        if course.dotted:
+            dotted = table[table["variant"] == variant].groupby("epoch")[course.dotted].mean()
+            axes.plot(dotted, linestyle=":", linewidth=1.3, color=colour)
+        if course is LOSS:
+            axes.plot(own["mean"].idxmin(), own["mean"].min(), "o", color=colour, markersize=5)
+    if course is LOSS:
+        axes.set_yscale("log")  # a spike early in a training would flatten all that follows
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter(SHORT)
+        axes.yaxis.set_minor_formatter("")
+    elif course is ACCURACY:
+        axes.yaxis.set_major_formatter(PERCENT)
+    else:
+        axes.axhline(0, color="#888888", linewidth=1)
+    axes.set_xlabel("epoch (band: all seeds)" if seeds.max() > 1 else "epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
 
 
 def legend(sheet: Figure, axes: Axes) -> None:
@@ -52,93 +151,6 @@ def legend(sheet: Figure, axes: Axes) -> None:
         return  # a legend larger than the figure; the table names them
     columns = max(1, min(4, round(sheet.get_figwidth() * 6.5 / (max(map(len, labels)) + 4))))
     sheet.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=9)
-
-
-def loss_axes(table: pd.DataFrame, axes: Axes) -> None:
-    """Loss over the epochs: solid on validation, dotted on train."""
-    _lines(table, axes, "val_loss", "loss")
-    rises = table.groupby(["variant", "cell"])["val_loss"].agg(lambda losses: losses.iloc[-1] - losses.min())
-    rise = rises.groupby("variant", sort=False).mean()
-    title = "No validation loss ends above its lowest"
-    if rise.max() > 0:
-        title = f"Validation loss of {rise.idxmax()} ends {rise_text(rise.max())} above its lowest"
-    axes.set(title=title, ylabel="cross-entropy (nats), dotted: train")
-
-
-def accuracy_axes(table: pd.DataFrame, axes: Axes) -> None:
-    """Accuracy over the epochs: solid on validation, dotted on train."""
-    _lines(table, axes, "val_binary_accuracy", "binary_accuracy")
-    last = _final(table, "val_binary_accuracy")
-    title = f"{last.idxmax()} ends highest on validation, at {100 * last.max():.1f}%"
-    axes.set(title=title, ylabel="accuracy, dotted: train")
-    axes.yaxis.set_major_formatter(PERCENT)
-
-
-def gap_axes(table: pd.DataFrame, axes: Axes) -> None:
-    """Accuracy on train minus that on validation, in points, over the epochs, as logged in training."""
-    points = table.assign(gap=100 * table["gap"])
-    _lines(points, axes, "gap")
-    last = _final(points, "gap")
-    axes.axhline(0, color="#888888", linewidth=1)
-    title = f"{last.idxmax()} ends with the widest training gap: {last.max():+.1f} points"
-    axes.set(title=title, ylabel="accuracy on train minus validation (points)")
-
-
-def _final(table: pd.DataFrame, name: str) -> pd.Series:
-    """By variant, the mean over its seeds at their last epochs."""
-    return table.groupby("cell").last().groupby("variant")[name].mean()
-
-
-def _lines(table: pd.DataFrame, axes: Axes, name: str, dotted: str | None = None) -> None:
-    """Each variant's mean over its seeds, in a band from the lowest to the highest."""
-    seeds = table.groupby("variant")["seed"].nunique()
-    for variant, style in styles(list(table["variant"].unique())).items():
-        by_epoch = table[table["variant"] == variant].groupby("epoch")
-        course = by_epoch[name].agg(["mean", "min", "max"])
-        label = f"{variant} ({seeds[variant]} seeds)" if seeds[variant] > 1 else variant
-        every = max(1, len(course) // 8)
-        axes.plot(course.index, course["mean"], label=label, markersize=4, markevery=every, **style)
-        axes.fill_between(course.index, course["min"], course["max"], color=style["color"], alpha=0.18, linewidth=0)
-        if dotted:
-            axes.plot(by_epoch[dotted].mean(), linestyle=":", linewidth=1.3, color=style["color"])
-    axes.set_xlabel("epoch (band: all its seeds)" if seeds.max() > 1 else "epoch")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-
-
-def accuracies(table: pd.DataFrame, looks: Styles, path: Path) -> None:
-    """Every model's accuracy with its Wilson interval, a line a variant; `table` is comparison.csv."""
-    means = table.groupby("variant")["val_binary_accuracy"].mean().sort_values()
-    with drawing.canvas(path, SIZE[0], 1.5 + 0.42 * len(means)) as (_, (axes,)):
-        for line, variant in enumerate(means.index):
-            cells = table[table["variant"] == variant].sort_values("seed")
-            places = line + (np.linspace(-0.22, 0.22, len(cells)) if len(cells) > 1 else np.zeros(1))
-            look = looks[variant]
-            axes.hlines(places, cells["interval_low"], cells["interval_high"], color=look["color"], alpha=0.5)
-            axes.plot(cells["val_binary_accuracy"], places, markersize=5, linestyle="", **look)
-        axes.set_yticks(range(len(means)), means.index)
-        axes.xaxis.set_major_formatter(PERCENT)
-        title = f"{means.index[-1]} is most accurate: {100 * means.iloc[-1]:.1f}%"
-        label = "accuracy on validation with 95% CI (one dot per seed)"
-        axes.set(title=title, xlabel=label, ylim=(-0.6, len(means) - 0.4))
-
-
-def differences(pairs: Sequence[RecipePair], path: Path, most: int = 15) -> None:
-    """The pairs' differences with their intervals; filled dots are significant."""
-    shown = list(pairs)[:most][::-1]
-    significant = sum(pair.significant for pair in pairs)
-    with drawing.canvas(path, SIZE[0], 1.5 + 0.42 * len(shown)) as (_, (axes,)):
-        for line, pair in enumerate(shown):
-            colour = drawing.TRAIN if pair.significant else "#808080"
-            axes.hlines(line, 100 * pair.estimate.low, 100 * pair.estimate.high, color=colour)
-            face = colour if pair.significant else "none"
-            axes.plot(100 * pair.estimate.difference, line, "o", color=colour, markerfacecolor=face)
-        axes.axvline(0, color="#888888", linewidth=1)
-        axes.set_yticks(range(len(shown)), [f"{pair.first}\nover {pair.second}" for pair in shown], fontsize=8)
-        if len(pairs) == 1:
-            title = f"The difference is {'' if significant else 'not '}significant"
-        else:
-            title = f"{significant or 'None'} of {len(pairs)} differences are significant"
-        axes.set(title=title, xlabel="difference of accuracy (points) with 95% CI", ylim=(-0.6, len(shown) - 0.4))
 
 
 def cost(table: pd.DataFrame, looks: Styles, path: Path) -> None:
@@ -153,13 +165,20 @@ def cost(table: pd.DataFrame, looks: Styles, path: Path) -> None:
         title = f"{beaten} of {len(means)} variants cost more without being more accurate"
     else:
         title = "Each variant trades cost for accuracy"
-    with drawing.canvas(path, *SIZE) as (sheet, (axes,)):
-        axes.plot(best["multiply_adds"], best["val_binary_accuracy"], color="#888888", drawstyle="steps-post", zorder=1)
+    with drawing.canvas(path, SIZE[0], 3.2) as (sheet, (axes,)):
+        if len(best) > 1:
+            axes.plot(
+                best["multiply_adds"], best["val_binary_accuracy"], color="#888888", drawstyle="steps-post", zorder=1
+            )
+        few = len(looks) <= MOST_NAMED
         for variant, look in looks.items():
             seeds = table.loc[table["variant"] == variant, "val_binary_accuracy"]
             price, accuracy = means.loc[variant]
-            axes.vlines(price, seeds.min(), seeds.max(), color=look["color"], alpha=0.4)
+            axes.vlines(price, seeds.min(), seeds.max(), color=look["color"], linewidth=1)
             axes.plot(price, accuracy, label=variant, linestyle="", **look)
+            if few:
+                axes.annotate(f" {variant}", (price, accuracy), xytext=(5, 4), textcoords="offset points", fontsize=9)
+        axes.margins(0.12)
         if means["multiply_adds"].max() > 3 * means["multiply_adds"].min():
             axes.set_xscale("log")
             axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))  # a single decade would have one label only
@@ -169,7 +188,8 @@ def cost(table: pd.DataFrame, looks: Styles, path: Path) -> None:
         axes.xaxis.set_minor_formatter("")
         axes.yaxis.set_major_formatter(PERCENT)
         axes.set(title=title, xlabel="multiply-adds for one image", ylabel="accuracy on validation")
-        legend(sheet, axes)
+        if not few:
+            legend(sheet, axes)
 
 
 def luck(table: pd.DataFrame, summary: Mapping[str, Any], looks: Styles, path: Path) -> None:
@@ -177,7 +197,8 @@ def luck(table: pd.DataFrame, summary: Mapping[str, Any], looks: Styles, path: P
 
     `table` is comparison.csv, `summary` is comparison.json.
     """
-    spreads, selection = list(summary["seeds"])[::-1], summary["selection"]
+    ranks, selection = {variant: rank for rank, variant in enumerate(looks)}, summary["selection"]
+    spreads = sorted(summary["seeds"], key=lambda spread: -ranks[spread["variant"]])  # the most accurate at the top
     with drawing.canvas(path, SIZE[0], 1.7 + 0.42 * len(spreads)) as (_, (axes,)):
         for line, spread in enumerate(spreads):
             accuracy = table.loc[table["variant"] == spread["variant"], "val_binary_accuracy"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -20,6 +20,7 @@ LEGEND = (
     "Strong: a gap of at least 10 points, or a final val_loss at least 50% above its lowest. Clear: 5 points or 20%. "
     "Slight: 2 points or 5%."
 )
+MOST = 5  # variants in the verdict
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,48 @@ class Overfitting:
         """One of GRADES' words, or NONE."""
         reached = (grade for grade, gap, share in GRADES if self.gap >= gap or self.rise >= share * self.lowest)
         return next(reached, NONE)
+
+    @property
+    def word(self) -> str:
+        """The grade in a word: strong, clear, slight or none; or that it collapsed."""
+        return "collapsed" if self.collapsed else _word(self.grade)
+
+
+@dataclass(frozen=True)
+class Gap:
+    """The mean gap of a variant's seeds, without collapsed ones."""
+
+    variant: str
+    gap: float
+    grade: str  # in a word; "slight to strong" if its seeds differ
+
+
+def widest_gaps(variants: Mapping[str, Sequence[Overfitting]]) -> list[Gap]:
+    """The variants by their gaps, the widest first."""
+    trained = {name: [case for case in cases if not case.collapsed] for name, cases in variants.items()}
+    gaps = [
+        Gap(name, fmean(case.gap for case in cases), _word(_grades(cases))) for name, cases in trained.items() if cases
+    ]
+    return sorted(gaps, key=lambda item: -item.gap)
+
+
+def verdict(gaps: Sequence[Gap]) -> str:
+    """Which variant overfits most, and how far the others do; `gaps` has the widest first."""
+    if not gaps:
+        return "Every model collapsed to one answer for every image, so there is nothing to overfit."
+    widest, *others = gaps
+    line = f"{headline(gaps)} {100 * widest.gap:.1f} points between train and validation accuracy ({widest.grade})."
+    if others:
+        line += f" {', '.join(f'{item.variant} {100 * item.gap:.1f} ({item.grade})' for item in others[:MOST])}"
+        line += f", and {len(others) - MOST} more below." if len(others) > MOST else "."
+    return line
+
+
+def headline(gaps: Sequence[Gap]) -> str:
+    """How the sentence on the variant with the widest gap starts."""
+    if len(gaps) == 1:
+        return f"{gaps[0].variant} has a gap of"
+    return f"{gaps[0].variant} {'has the widest gap:' if gaps[0].grade == 'none' else 'overfits most: a gap of'}"
 
 
 def sentence(variant: str, cases: Sequence[Overfitting]) -> str:
@@ -90,4 +133,8 @@ def _grades(cases: Sequence[Overfitting]) -> str:
     order = [*(grade for grade, _, _ in GRADES), NONE]
     grades = sorted((case.grade for case in cases), key=order.index)
     worst, mildest = grades[0], grades[-1]
-    return worst if worst == mildest else f"{mildest.removesuffix(' overfitting')} to {worst}"
+    return worst if worst == mildest else f"{_word(mildest)} to {worst}"
+
+
+def _word(grade: str) -> str:
+    return "none" if grade == NONE else grade.removesuffix(" overfitting")

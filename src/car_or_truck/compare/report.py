@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,52 +10,55 @@ from typing import Any
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, select_autoescape
-from markupsafe import Markup
 
 from car_or_truck import files, paths
 from car_or_truck.cells import names
 from car_or_truck.cells.cell import Dataset
 from car_or_truck.cells.results import Result
-from car_or_truck.compare import calibration, figures, leaderboard, overfitting, slice_figures, suspects
-from car_or_truck.compare.comparison import Comparison
-
-FIGURES = (  # of a model
-    "learning_curves",
-    "architecture",
-    "confusion",
-    "roc",
-    "precision_recall",
-    "calibration",
-    "mistakes",
-    "grad_cam",
-    "feature_maps",
+from car_or_truck.compare import (
+    calibration,
+    figures,
+    overfitting,
+    pictures,
+    report_tables,
+    slice_figures,
+    suspects,
+    verdict_figures,
 )
-SCORES, COSTS = {leaderboard.QUALITY, leaderboard.SCORES}, {leaderboard.SIZE, leaderboard.COSTS}  # tables
-# Colours that a dark page replaces by another shade.
-INKS = {"#000000": "currentColor", "#0072b2": "var(--blue)", "#8c3b00": "var(--brown)", "#666666": "var(--gray)"}
+from car_or_truck.compare.comparison import Comparison
+from car_or_truck.compare.overfitting import Gap
+from car_or_truck.compare.pictures import Tile
+from car_or_truck.drawing import Pixels
+from car_or_truck.evaluate.figures import looks_sentence, only_in_training, worst_mistakes
+
 MOST_PAIRS = 60  # of models, in the table
+MOST_TILES = 12  # images of a kind
 
 
 def render(comparison: Comparison, dataset: Dataset) -> str:
     """The page."""
     results, table, summary = comparison.results, comparison.table, comparison.summary
+    compared = table[table["status"] == "compared"]
     correct = np.stack([result.correct for result in results])
+    images = np.load(paths.PREPARED / "valid" / "images.npy", mmap_mode="r")
     with TemporaryDirectory() as folder:
-        drawn = {name: _inline(path) for name, path in draw(comparison, Path(folder), ".svg").items()}
-    samples = [paths.AUDIT / "valid.png", paths.AUDIT / "splits.png"]
-    loader = PackageLoader("car_or_truck.compare")
-    environment = Environment(loader=loader, autoescape=select_autoescape(), trim_blocks=True)
+        drawn = {name: pictures.inline(path) for name, path in draw(comparison, Path(folder), ".svg").items()}
+    environment = Environment(
+        loader=PackageLoader("car_or_truck.compare"), autoescape=select_autoescape(["html.j2"]), trim_blocks=True
+    )
+    environment.filters["p"] = lambda value: "< 0.001" if value < 0.001 else f"{value:.2g}"
+    recipes = {result.variant: result.cell.recipe for result in results}
+    audit, splits = files.read_json(paths.AUDIT / "audit.json", "Run `dvc repro prepare`."), paths.AUDIT / "splits.svg"
     return environment.get_template("report.html.j2").render(
         summary=summary,
         data=dataset,
-        columns=leaderboard.columns(table, SCORES),
-        rows=leaderboard.rows(table, SCORES),
-        legend=leaderboard.legend(table, dataset.count("valid")),
-        cost_columns=leaderboard.columns(table, COSTS),
-        cost_rows=leaderboard.rows(table, COSTS),
+        results=report_tables.tabulate(table, report_tables.RESULTS, "val_binary_accuracy"),
+        scores=report_tables.tabulate(table, report_tables.SCORES, "val_binary_accuracy"),
+        overfits=report_tables.tabulate(compared, report_tables.OVERFITTING, "generalization_gap"),
+        marks=report_tables.marks(table),
         drawn=drawn,
-        overfits=table[table["status"] == "compared"].sort_values(["variant", "seed"]).to_dict("records"),
         grades=overfitting.LEGEND,
+        unlike={variant: only_in_training(recipe) for variant, recipe in recipes.items()},
         pairs=comparison.pairs,
         models=summary["models"][:MOST_PAIRS],
         slices=_by_slice(summary["slices"]["table"]),
@@ -66,11 +67,16 @@ def render(comparison: Comparison, dataset: Dataset) -> str:
         all_right=int(correct.all(axis=0).sum()),
         all_wrong=int((~correct).all(axis=0).sum()),
         confidence=suspects.CONFIDENCE,
-        contact_sheet=_data_url(paths.REPORTS / "suspects.png"),
+        suspects=pictures.tiles(
+            suspects.best_seeds(results)[0], images, list(comparison.suspects.index[:MOST_TILES]), dataset.classes
+        ),
         lines=comparison.suspects[["name"]].assign(reason="").to_csv(index=False, header=False),
-        cards=_cards(results),
-        audit=files.read_json(paths.AUDIT / "audit.json", "Run `dvc repro prepare`."),
-        pictures={path.stem: _data_url(path) for path in samples if path.is_file()},
+        cards=_cards(comparison, images),
+        sample=_sample(results[0], images, dataset.classes),
+        audit=audit,
+        findings=audit_findings(audit),
+        colours=comparison.colours,
+        splits=pictures.inline(splits) if splits.is_file() else None,
         versions=results[0].cell.versions,
         precision=sorted({result.cell.precision for result in results}),
         parameters={result.variant: names.parameters(result.cell) for result in results},
@@ -80,26 +86,53 @@ def render(comparison: Comparison, dataset: Dataset) -> str:
 
 def draw(comparison: Comparison, folder: Path, suffix: str) -> dict[str, Path]:
     """The comparison's figures, into `folder`, as .svg or .png; name to path."""
-    table, curves = comparison.table[comparison.table["status"] == "compared"], comparison.curves
-    looks = figures.styles(list(curves["variant"].unique()))
+    table, curves, summary = (
+        comparison.table[comparison.table["status"] == "compared"],
+        comparison.curves,
+        comparison.summary,
+    )
+    styles = figures.styles(comparison.colours)
+    ranked = table.groupby("variant")["val_binary_accuracy"].mean().sort_values(ascending=False, kind="stable")
+    looks = {variant: styles[variant] for variant in ranked.index}  # the most accurate first
     drawings: dict[str, Callable[[Path], None]] = {
-        "accuracies": partial(figures.accuracies, table, looks),
-        "loss": partial(figures.alone, figures.loss_axes, curves),
-        "accuracy": partial(figures.alone, figures.accuracy_axes, curves),
-        "gap": partial(figures.alone, figures.gap_axes, curves),
-        "luck": partial(figures.luck, table, comparison.summary, looks),
+        "accuracies": partial(verdict_figures.accuracies, table, looks),
+        "loss": partial(figures.over_epochs, figures.LOSS, curves, looks),
+        "accuracy": partial(figures.over_epochs, figures.ACCURACY, curves, looks),
+        "gap": partial(figures.over_epochs, figures.GAP, curves, looks),
+        "luck": partial(figures.luck, table, summary, looks),
         "reliability": partial(calibration.reliability, comparison.results, looks),
+        "roc": partial(calibration.roc, comparison.results, looks),
     }
+    if summary["gaps"]:
+        gaps = [Gap(**gap) for gap in summary["gaps"]]
+        drawings["overfitting"] = partial(verdict_figures.dumbbell, table, gaps, looks)
     if comparison.pairs:
-        drawings["differences"] = partial(figures.differences, comparison.pairs)
+        drawings["differences"] = partial(verdict_figures.differences, comparison.pairs)
         drawings["cost"] = partial(figures.cost, table, looks)
-    if comparison.summary["slices"]["table"]:
-        ranked = {variant: looks[variant] for variant in table["variant"].unique()}  # the most accurate first
-        drawings["slices"] = partial(slice_figures.drops, comparison.summary["slices"]["table"], ranked)
+    if summary["slices"]["table"]:
+        drawings["slices"] = partial(slice_figures.drops, summary["slices"]["table"], looks)
     drawn = {name: folder / f"{name}{suffix}" for name in drawings}
     for name, draw_into in drawings.items():
         draw_into(drawn[name])
     return drawn
+
+
+def audit_findings(audit: Mapping[str, Any]) -> list[str]:
+    """What the audit counted, and then what it did not find."""
+    kinds = {
+        "identical": "pairs of identical files",
+        "leaks": "identical files across train and validation",
+        "dropped": "images dropped from train",
+        "conflicts": "identical files with conflicting labels",
+        "near_duplicates": "near-duplicate pairs",
+        "undecodable": "undecodable files",
+        "dark": "very dark images",
+        "bright": "very bright images",
+        "constant": "blank images",
+    }
+    counts = [f"{words}: {len(audit[kind])}" for kind, words in kinds.items() if audit[kind]]
+    absent = [words for kind, words in kinds.items() if not audit[kind]]
+    return [f"Found {'; '.join(counts)}."] * bool(counts) + [f"Found no {', no '.join(absent)}."] * bool(absent)
 
 
 def _by_slice(rows: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
@@ -108,30 +141,40 @@ def _by_slice(rows: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
     return [[row for row in rows if row["slice"] == name] for name in names]
 
 
-def _inline(path: Path) -> Markup:
-    """An SVG as part of the page: as wide as its column, its black the page's text colour."""
-    text = path.read_text(encoding="utf-8")
-    text = text[text.index("<svg") :].replace("<svg", '<svg role="img"', 1)
-    text = re.sub(r' (?:width|height)="[^"]*"', "", text, count=2)
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = re.sub(r'<g id="[^"]*"', "<g", text)  # ids would not be unique in the page
-    for colour, name in INKS.items():
-        text = text.replace(colour, name)
-    return Markup(text)
-
-
-def _data_url(path: Path) -> str:
-    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
-
-
-def _cards(results: Sequence[Result]) -> list[dict[str, Any]]:
-    """One model a variant, the median of its seeds by accuracy, with its figures."""
+def _cards(comparison: Comparison, images: Pixels) -> list[dict[str, Any]]:
+    """One model a variant, the median of its seeds by accuracy, with its figures; the most accurate variant first."""
     cards = []
-    for variant in dict.fromkeys(result.variant for result in results):
-        of_variant = [result for result in results if result.variant == variant]
-        ranked = sorted(of_variant, key=lambda result: result.correct.mean())
-        median = ranked[(len(ranked) - 1) // 2]
-        drawn = [median.cell.report_folder / "figures" / f"{name}.png" for name in FIGURES]
-        pictures = {path.stem.replace("_", " "): _data_url(path) for path in drawn if path.is_file()}
-        cards.append({"name": median.name, "seeds": len(ranked), "pictures": pictures})
+    accurate = sorted(comparison.results, key=lambda result: -result.correct.mean())
+    for variant in dict.fromkeys(result.variant for result in accurate):
+        ranked = [result for result in accurate if result.variant == variant]
+        median = ranked[len(ranked) // 2]
+        folder, classes = median.cell.report_folder / "figures", median.cell.data.classes
+        worst = worst_mistakes(median.labels, median.probability)[:MOST_TILES]
+        colour = comparison.colours[variant]
+        cards.append(
+            {
+                "name": median.name,
+                "variant": variant,
+                "seeds": len(ranked),
+                "looks": "bars" in median.scores
+                and looks_sentence(median.scores["heat_on_bars"], median.scores["bars"]),
+                "drawn": {path.stem: pictures.inline(path, colour) for path in sorted(folder.glob("*.svg"))},
+                "sheets": {
+                    name: pictures.sheet(folder / f"{name}.png")
+                    for name in ("grad_cam", "feature_maps")
+                    if (folder / f"{name}.png").is_file()
+                },
+                "mistakes": pictures.tiles(median, images, list(worst), classes),
+            }
+        )
     return cards
+
+
+def _sample(result: Result, images: Pixels, classes: Sequence[str]) -> dict[str, list[Tile]]:
+    """A few images of each class."""
+    chosen = {}
+    for label, name in enumerate(classes):
+        places = np.flatnonzero(result.labels == label)
+        few = places[np.linspace(0, len(places) - 1, min(MOST_TILES, len(places))).astype(int)]
+        chosen[name] = pictures.tiles(result, images, list(few), classes)
+    return chosen

@@ -25,12 +25,12 @@ def drops(rows: Sequence[dict[str, Any]], looks: Styles, path: Path) -> None:
     shown = ranked[:MOST_VARIANTS]
     table = table[table["variant"].isin(shown)]
     labels = table.loc[table["variant"] == shown[0], "label"]
-    with drawing.canvas(path, SIZE[0], 1.6 + 0.3 * len(labels)) as (sheet, (axes,)):
+    with drawing.canvas(path, SIZE[0], 1.4 + 0.26 * len(labels)) as (sheet, (axes,)):
         reach = min(0.3, 0.12 * (len(shown) - 1))
         for variant, offset in zip(shown, np.linspace(-reach, reach, len(shown)), strict=True):
             own, look = table[table["variant"] == variant], looks[variant]
             lines = np.arange(len(labels)) + offset
-            axes.hlines(lines, 100 * own["drop_low"], 100 * own["drop_high"], color=look["color"], alpha=0.4)
+            axes.hlines(lines, 100 * own["drop_low"], 100 * own["drop_high"], color=look["color"], linewidth=1)
             for significant, face in ((True, look["color"]), (False, "none")):
                 kind = (own["significant"] == significant).to_numpy()
                 label = variant if significant else None

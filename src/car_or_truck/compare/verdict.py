@@ -66,7 +66,7 @@ class RecipePair:
         if points:
             lead = f"{self.first} leads by {points:.1f} points ({self.interval}) and is better with a probability of "
             lead += f"{chance(self.estimate.probability)}{self._way}"
-        return f"{self.first} and {self.second} do not differ significantly on these {self.images} images: {lead}."
+        return f"{self.first} and {self.second} do not differ significantly on these {self.images:,} images: {lead}."
 
     @property
     def _way(self) -> str:
@@ -140,7 +140,7 @@ def headline(correct: Correct, pairs: list[RecipePair], majority: tuple[str, flo
     ranked = sorted(correct, key=lambda name: -correct[name].mean())
     best = ranked[0]
     seeds, images = correct[best].shape
-    accuracy = f"{100 * correct[best].mean():.1f}% accuracy on {images} validation images"
+    accuracy = f"{100 * correct[best].mean():.1f}% accuracy on {images:,} validation images"
     if seeds > 1:
         accuracy += f" (mean of {seeds} seeds)"
     rivals = [pair.second for pair in pairs if pair.first == best and not pair.significant]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +17,13 @@ from sklearn.calibration import calibration_curve
 from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix, precision_recall_curve, roc_curve
 
 from car_or_truck import drawing
-from car_or_truck.drawing import TRAIN, VALID, Pixels
-from car_or_truck.evaluate.scores import BINS, calibration_bins, rise_text
+from car_or_truck.drawing import MODEL, Pixels
+from car_or_truck.evaluate.scores import BINS, calibration_bins, rise_text, wilson
 from car_or_truck.train.history import derive
-from car_or_truck.train.recipe import THRESHOLD
+from car_or_truck.train.recipe import THRESHOLD, Recipe
 
-MOST_MISTAKES = 24
+MOST_MISTAKES = 18
+FEWEST = 10  # images in a bin through which a line is drawn
 SQUARE = (4.6, 4.2)  # inches
 REFERENCE: dict[str, Any] = {"color": "#888888", "linestyle": ":", "linewidth": 1}
 
@@ -47,39 +48,74 @@ class Predictions:
         return np.asarray(self.table["probability"], np.float64)
 
     def caption(self, place: int) -> str:
-        """The true class of an image, and the predicted probability."""
-        return f"{self.classes[self.labels[place]]}: P({self.classes[1]}) {self.probability[place]:.2f}"
+        """The true class of an image, and the prediction with its confidence."""
+        return caption(self.classes, int(self.labels[place]), float(self.probability[place]))
 
 
-def draw(valid: Predictions, history: pd.DataFrame, scores: Mapping[str, Any], folder: Path) -> None:
-    """All figures of this file, into `folder`."""
-    learning_curves(history, valid.title, folder / "learning_curves.png")
-    confusion(valid, folder / "confusion.png")
+def caption(classes: Sequence[str], label: int, probability: float) -> str:
+    """ "Truck, predicted Car 97%", or "Car 99%" where the prediction is correct."""
+    predicted = int(probability > THRESHOLD)
+    confidence = f"{classes[predicted]} {max(probability, 1 - probability):.0%}"
+    return confidence if predicted == label else f"{classes[label]}, predicted {confidence}"
+
+
+def draw(
+    valid: Predictions, history: pd.DataFrame, scores: Mapping[str, Any], unlike: Sequence[str], folder: Path
+) -> None:
+    """All figures of this file, into `folder`; `unlike` is `only_in_training` of the recipe."""
+    for suffix in (".png", ".svg"):  # for MLflow, and for the report
+        learning_curves(history, valid.title, unlike, folder / f"learning_curves{suffix}")
+        confusion(valid, folder / f"confusion{suffix}")
     roc(valid, scores["val_roc_auc"], folder / "roc.png")
     precision_recall(valid, scores["val_average_precision"], folder / "precision_recall.png")
     calibration(valid, scores["val_expected_calibration_error"], folder / "calibration.png")
     mistakes(valid, folder / "mistakes.png")
 
 
-def learning_curves(history: pd.DataFrame, title: str, path: Path) -> None:
-    """The lesson's two plots: loss and accuracy over the epochs, on train and validation."""
+def only_in_training(recipe: Recipe) -> list[str]:
+    """What changes the logged loss and accuracy on train, and not those on validation."""
+    settings = [("dropout", max([recipe.head.dropout, *(block.dropout for block in recipe.blocks)]))]
+    settings += [("label smoothing", recipe.loss.label_smoothing), ("mixup", recipe.augment.mixup), ("l2", recipe.l2)]
+    found = [f"{name} {value:g}" for name, value in settings if value]
+    plain = recipe.augment.model_copy(update={"mixup": 0})
+    return [*found, "augmentation"] if plain != type(plain)() else found
+
+
+def learning_curves(history: pd.DataFrame, title: str, unlike: Sequence[str], path: Path) -> None:
+    """The lesson's two plots: loss and accuracy over the epochs, solid on validation, dotted on train."""
     derived = derive(history)
     lowest, rise, gap = derived["overfit_epoch"], derived["overfit_rise"], 100 * derived["training_gap"]
     marker = "o" if len(history) == 1 else None
-    with drawing.canvas(path, 11.5, 4, 2, title=title) as (_, (loss, accuracy)):
+    with drawing.canvas(path, 11, 3.8, 2, title=title) as (sheet, (loss, accuracy)):
         for axes, name in ((loss, "loss"), (accuracy, "binary_accuracy")):
-            axes.plot(history["epoch"], history[name], color=TRAIN, marker=marker, label="train")
-            axes.plot(history["epoch"], history[f"val_{name}"], color=VALID, marker=marker, label="validation")
+            train, valid = history[name], history[f"val_{name}"]
+            axes.plot(history["epoch"], valid, color=MODEL, marker=marker, label="validation")
+            axes.plot(history["epoch"], train, color=MODEL, marker=marker, linestyle=":", label="train")
+            axes.fill_between(history["epoch"], train, valid, color=MODEL, alpha=0.12, linewidth=0)
             axes.set_xlabel("epoch")
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+            axes.legend()
         loss.axvline(lowest, **REFERENCE)
+        loss.annotate(
+            f"lowest: epoch {lowest}",
+            (lowest, 0.5),
+            (-4, 0),
+            xycoords=("data", "axes fraction"),
+            textcoords="offset points",
+            rotation=90,
+            ha="right",
+            va="center",
+            fontsize=8,
+        )
         end = f"epoch {lowest}, then rose by {rise_text(rise)}" if rise > 0 else "the last epoch"
         loss.set(ylabel="binary cross-entropy (nats)", title=f"val_loss lowest at {end}")
         side = "above" if gap >= 0 else "below"
-        message = f"train ends {abs(gap):.1f} points {side} validation, as logged in training"
+        message = f"train ends {abs(gap):.1f} points {side} validation, as logged"
         accuracy.set(ylabel="accuracy", title=message)
-        accuracy.yaxis.set_major_formatter(PercentFormatter(1))
-        accuracy.legend()
+        accuracy.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        if unlike:
+            words = f"Not quite comparable: only train has {', '.join(unlike)}."
+            sheet.supxlabel(words, x=0.01, ha="left", fontsize=9)
 
 
 def confusion(valid: Predictions, path: Path) -> None:
@@ -103,7 +139,10 @@ def roc(valid: Predictions, area: float, path: Path) -> None:
     negative, positive = valid.classes
     with _unit_square(valid, path, f"ranks a {positive} above a {negative} in {area:.1%} of pairs") as axes:
         axes.plot([0, 1], [0, 1], **REFERENCE)
-        axes.plot(*roc_curve(valid.labels, valid.probability)[:2], color=VALID)
+        axes.plot(*roc_curve(valid.labels, valid.probability)[:2], color=MODEL)
+        predicted = valid.probability > THRESHOLD
+        axes.plot(predicted[valid.labels == 0].mean(), predicted[valid.labels == 1].mean(), "o", color=MODEL)
+        axes.text(0.98, 0.04, f"dot: P({positive}) > {THRESHOLD:g}", ha="right", fontsize=9)
         axes.set(xlabel=f"share of {negative} taken for {positive}", ylabel=f"share of {positive} recognised")
 
 
@@ -112,20 +151,25 @@ def precision_recall(valid: Predictions, average: float, path: Path) -> None:
     precision, recall, _ = precision_recall_curve(valid.labels, valid.probability)
     with _unit_square(valid, path, f"average precision {average:.1%}") as axes:
         axes.axhline(valid.labels.mean(), **REFERENCE)
-        axes.plot(recall, precision, color=VALID, drawstyle="steps-post")
+        axes.plot(recall, precision, color=MODEL, drawstyle="steps-post")
         axes.set(xlabel=f"recall of {valid.classes[1]}", ylabel=f"precision of {valid.classes[1]}")
 
 
 def calibration(valid: Predictions, error: float, path: Path) -> None:
-    """Reliability: the share of the second class in each tenth of predicted probability; dot area is its images."""
+    """Reliability: the share of the second class in each tenth of predicted probability, over a histogram."""
     observed, predicted = calibration_curve(valid.labels, valid.probability.clip(0, 1), n_bins=BINS)
     counts = np.bincount(calibration_bins(valid.probability), minlength=BINS)
+    images = counts[counts > 0]
+    low, high = np.transpose([wilson(round(share * n), int(n)) for share, n in zip(observed, images, strict=True)])
+    reach = np.clip([observed - low, high - observed], 0, None)  # rounding may leave -1e-17
     positive = valid.classes[1]
     with _unit_square(valid, path, f"calibration error: {100 * error:.1f} points") as axes:
+        axes.bar((np.arange(BINS) + 0.5) / BINS, counts / counts.sum(), 0.9 / BINS, color="#888888", alpha=0.25)
         axes.plot([0, 1], [0, 1], **REFERENCE)
-        axes.plot(predicted, observed, color=VALID, linewidth=1)
-        axes.scatter(predicted, observed, s=20 + 300 * counts[counts > 0] / counts.sum(), color=VALID, alpha=0.6)
-        axes.set(xlabel=f"predicted P({positive})", ylabel=f"share of {positive} (dot area: images)")
+        axes.errorbar(predicted, observed, yerr=reach, fmt="o", color=MODEL, capsize=2.5, linewidth=1)
+        enough = images >= FEWEST
+        axes.plot(predicted[enough], observed[enough], color=MODEL, linewidth=1)
+        axes.set(xlabel=f"predicted P({positive})", ylabel=f"share of {positive} with 95% CI (bars: of all images)")
 
 
 @contextmanager
@@ -135,20 +179,33 @@ def _unit_square(valid: Predictions, path: Path, message: str) -> Iterator[Axes]
         yield axes
 
 
+def worst_mistakes(labels: NDArray[np.uint8], probability: NDArray[np.float64]) -> NDArray[np.intp]:
+    """The places of the most confident mistakes, the worst first."""
+    wrongness = np.abs(labels - probability)
+    worst = np.argsort(-wrongness, kind="stable")[:MOST_MISTAKES]
+    return worst[wrongness[worst] > 1 - THRESHOLD]
+
+
 def mistakes(valid: Predictions, path: Path) -> None:
     """The most confident mistakes, with their names, true classes and predictions."""
-    wrongness = np.abs(valid.labels - valid.probability)
-    worst = np.argsort(-wrongness, kind="stable")[:MOST_MISTAKES]
-    worst = worst[wrongness[worst] > 1 - THRESHOLD]
+    worst = worst_mistakes(valid.labels, valid.probability)
     message = f"the {len(worst)} most confident mistakes on validation" if len(worst) else "no mistake on validation"
-    rows = max(1, -(-len(worst) // 8))
-    with drawing.canvas(path, 10, 1.55 * rows + 0.5, 8, rows, f"{valid.title}: {message}") as (_, grid):
+    rows = max(1, -(-len(worst) // 6))
+    with drawing.canvas(path, 10, 1.95 * rows + 0.4, 6, rows, f"{valid.title}: {message}") as (_, grid):
         for axes in grid:
             axes.set_axis_off()
         for axes, place in zip(grid, worst, strict=False):
             axes.imshow(valid.images[place])
-            caption = f"{short(valid.table['name'][place])}\n{valid.caption(place)}"
-            axes.set_title(caption, fontsize=7.5, loc="center")
+            words = f"{short(valid.table['name'][place])}\n{valid.caption(place)}"
+            axes.set_title(words, fontsize=8, weight="normal", loc="center")
+
+
+def looks_sentence(heat: float, bars: float) -> str:
+    """Where a model looks: `heat` is the share of its Grad-CAM on the letterbox bars, `bars` that of the area."""
+    if not bars:
+        return "looks at images without letterbox bars"
+    lead = "also looks at the letterbox bars" if heat > bars / 2 else "looks inside the picture"
+    return f"{lead}: {heat:.0%} of its heat is on the bars, {bars:.0%} of the area"
 
 
 def short(name: str, most: int = 18) -> str:

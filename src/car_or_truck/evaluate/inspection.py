@@ -14,6 +14,7 @@ from keras import layers
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
+BLACK = 0.06  # of white: brighter pixels belong to the picture
 
 
 class Step(NamedTuple):
@@ -147,3 +148,22 @@ def grad_cam(net: Any, images: Floats) -> Floats:
     weights = tf.reduce_mean(gradients, axis=[1, 2], keepdims=True)
     cam = tf.nn.relu(tf.reduce_sum(weights * tf.cast(maps, tf.float32), axis=-1))
     return np.asarray(tf.math.divide_no_nan(cam, tf.reduce_max(cam, axis=[1, 2], keepdims=True)), np.float32)
+
+
+class Looks(NamedTuple):
+    """How much of what drives predictions lies on the letterbox bars; shares of 1, over several images."""
+
+    heat_on_bars: float  # of the Grad-CAM
+    bars: float  # of the area
+
+
+def heat_on_bars(net: Any, images: Floats) -> Looks:
+    """Whether the model looks at the bars of `images` [n, h, w, 3], or at the pictures.
+
+    A bar is what is black throughout its rows or columns.
+    """
+    lit = images.max(axis=3) > BLACK
+    bars = ~(lit.any(axis=2, keepdims=True) & lit.any(axis=1, keepdims=True))
+    heat = tf.image.resize(grad_cam(net, images)[..., None], images.shape[1:3])[..., 0].numpy()
+    total = float(heat.sum())
+    return Looks(float(heat[bars].sum()) / total if total else 0.0, float(bars.mean()))

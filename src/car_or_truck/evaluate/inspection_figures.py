@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch, Rectangle
@@ -13,20 +14,24 @@ from numpy.typing import NDArray
 
 from car_or_truck import drawing, files
 from car_or_truck.evaluate import inspection
-from car_or_truck.evaluate.figures import Predictions, short
-from car_or_truck.evaluate.inspection import Maps, Step
+from car_or_truck.evaluate.figures import Predictions, looks_sentence, short
+from car_or_truck.evaluate.inspection import Looks, Maps, Step
 from car_or_truck.train.recipe import THRESHOLD
 
 Floats = NDArray[np.floating[Any]]
 COLOURS = {"conv": "#56b4e9", "pool": "#e69f00", "dense": "#009e73", "base": "#cc79a7", "other": "#bbbbbb"}
+SHEET = {"savefig.transparent": True, "text.color": "#7b7b7b"}  # of pictures, on a light page or a dark one
+SAMPLE = 32  # validation images of which is measured where the model looks
 
 
-def draw(net: Any, valid: Predictions, folder: Path) -> None:
-    """All figures of this file, and the summary that Keras prints, into `folder`."""
+def draw(net: Any, valid: Predictions, folder: Path) -> Looks:
+    """All figures of this file, and the summary that Keras prints, into `folder`; returns where the model looks."""
     lines: list[str] = []
     net.summary(print_fn=lambda line, **_: lines.append(line))
     files.write_text(folder / "summary.txt", "\n".join(lines) + "\n")
-    architecture(inspection.steps(net), inspection.multiply_adds(net), valid.title, folder / "architecture.png")
+    for suffix in (".png", ".svg"):  # for MLflow, and for the report
+        path = folder / f"architecture{suffix}"
+        architecture(inspection.steps(net), inspection.multiply_adds(net), valid.title, path)
 
     confidence = np.where(valid.labels == 1, valid.probability, 1 - valid.probability)  # in the true class
     order = np.argsort(confidence, kind="stable")
@@ -36,35 +41,53 @@ def draw(net: Any, valid: Predictions, folder: Path) -> None:
         feature_maps(image, blocks, valid.title, folder / "feature_maps.png")
 
     rows = {}
-    for caption, ranked in (("right", order[::-1]), ("wrong", order)):
-        fitting = ranked[(confidence[ranked] > THRESHOLD) == (caption == "right")]
+    for caption, ranked in (("correct", order[::-1]), ("wrong", order)):
+        fitting = ranked[(confidence[ranked] > THRESHOLD) == (caption == "correct")]
         chosen = np.concatenate([fitting[valid.labels[fitting] == label][:4] for label in (0, 1)])
         if len(chosen):
             images = valid.images[chosen].astype(np.float32) / 255
             captions = [valid.caption(place) for place in chosen]
             rows[f"{caption}:"] = (images, inspection.grad_cam(net, images), captions)
-    grad_cam(rows, valid.title, folder / "grad_cam.png")
+    sample = valid.images[np.linspace(0, len(valid.images) - 1, SAMPLE).astype(int)]
+    looks = inspection.heat_on_bars(net, sample.astype(np.float32) / 255)
+    grad_cam(rows, f"{valid.title} {looks_sentence(*looks)}", folder / "grad_cam.png")
+    return looks
 
 
 def architecture(steps: Sequence[Step], multiply_adds: int, title: str, path: Path) -> None:
     """The layers from left to right: a slab's height shows the side of its maps, its width the channels."""
-    tallest, total = steps[0].shape[0], sum(step.parameters for step in steps)
-    with drawing.canvas(path, max(7.0, 0.92 * len(steps)), 3.6) as (figure, (axes,)):
+    total, steps = sum(step.parameters for step in steps), merged(steps)
+    tallest = steps[0].shape[0]
+    with drawing.canvas(path, max(11.0, 0.92 * len(steps)), 3.6) as (figure, (axes,)):
         axes.set_axis_off()
         for place, step in enumerate(steps):
             side, channels = (step.shape[0], step.shape[-1]) if len(step.shape) == 3 else (step.shape[0] ** 0.5, 1)
             height = 0.12 + 0.88 * min(1, side / tallest) ** 0.5
             width = 0.12 + 0.1 * np.log2(1 + channels)
             left, bottom = place - width / 2, (1 - height) / 2
-            axes.add_patch(Rectangle((left, bottom), width, height, facecolor=COLOURS[_kind(step)], edgecolor="white"))
-            axes.text(place, bottom + height + 0.03, step.label, ha="center", va="bottom", fontsize=7)
-            sizes = "x".join(map(str, step.shape)) + (f"\n{step.parameters:,}" if step.parameters else "")
-            axes.text(place, bottom - 0.03, sizes, ha="center", va="top", fontsize=7)
+            axes.add_patch(Rectangle((left, bottom), width, height, facecolor=COLOURS[_kind(step)], edgecolor="none"))
+            axes.text(place, bottom + height + 0.03, step.label, ha="center", va="bottom", fontsize=8)
+            axes.text(place, bottom - 0.03, " x ".join(map(str, step.shape)), ha="center", va="top", fontsize=8)
+            if step.parameters:
+                count = f"{step.parameters:,}\nparameters"
+                axes.text(place, bottom - 0.13, count, ha="center", va="top", fontsize=8, color="#808080")
         message = f"{title}: {total:,} parameters, {multiply_adds / 1e6:,.0f} million multiply-adds an image"
-        axes.set(xlim=(-0.7, len(steps) - 0.3), ylim=(-0.22, 1.22), title=message)
-        present = {_kind(step) for step in steps} - {"other"}
-        patches = [Patch(color=colour, label=kind) for kind, colour in COLOURS.items() if kind in present]
-        figure.legend(handles=patches, loc="outside lower center", ncols=5, fontsize=8)
+        axes.set(xlim=(-0.7, len(steps) - 0.3), ylim=(-0.35, 1.3), title=message)
+        kinds = dict.fromkeys(_kind(step) for step in steps[1:])
+        patches = [Patch(color=COLOURS[kind], label=kind) for kind in kinds]
+        figure.legend(handles=patches, loc="outside lower center", ncols=5, fontsize=9)
+
+
+def merged(steps: Sequence[Step]) -> list[Step]:
+    """The steps, with a convolution, its batch norm and its activation as one."""
+    found: list[Step] = []
+    for step in steps:
+        if step.kind in ("BatchNormalization", "Activation") and found and "Conv" in found[-1].kind:
+            label = f"{found[-1].label}\n{step.label.replace(chr(10), ' ')}"
+            found[-1] = found[-1]._replace(label=label, parameters=found[-1].parameters + step.parameters)
+        else:
+            found.append(step)
+    return found
 
 
 def _kind(step: Step) -> str:
@@ -76,23 +99,29 @@ def _kind(step: Step) -> str:
 def feature_maps(image: Floats, blocks: Sequence[Maps], title: str, path: Path, channels: int = 8) -> None:
     """One image through the first blocks: filter, detect, condense; the most active channel, and others unlike it."""
     rows = [
-        (name, maps, block)
-        for block in blocks
+        (f"block {number}: {name}", maps, block.detected)
+        for number, block in enumerate(blocks, 1)
         for name, maps in (("filter", block.filtered), ("detect", block.detected), ("condense", block.condensed))
         if maps is not None
     ]
-    size, columns = (1.12 * (channels + 1), 1.2 * len(rows) + 0.5), channels + 1
-    with drawing.canvas(path, *size, columns, len(rows), f"{title}: one image through the first blocks") as (_, grid):
+    columns = channels + 1
+    size = (1.12 * columns, 1.2 * len(rows) + 0.5)
+    message = f"{title}: one image through the first blocks (filter: red is positive, blue negative)"
+    with mpl.rc_context(SHEET), drawing.canvas(path, *size, columns, len(rows), message) as (_, grid):
         for axes in grid:
             axes.set_axis_off()
-        grid[0].imshow(image)
-        for row, (name, maps, block) in enumerate(rows):
+        for row, (name, maps, detected) in enumerate(rows):
             first, *others = grid[row * columns : (row + 1) * columns]
-            first.set_title(f"{block.layer}: {name}", fontsize=7, loc="left")
-            for axes, channel in zip(others, _various(block.detected, channels), strict=False):
-                reach = np.abs(block.filtered[..., channel]).max() or 1.0
-                look = {"cmap": "RdBu_r", "vmin": -reach} if name == "filter" else {"cmap": "magma", "vmin": 0}
-                axes.imshow(maps[..., channel], vmax=reach, **look)
+            if not row:
+                first.imshow(image)
+            first.set_title(name, fontsize=8, weight="normal")
+            for axes, channel in zip(others, _various(detected, channels), strict=False):
+                shown = maps[..., channel]
+                reach = (
+                    np.percentile(np.abs(shown), 99) or 1.0
+                )  # a few extremes, as at the borders, would hide the rest
+                look = {"cmap": "RdBu_r", "vmin": -reach} if "filter" in name else {"cmap": "magma", "vmin": 0}
+                axes.imshow(shown, vmax=reach, **look)
 
 
 def _various(maps: Floats, count: int) -> list[int]:
@@ -114,15 +143,16 @@ def _various(maps: Floats, count: int) -> list[int]:
 
 def grad_cam(rows: dict[str, tuple[Floats, Floats, list[str]]], title: str, path: Path, columns: int = 8) -> None:
     """Images with the regions lit that drove the prediction: `rows` maps a caption to (images, maps, captions)."""
-    message = f"{title}: where it looks (Grad-CAM of the predicted class)"
-    with drawing.canvas(path, 1.25 * columns, 1.75 * len(rows) + 0.4, columns, len(rows), message) as (_, grid):
+    size = (1.25 * columns, 1.75 * len(rows) + 0.3)
+    with mpl.rc_context(SHEET), drawing.canvas(path, *size, columns, len(rows), title) as (_, grid):
         for axes in grid:
             axes.set_axis_off()
         for row, (caption, pictures) in enumerate(rows.items()):
             for place, (image, heat, answer) in enumerate(zip(*pictures, strict=True)):
                 axes = grid[row * columns + place]
                 _light(axes, image, heat)
-                axes.set_title(f"{'' if place else caption}\n{answer}", fontsize=8, loc="left")
+                words = f"{'' if place else caption}\n{answer.replace(' predicted', chr(10) + 'as')}"
+                axes.set_title(words, fontsize=8, weight="normal")
 
 
 def explained(images: Floats, maps: Floats, names: Sequence[str], answers: Sequence[str], path: Path) -> None:
@@ -136,9 +166,9 @@ def explained(images: Floats, maps: Floats, names: Sequence[str], answers: Seque
             grid[::2], grid[1::2], images, maps, names, answers, strict=False
         ):
             plain.imshow(image)
-            plain.set_title(short(name, 24), fontsize=8, loc="left")
+            plain.set_title(short(name, 24), fontsize=8, weight="normal")
             _light(lit, image, heat)
-            lit.set_title(answer, fontsize=8, loc="left")
+            lit.set_title(answer, fontsize=8, weight="normal")
 
 
 def _light(axes: Axes, image: Floats, heat: Floats) -> None:

@@ -76,8 +76,8 @@ def evaluate(cell: TrainedCell, history: pd.DataFrame, settings: Evaluate) -> di
         files.write_text(folder / f"{name}.csv", table.to_csv(index=False, lineterminator="\n"))
     valid = figures.Predictions(cell.name, cell.data.classes, splits["valid"].images, predictions["valid"])
     with files.whole_folder(folder / "figures") as part:
-        figures.draw(valid, history, scores, part)
-        inspection_figures.draw(net, valid, part)
+        figures.draw(valid, history, scores, figures.only_in_training(cell.recipe), part)
+        scores |= inspection_figures.draw(net, valid, part)._asdict()
     reliability = Reliability(
         temperature=scores["temperature"],
         nonconformity=calibration.nonconformity(valid.labels, valid.probability),

@@ -10,6 +10,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 
 from car_or_truck import drawing
 from car_or_truck.drawing import Pixels
@@ -17,7 +18,7 @@ from car_or_truck.prepare.audit import NEAR
 
 
 def draw(report: dict[str, Any], kept: pd.DataFrame, prepared: Path, folder: Path) -> None:
-    """All figures of an audit, into `folder`: SPLIT.png, near_duplicates.png, outliers.png, splits.png."""
+    """All figures of an audit, into `folder`: SPLIT.png, near_duplicates.png, outliers.png, splits.svg."""
     splits = list(report["counts"])
     arrays = {split: np.load(prepared / split / "images.npy", mmap_mode="r") for split in splits}
     tables = {split: table.reset_index(drop=True) for split, table in kept.groupby("split", sort=False)}
@@ -34,8 +35,10 @@ def draw(report: dict[str, Any], kept: pd.DataFrame, prepared: Path, folder: Pat
                 of_class = np.flatnonzero(tables[split]["label"] == label)
                 sample = of_class[np.linspace(0, of_class.size - 1, min(24, of_class.size)).astype(int)]
                 rows[f"{name} ({of_class.size})"] = arrays[split][sample]
+            counts = report["counts"][split]
+            shares = ", ".join(f"{count / sum(counts.values()):.0%} {name}" for name, count in counts.items())
             kind = "synthetic" if report["stand_in"] else "real"
-            contact_sheet(rows, f"A sample of the {kind} {split} images", folder / f"{split}.png")
+            contact_sheet(rows, f"A sample of the {kind} {split} images: {shares}", folder / f"{split}.png")
 
         pairs = sorted(report["near_duplicates"], key=lambda pair: pair[2])
         pair_sheet(
@@ -57,7 +60,7 @@ def draw(report: dict[str, Any], kept: pd.DataFrame, prepared: Path, folder: Pat
             "The extremes: darkest, brightest, lowest contrast",
             folder / "outliers.png",
         )
-        split_differences(kept, report["splits"], folder / "splits.png")
+        split_differences(kept, report["splits"], folder / "splits.svg")
 
 
 def _short(name: str) -> str:
@@ -73,7 +76,7 @@ def contact_sheet(rows: dict[str, Pixels], title: str, path: Path, columns: int 
     with mpl.rc_context(drawing.STYLE):
         size = (10, 10 * sum(heights) / width + 0.4 + 0.3 * len(strips))
         figure = Figure(figsize=size, layout="constrained")
-        figure.suptitle(title, x=0.01, ha="left", weight="bold")
+        figure.suptitle(title, x=0.01, ha="left")
         for axes, (caption, strip) in zip(
             figure.subplots(len(strips), 1, squeeze=False, height_ratios=heights)[:, 0], strips.items(), strict=True
         ):
@@ -99,7 +102,7 @@ def pair_sheet(pairs: list[tuple[Pixels, str, str, str]], title: str, path: Path
     rows = max(1, -(-min(len(pairs), most) // columns))
     with mpl.rc_context(drawing.STYLE):
         figure = Figure(figsize=(10, rows * 1.65 + 0.4), layout="constrained")
-        figure.suptitle(title, x=0.01, ha="left", weight="bold", fontsize=11)
+        figure.suptitle(title, x=0.01, ha="left")
         for place, (images, below, *above) in enumerate(pairs[:most]):
             axes = figure.add_subplot(rows, columns, place + 1)
             axes.imshow(tiles(images, 2))
@@ -113,29 +116,26 @@ def pair_sheet(pairs: list[tuple[Pixels, str, str, str]], title: str, path: Path
 
 def split_differences(table: pd.DataFrame, differences: dict[str, dict[str, float]], path: Path) -> None:
     """Histograms of brightness and contrast in train and valid, and the standardized difference of every measure."""
-    largest = max(differences, key=lambda name: abs(differences[name]["standardized"]))
-    with drawing.canvas(path, 10, 3.6, 3) as (sheet, (brightness, contrast, bars)):
+    terms = {"content": "picture inside its bars", "second_class_share": "share of the second class"}
+    ranked = sorted(differences, key=lambda name: abs(differences[name]["standardized"]))
+    names = [terms.get(name, name) for name in ranked]
+    values = [differences[name]["standardized"] for name in ranked]
+    title = f"Train and validation differ most in {names[-1]}: by {values[-1]:+.2f} standard deviations"
+    with drawing.canvas(path, 11, 3.4, 3, title=title) as (_, (brightness, contrast, bars)):
         for axes, name in ((brightness, "brightness"), (contrast, "contrast")):
             bins = np.linspace(0, max(1.0, float(table[name].max())), 40)
             for split, colour in (("train", drawing.TRAIN), ("valid", drawing.VALID)):
-                values = table.loc[table["split"] == split, name]
-                axes.hist(values, bins, density=True, histtype="step", color=colour, label=split)
+                values_of = table.loc[table["split"] == split, name]
+                share = np.full(len(values_of), 1 / max(1, len(values_of)))
+                label = {"valid": "validation"}.get(split, split)
+                axes.hist(values_of, bins, weights=share, histtype="step", color=colour, label=label)
             axes.set_xlabel(f"{name} of an image (0 to 255)")
-            axes.set_ylabel("density")
-            axes.set_yticks([])
+            axes.set_ylabel("share of the images")
+            axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         brightness.legend()
-        names = list(differences)
-        values = [differences[name]["standardized"] for name in names]
-        bars.barh([name.replace("_", " ") for name in names], values, color=drawing.VALID)
-        bars.axvline(0, color="#333333", linewidth=1)
+        bars.barh(names, values, color="#666666")
+        bars.axvline(0, color="#888888", linewidth=1)
         reach = max(0.2, *(abs(value) for value in values)) * 1.1
-        bars.set_xlim(-reach, reach)
-        bars.set_xlabel("valid minus train (standard deviations)")
-        sheet.suptitle(
-            f"Train and valid differ most in {largest.replace('_', ' ')}: by "
-            f"{differences[largest]['standardized']:+.2f} standard deviations (0.2 is a small difference)",
-            x=0.01,
-            ha="left",
-            weight="bold",
-            fontsize=11,
+        bars.set(
+            xlim=(-reach, reach), xlabel="validation minus train (standard deviations;\n0.2 is a small difference)"
         )

@@ -65,6 +65,16 @@ def answers(classifier: Any, pictures: NDArray[np.uint8], coverage: float | None
     return pd.DataFrame({**columns, "probability_of": classifier.classes[1]})
 
 
+def heat(classifier: Any, pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Where the model looks in pictures [n, image_size, image_size, 3]: Grad-CAM, [n, h, w] in 0..1."""
+    from car_or_truck.evaluate import inspection
+    from car_or_truck.train.scaling import resized
+
+    if classifier.side != classifier.image_size:
+        pictures = resized(pictures, classifier.side)
+    return inspection.grad_cam(classifier.net, (pictures / 255).astype(np.float32))
+
+
 def predict_split(classifier: Any, split: batches.Split, batch_size: int) -> NDArray[np.float64]:
     """P(second class) of prepared images [n], in the same batches as `evaluate`, so the same to the last bit."""
     from car_or_truck.train.scaling import resized

@@ -186,9 +186,18 @@ def exists(client: mlflow.MlflowClient, name: str, number: str) -> bool:
     return True
 
 
+def _is_registered(client: mlflow.MlflowClient, name: str) -> bool:
+    """Whether there is a registered model of that name; a search would find none on a server of MLflow 2."""
+    try:
+        client.get_registered_model(name)
+    except MlflowException:
+        return False
+    return True
+
+
 def model_name(client: mlflow.MlflowClient) -> str:
     """The registered model that the images in data/prepared belong to, or else the one that exists."""
-    known = [name for name in (names.REAL, names.SYNTHETIC) if client.search_registered_models(f"name = '{name}'")]
+    known = [name for name in (names.REAL, names.SYNTHETIC) if _is_registered(client, name)]
     if not known:
         remedy = "Run `dvc repro`, or after a loss `car-or-truck sync`."
         raise Failure(f"The store {store.uri()} has no registered model {names.REAL} yet. {remedy}")

@@ -40,10 +40,17 @@ def optional(remote: mlflow.MlflowClient, part: str, consequence: str) -> Iterat
     try:
         yield
     except MlflowException as error:
-        if error.error_code not in UNKNOWN and not store.is_denied(error):
+        if error.error_code not in UNKNOWN and not is_denied(error):
             raise
         why = "has no" if error.error_code in UNKNOWN else "does not let you write to its"
         _say_once(f"The tracking server {remote.tracking_uri} {why} {part}: {consequence}.")
+
+
+def is_denied(error: Exception) -> bool:
+    """Whether a server answered that this person may not do that (401 or 403)."""
+    answer = getattr(error, "response", None)  # of an artifact's request, which requests itself raises
+    code = error.get_http_status_code() if isinstance(error, MlflowException) else getattr(answer, "status_code", None)
+    return code in (401, 403)
 
 
 @cache
@@ -74,8 +81,10 @@ def bring_values(run: Any, copy: Any, local: mlflow.MlflowClient, remote: mlflow
     return bool(params or tags or points)
 
 
-def bring_artifacts(run: Any, copy: Any, remote: mlflow.MlflowClient) -> bool:
+def bring_artifacts(run: Any, copy: Any, local: mlflow.MlflowClient, remote: mlflow.MlflowClient) -> bool:
     """All the files of the run, if any of them changed."""
+    if not local.list_artifacts(run.info.run_id):  # its training was killed before it wrote any
+        return False
     folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=run.info.artifact_uri, tracking_uri=store.own()))
     digest = _digest(folder)
     if copy.data.tags.get(ARTIFACTS) == digest:
@@ -157,9 +166,8 @@ def bring_version(run: Any, copy: Any, local: mlflow.MlflowClient, remote: mlflo
     ours, added = registered[0], False
     with optional(remote, "model registry", "models get no version there"):
         theirs = _find_version(ours, copy.info.run_id, remote)
-        added = theirs is None
         if theirs is None:
-            theirs = _register(ours, copy.info.run_id, local, remote)
+            theirs, added = _register(ours, copy.info.run_id, local, remote), True
         elif theirs.run_id != copy.info.run_id:
             return _bring_words(run, copy, remote, ours, theirs) | _name_run(theirs, copy, remote)
         for key, value in _tags(ours).items():

@@ -19,6 +19,7 @@ from car_or_truck.tracking import copies, store
 
 ORIGIN = f"{copies.MARK}from"
 REFUSED = f"{copies.MARK}refused"  # a run's tag: the server that its maker may not write to, and was told so
+DENIED = "you may not write to it: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or ask who runs it"
 PATIENCE = 30  # seconds that the end of a training waits for a slow server
 
 
@@ -33,7 +34,7 @@ def deliver(run_id: str, server: str, whole: bool = True) -> tuple[str, bool]:
         copy = _copy(run, local, remote)
         added = copies.bring_values(run, copy, local, remote)
         if whole:
-            added |= copies.bring_artifacts(run, copy, remote)
+            added |= copies.bring_artifacts(run, copy, local, remote)
             added |= copies.bring_model(run, copy, local, remote)
             added |= copies.bring_version(run, copy, local, remote)
         if (run.info.status, run.info.end_time) != (copy.info.status, copy.info.end_time):
@@ -108,12 +109,12 @@ class Courier:
 def warn(run_id: str, server: str, error: Exception) -> None:
     """Say that a delivery failed, and that nothing is lost; that a person may not write is said once a run."""
     why = in_one_line(error, 200)
-    if store.is_denied(error):
+    if copies.is_denied(error):
         local = mlflow.MlflowClient(store.own())
         if local.get_run(run_id).data.tags.get(REFUSED) == server:
             return
         local.set_tag(run_id, REFUSED, server)
-        why = store.DENIED
+        why = DENIED
     print(
         f"The tracking server {server} did not take this run ({why}). It is safe in mlflow.db here; "
         "`car-or-truck sync` delivers it later.",

@@ -39,7 +39,6 @@ for noisy in ("mlflow", "alembic"):
 CHOSEN = os.environ.get("MLFLOW_TRACKING_URI")  # by the person; MLflow overwrites the variable
 LOCAL = "sqlite:///"
 CREATION_SECONDS = 10  # after which a store that another process is creating counts as given up
-DENIED = "you may not write to it: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or ask who runs it"
 PROCESS = "process"  # the tag of the process that writes a run
 ABOUT = (
     "One run a trained model: a variant of params.yaml trained with one seed. loss, binary_accuracy, val_loss and "
@@ -204,20 +203,13 @@ def one_at_a_time(purpose: str) -> Iterator[None]:
         yield
 
 
-def is_denied(error: Exception) -> bool:
-    """Whether a server answered that this person may not do that (401 or 403)."""
-    answer = getattr(error, "response", None)  # of an artifact's request, which requests itself raises
-    code = error.get_http_status_code() if isinstance(error, MlflowException) else getattr(answer, "status_code", None)
-    return code in (401, 403)
-
-
 def unusable(error: Exception, where: str) -> Failure:
     """The Failure for the store `where`, which does not answer, or refuses."""
     if permissions.is_refusal(error):
         return permissions.forbidden(f"write to {where}")
     if where.startswith(LOCAL):
         remedy = "Move it away; `car-or-truck sync` then rebuilds the runs of all models in models/."
-    elif is_denied(error):
+    elif getattr(error, "error_code", None) == "UNAUTHENTICATED":
         remedy = "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to those of an account there."
     else:
         remedy = "Start its server, or unset MLFLOW_TRACKING_URI to use mlflow.db here."

@@ -1,0 +1,126 @@
+"""The report's tables: what a person compares first, all scores, and how each training overfitted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+
+class Column(NamedTuple):
+    """A column: its title, how it shows a row of `view`, the field to sort by, and what it means."""
+
+    title: str
+    form: str
+    field: str
+    about: str = ""
+
+
+class Entry(NamedTuple):
+    """What is shown, and what it is sorted by."""
+
+    text: str
+    value: Any
+
+
+class Table(NamedTuple):
+    """A table as the template draws it."""
+
+    columns: list[Column]
+    rows: list[list[Entry]]
+
+
+VARIANT = Column("variant", "{marked}", "variant")
+SEED = Column("seed", "{seed}", "seed")
+ACCURACY = Column(
+    "accuracy", "{val_binary_accuracy:.1%}", "val_binary_accuracy", "of the saved weights on the validation set"
+)
+GAP = Column(
+    "gap",
+    "{gap:.1f}",
+    "gap",
+    "accuracy of the saved weights on train minus that on validation, in points; without dropout or augmentation",
+)
+GRADE = Column("overfits", "{grade}", "gap", "how badly")
+RESULTS = (
+    ACCURACY,
+    GAP,
+    GRADE,
+    Column(
+        "95% CI",
+        "{low:.1f} to {high:.1f}%",
+        "low",
+        "Wilson interval of the accuracy; reflects the number of images, not seed variance",
+    ),
+    Column("parameters", "{parameters:,.0f}", "parameters"),
+    Column("mult-adds", "{millions:,.1f} M", "millions", "multiply-adds for one image, in millions"),
+)
+SCORES = (
+    ACCURACY,
+    Column("test", "{test_binary_accuracy:.1%}", "test_binary_accuracy", "accuracy on test, which nothing else reads"),
+    Column("balanced", "{val_balanced_accuracy:.1%}", "val_balanced_accuracy", "mean of both classes' recalls"),
+    Column("F1", "{val_f1:.1%}", "val_f1", "harmonic mean of precision and recall"),
+    Column("ROC AUC", "{val_roc_auc:.1%}", "val_roc_auc", "share of pairs of both classes that are ranked correctly"),
+    Column("AP", "{val_average_precision:.1%}", "val_average_precision", "average precision"),
+    Column("calibration error", "{calibration:.1f}", "calibration", "expected, in points"),
+    Column("log loss", "{val_loss:.3f}", "val_loss", "in nats"),
+    Column("Brier", "{val_brier_score:.3f}", "val_brier_score", "mean squared error of the probability"),
+)
+OVERFITTING = (
+    GAP,
+    GRADE,
+    Column("train", "{train_binary_accuracy:.1%}", "train_binary_accuracy", "accuracy of the saved weights on train"),
+    Column(
+        "training gap",
+        "{training:.1f}",
+        "training",
+        "train minus validation accuracy of the last epoch as Keras logs it, in points: with dropout and augmentation, "
+        "and while the weights still change",
+    ),
+    Column("epochs", "{epochs:.0f}", "epochs"),
+    Column("best accuracy at", "{best_epoch:.0f}", "best_epoch", "the epoch with the highest validation accuracy"),
+    Column("lowest loss at", "{overfit_epoch:.0f}", "overfit_epoch", "the epoch with the lowest validation loss"),
+    Column(
+        "smoothed",
+        "{overfit_onset:.0f}",
+        "overfit_onset",
+        "where the running median of the validation loss over five epochs was lowest, which ignores a noisy epoch",
+    ),
+    Column("rise", "{overfit_rise:.3f}", "overfit_rise", "final minus lowest validation loss, in nats"),
+)
+
+
+def tabulate(table: pd.DataFrame, columns: Sequence[Column], by: str) -> Table:
+    """Those columns that comparison.csv has the fields of, the highest `by` first; the seed if there are several."""
+    view = table.assign(
+        marked=table["variant"] + table["collapsed"].eq(True).map({True: "*", False: ""}),
+        low=100 * table["interval_low"],
+        high=100 * table["interval_high"],
+        gap=100 * table["generalization_gap"],
+        training=100 * table["training_gap"],
+        calibration=100 * table["val_expected_calibration_error"],
+        millions=table["multiply_adds"] / 1e6,
+    ).sort_values(by, ascending=False, kind="stable")
+    view["marked"] += view["keep"].eq("best").map({True: "+", False: ""})
+    named = [VARIANT, *[SEED] * (len(set(table["seed"])) > 1), *columns]
+    shown = [column for column in named if column.field in view.columns]
+    return Table(shown, [[_entry(column, row) for column in shown] for row in view.to_dict("records")])
+
+
+def marks(table: pd.DataFrame) -> list[str]:
+    """What the marks behind a variant's name mean, as far as there are any."""
+    found = {
+        "* It collapsed: it gives the same answer to every image.": table["collapsed"].eq(True).any(),
+        "+ Its weights were selected on validation: its accuracy is optimistically biased.": (
+            table["keep"].eq("best").any()
+        ),
+    }
+    return [line for line, present in found.items() if present]
+
+
+def _entry(column: Column, row: dict[str, Any]) -> Entry:
+    value = row[column.field]
+    if not pd.isna(value):
+        return Entry(column.form.format(**row), value)
+    return Entry("missing" if column is ACCURACY else "", -1e9)

@@ -1,0 +1,76 @@
+"""What the figures of a comparison say, read from the SVG that the report shows."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from car_or_truck import drawing
+from car_or_truck.compare import figures, verdict_figures
+from car_or_truck.compare.overfitting import Gap
+
+
+def curves(variants: int, epochs: int = 8) -> pd.DataFrame:
+    """curves.csv: validation accuracy rises from 0.5 to 0.9, and the gap from 0 to 0.07."""
+    rows = [
+        {
+            "cell": f"v{variant}-7",
+            "variant": f"v{variant}",
+            "seed": 7,
+            "epoch": epoch,
+            "loss": 0.5,
+            "binary_accuracy": 0.9,
+            "val_loss": 1 / epoch,
+            "val_binary_accuracy": 0.5 + 0.4 * (epoch - 1) / (epochs - 1),
+            "gap": (epoch - 1) / 100,
+        }
+        for variant in range(variants)
+        for epoch in range(1, epochs + 1)
+    ]
+    return pd.DataFrame(rows)
+
+
+def looks(variants: int) -> figures.Styles:
+    return figures.styles(drawing.variant_colours([f"v{place}" for place in range(variants)]))
+
+
+def texts(path: Path) -> list[str]:
+    return re.findall(r"<text[^>]*>([^<]*)<", path.read_text())
+
+
+@pytest.mark.parametrize(("variants", "panels"), [(3, 1), (5, 5), (14, 12)])
+def test_more_than_three_variants_have_a_panel_each(variants: int, panels: int, tmp_path: Path) -> None:
+    figures.over_epochs(figures.LOSS, curves(variants), looks(variants), tmp_path / "loss.svg")
+    drawn = (tmp_path / "loss.svg").read_text()
+    assert len(re.findall(r'id="axes_\d+"', drawn)) == panels
+    assert [f"v{place}" in texts(tmp_path / "loss.svg") for place in range(variants)] == [
+        panels == 1 or place < panels for place in range(variants)
+    ]
+    assert "<title>No validation loss ends above its lowest" in drawn  # its accessible name
+    assert ("the 12 most accurate" in drawn) == (variants > 12)
+
+
+def test_the_gap_is_drawn_from_where_half_is_learned() -> None:
+    found = figures.in_points(curves(2))
+    assert sorted(set(found["epoch"])) == [5, 6, 7, 8]
+    assert found["gap"].max() == pytest.approx(7)
+
+
+def test_the_widest_gap_comes_first_with_its_values(tmp_path: Path) -> None:
+    table = pd.DataFrame(
+        {
+            "variant": ["v0", "v1", "v1"],
+            "seed": [7, 7, 8],
+            "collapsed": [False, False, False],
+            "val_binary_accuracy": [0.9, 0.7, 0.8],
+            "train_binary_accuracy": [0.91, 0.9, 0.94],
+        }
+    )
+    gaps = [Gap("v1", 0.17, "strong"), Gap("v0", 0.01, "none")]
+    verdict_figures.dumbbell(table, gaps, looks(2), tmp_path / "drawn.svg")
+    said = texts(tmp_path / "drawn.svg")
+    assert "v1 overfits most: a gap of 17.0 points" in said
+    assert {"75.0", "92.0", "17.0 points", "strong", "90.0", "91.0", "1.0 points", "none"} <= set(said)

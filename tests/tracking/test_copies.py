@@ -1,0 +1,336 @@
+"""What a tracking server is given of a run: all of it, or what a lesser server takes; and whose it is."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pytest
+from mlflow.entities import LoggedModelOutput, Metric
+from mlflow.models import Model
+
+from car_or_truck.tracking import copies, delivery, store
+from helpers.clones import Project
+from helpers.lesser import LOGGED_MODELS, REGISTRY, Lesser, lesser_server
+from helpers.processes import running
+from helpers.stores import NAME, SYNTHETIC, Store
+
+pytestmark = pytest.mark.filterwarnings("ignore:starlette.middleware.wsgi is deprecated")  # MLflow 3.17, on import
+
+USE = f"[Version {{0}} of {NAME}](#/models/{NAME}/versions/{{0}}): `car-or-truck predict --model models:/{NAME}/{{0}}`"
+MLFLOW_2 = ("mlflow==2.7.1", "setuptools<81", "sqlalchemy<2.1")  # the last two: what it needs today, and does not pin
+Deliver = Callable[[Store, str], tuple[str, bool]]
+
+
+class Person(Store):
+    """Someone's project, with models as `train` and `evaluate` leave them."""
+
+    def __init__(self, root: Path, template: Path, name: str) -> None:
+        super().__init__(root, template)
+        self.name = name
+
+    def make(self, cell: str, content: str) -> str:
+        """A run of the cell with a logged model and a version; returns its id."""
+        mlflow.set_tracking_uri(self.client.tracking_uri)
+        tags = {"cell": cell, "mlflow.user": self.name}
+        run_id = str(self.client.create_run(self.experiment, tags=tags, run_name=f"{cell}-1").info.run_id)
+        self.client.log_text(run_id, cell, "trace/cell.json")
+        model = self.client.create_logged_model(self.experiment, "model", run_id, {"kept": "last"}, {"epochs": "2"})
+        folder = Path(model.artifact_location.removeprefix("file://"))
+        (folder / "data").mkdir(parents=True)
+        (folder / "data" / "model.keras").write_text(content)
+        Model(artifact_path="here", run_id=run_id, model_id=model.model_id).save(str(folder / "MLmodel"))
+        self.client.log_outputs(run_id, [LoggedModelOutput(model.model_id, 0)])
+        self.evaluate(run_id, 0.5)
+        digest = {"cell": cell, "model.sha256": content}
+        version = self.client.create_model_version(
+            NAME, f"models:/{model.model_id}", run_id, digest, model_id=model.model_id
+        )
+        self.describe(run_id, version.version, "A card.")
+        self.client.set_terminated(run_id)
+        return run_id
+
+    def evaluate(self, run_id: str, accuracy: float) -> None:
+        (output,) = self.client.get_run(run_id).outputs.model_outputs
+        point = Metric("accuracy", accuracy, round(1000 * accuracy), 0, output.model_id, "archive-valid", "digest")
+        self.client.log_batch(run_id, [point])
+
+    def describe(self, run_id: str, number: int, words: str) -> None:
+        text = f"{words} {USE.format(number)}, not models:/{NAME}/{number}1"
+        self.client.update_model_version(NAME, str(number), text)
+        self.client.set_tag(run_id, "mlflow.note.content", text)
+
+
+@pytest.fixture
+def server(tmp_path: Path, empty_database: Path) -> Iterator[Lesser]:
+    with lesser_server(tmp_path / "server", empty_database) as made:
+        yield made
+
+
+@pytest.fixture
+def remote(server: Lesser) -> mlflow.MlflowClient:
+    return mlflow.MlflowClient(server.url)
+
+
+@pytest.fixture
+def ada(tmp_path: Path, empty_database: Path) -> Person:
+    return Person(tmp_path / "ada", empty_database, "ada")
+
+
+@pytest.fixture
+def bob(tmp_path: Path, empty_database: Path) -> Person:
+    return Person(tmp_path / "bob", empty_database, "bob")
+
+
+@pytest.fixture
+def deliver(server: Lesser, monkeypatch: pytest.MonkeyPatch) -> Deliver:
+    """Deliver from someone's folder."""
+
+    def run(person: Store, run_id: str) -> tuple[str, bool]:
+        monkeypatch.chdir(person.root)
+        mlflow.set_tracking_uri(server.url)
+        return delivery.deliver(run_id, server.url)
+
+    return run
+
+
+def versions(remote: mlflow.MlflowClient) -> dict[int, Any]:
+    return {int(version.version): version for version in remote.search_model_versions(f"name = '{NAME}'")}
+
+
+def artifacts(remote: mlflow.MlflowClient, run_id: str, folder: Path) -> dict[str, str]:
+    """The files of a run, by their paths."""
+    uri = remote.get_run(run_id).info.artifact_uri
+    top = Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(folder), tracking_uri=remote.tracking_uri))
+    return {path.relative_to(top).as_posix(): path.read_text() for path in top.rglob("*") if path.is_file()}
+
+
+def test_the_same_bytes_of_two_people_are_one_version_that_names_both_runs(
+    ada: Person, bob: Person, server: Lesser, remote: mlflow.MlflowClient, deliver: Deliver
+) -> None:
+    runs = {"ada": ada.make("cell", "bytes"), "other": bob.make("other", "others"), "bob": bob.make("cell", "bytes")}
+    copy = {name: deliver(ada if name == "ada" else bob, run_id)[0] for name, run_id in runs.items()}
+    assert {number: version.run_id for number, version in versions(remote).items()} == {
+        1: copy["ada"],
+        2: copy["other"],
+    }
+    assert versions(remote)[1].tags[copies.RUNS] == f"{copy['ada']}, {copy['bob']}"
+    assert copies.RUNS not in versions(remote)[2].tags
+    assert [remote.get_run(copy[name]).info.user_id for name in ("ada", "bob")] == ["ada", "bob"]
+    for name in copy:
+        (output,) = remote.get_run(copy[name]).outputs.model_outputs
+        number = 2 if name == "other" else 1
+        link = remote.get_logged_model(output.model_id).tags["mlflow.modelVersions"]
+        assert link.replace('"', "") == f"[{{name: {NAME}, version: {number}}}]"
+
+    elsewhere = bob.make("cell", "bytes of another processor")
+    assert deliver(bob, elsewhere)[0] == versions(remote)[3].run_id
+    server.requests.clear()
+    assert not any(deliver(ada if name == "ada" else bob, run_id)[1] for name, run_id in runs.items())
+    assert server.changes == []
+
+
+@pytest.mark.slow
+def test_card_and_note_name_the_versions_of_the_server(
+    ada: Person, bob: Person, remote: mlflow.MlflowClient, deliver: Deliver
+) -> None:
+    deliver(ada, ada.make("cell", "bytes"))
+    other, same = bob.make("other", "others"), bob.make("cell", "bytes")
+    for run_id, here, number in ((other, 1, 2), (same, 2, 1)):
+        copy, _ = deliver(bob, run_id)
+        text = f"A card. {USE.format(number)}, not models:/{NAME}/{here}1"
+        assert remote.get_run(copy).data.tags["mlflow.note.content"] == versions(remote)[number].description.replace(
+            f"{NAME}/11", f"{NAME}/{here}1"
+        )
+        assert remote.get_run(copy).data.tags["mlflow.note.content"] == text
+
+
+@pytest.mark.slow
+def test_what_is_said_on_the_server_stands_until_it_changes_here(
+    ada: Person, remote: mlflow.MlflowClient, deliver: Deliver
+) -> None:
+    run_id = ada.make("cell", "bytes")
+    ada.client.set_tag(run_id, "selection", "best of 2")
+    copy, _ = deliver(ada, run_id)
+    for key in ("selection", "mlflow.note.content"):
+        remote.set_tag(copy, key, "theirs")
+    remote.update_model_version(NAME, "1", "theirs")
+    ada.client.set_model_version_tag(NAME, "1", "promotion", "promoted here")
+    assert deliver(ada, run_id) == (copy, False)
+    tags = remote.get_run(copy).data.tags
+    assert [tags["selection"], tags["mlflow.note.content"], versions(remote)[1].description] == ["theirs"] * 3
+    assert "promotion" not in versions(remote)[1].tags
+    ada.describe(run_id, 1, "Evaluated again.")
+    assert deliver(ada, run_id) == (copy, True)
+    assert remote.get_run(copy).data.tags["selection"] == "best of 2"
+    assert versions(remote)[1].description.startswith("Evaluated again.")
+
+
+@pytest.mark.slow
+def test_a_logged_model_has_its_tags_metrics_and_dataset_as_at_home(
+    ada: Person, remote: mlflow.MlflowClient, deliver: Deliver
+) -> None:
+    run_id = ada.make("cell", "bytes")
+    copy, _ = deliver(ada, run_id)
+    (output,) = remote.get_run(copy).outputs.model_outputs
+
+    def told() -> list[tuple[Any, ...]]:
+        metrics = remote.get_logged_model(output.model_id).metrics
+        return sorted((point.value, point.dataset_name, point.dataset_digest, point.run_id) for point in metrics)
+
+    model = remote.get_logged_model(output.model_id)
+    assert (model.tags["kept"], model.params, str(model.status)) == ("last", {"epochs": "2"}, "READY")
+    assert told() == [(0.5, "archive-valid", "digest", copy)]
+    ada.evaluate(run_id, 0.75)
+    assert deliver(ada, run_id) == (copy, True)
+    assert told() == [(0.5, "archive-valid", "digest", copy), (0.75, "archive-valid", "digest", copy)]
+    assert deliver(ada, run_id) == (copy, False)
+
+
+@pytest.mark.parametrize(
+    ("lacks", "said"),
+    [
+        pytest.param(
+            [LOGGED_MODELS],
+            ["has no logged models: a model goes into the folder model of its run."],
+            marks=pytest.mark.slow,
+        ),
+        pytest.param([REGISTRY], ["has no model registry: models get no version there."], marks=pytest.mark.slow),
+        (
+            [LOGGED_MODELS, "mlflow/registered-models/create", "mlflow/runs/log-inputs"],
+            ["has no logged models: a model", "has no model registry: models get"],
+        ),
+    ],
+    ids=["as Azure ML", "without registry", "as DagsHub"],
+)
+def test_a_server_that_lacks_a_part_gets_the_others(
+    lacks: list[str],
+    said: list[str],
+    ada: Person,
+    server: Lesser,
+    remote: mlflow.MlflowClient,
+    deliver: Deliver,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    server.answers = dict.fromkeys(lacks, 404)
+    runs = [ada.make("cell", "bytes"), ada.make("other", "others")]
+    delivered = [deliver(ada, run_id) for run_id in runs]
+    assert [added for _, added in delivered] == [True, True]
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("The tracking server")]
+    assert len(lines) == len(said)
+    assert all(expected in line for expected, line in zip(said, lines, strict=True))
+    for place, (copy, _) in enumerate(delivered):
+        run = remote.get_run(copy)
+        assert (run.info.status, run.info.user_id, run.data.metrics) == ("FINISHED", "ada", {"accuracy": 0.5})
+        files = artifacts(remote, copy, tmp_path / copy)
+        if LOGGED_MODELS in lacks:
+            assert files["model/data/model.keras"] == ("others" if place else "bytes")
+            about = Model.load(str(tmp_path / copy / "artifacts" / "model"))
+            assert (about.run_id, about.model_id, about.artifact_path) == (copy, None, "model")
+        assert {name for name in files if not name.startswith("model/")} == {"trace/cell.json"}
+    server.requests.clear()
+    assert [deliver(ada, run_id) for run_id in runs] == [(copy, False) for copy, _ in delivered]
+    assert [request for request in server.changes if not request.endswith("/create")] == []
+    assert "The tracking server" not in capsys.readouterr().out
+    server.answers = {}
+    expected = {} if len(said) > 1 or REGISTRY in lacks else {1: delivered[0][0], 2: delivered[1][0]}
+    assert {number: version.run_id for number, version in versions(remote).items()} == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("status", [401, 403])
+def test_one_who_may_not_write_is_told_once_a_run_and_loses_nothing(
+    status: int,
+    ada: Person,
+    server: Lesser,
+    remote: mlflow.MlflowClient,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run_id = ada.make("cell", "bytes")
+    monkeypatch.chdir(ada.root)
+    monkeypatch.setattr(store, "CHOSEN", server.url)
+    mlflow.set_tracking_uri(server.url)
+    server.answers = {"POST .*mlflow/(experiments|runs)/create": status}
+    courier = delivery.Courier(run_id, server.url)
+    for _ in range(3):
+        courier.call()
+    courier.close()
+    delivery.hand_over(run_id)
+    (line,) = capsys.readouterr().out.splitlines()
+    assert "did not take this run (you may not write to it: set MLFLOW_TRACKING_USERNAME" in line
+    server.answers = {}
+    delivery.hand_over(run_id)
+    assert "did not take" not in capsys.readouterr().out
+    assert versions(remote)[1].tags["cell"] == "cell"
+    assert delivery.REFUSED not in ada.client.get_run(run_id).data.tags
+
+
+@pytest.mark.slow
+def test_one_who_may_not_register_delivers_the_run(
+    ada: Person, server: Lesser, remote: mlflow.MlflowClient, deliver: Deliver, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.answers = {f"(POST|PATCH) .*{REGISTRY}": 403}
+    run_id = ada.make("cell", "bytes")
+    copy, _ = deliver(ada, run_id)
+    assert remote.get_run(copy).info.status == "FINISHED"
+    assert deliver(ada, run_id) == (copy, False)
+    assert capsys.readouterr().out.count("does not let you write to its model registry: models get no version") == 1
+
+
+@pytest.mark.slow
+def test_a_run_that_was_killed_before_it_wrote_a_file_is_delivered(
+    ada: Person, remote: mlflow.MlflowClient, deliver: Deliver
+) -> None:
+    run_id = ada.client.create_run(ada.experiment, tags={"cell": "cell"}).info.run_id
+    ada.client.set_terminated(run_id, "KILLED")
+    copy, _ = deliver(ada, run_id)
+    assert remote.get_run(copy).info.status == "KILLED"
+
+
+@pytest.fixture(scope="module")
+def mlflow_2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bin/ of an environment that holds MLflow 2.7, which DagsHub runs."""
+    folder = tmp_path_factory.mktemp("mlflow2") / "env"
+    for command in (
+        ["uv", "venv", "--python", "3.11", "--no-python-downloads", str(folder)],
+        ["uv", "pip", "install", "--python", str(folder / "bin" / "python"), *MLFLOW_2],
+    ):
+        done = subprocess.run(command, capture_output=True, text=True, timeout=500)
+        if done.returncode:
+            pytest.skip(f"MLflow 2.7 cannot be installed here: {done.stderr.strip()[-200:]}")
+    return folder / "bin"
+
+
+@pytest.mark.slow
+def test_a_server_of_mlflow_2_gets_all_but_logged_models_and_serves_the_pipeline(
+    project: Project, mlflow_2: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "server").mkdir()
+    path = f"PATH={mlflow_2}{os.pathsep}{os.environ['PATH']}"
+    options = ["--backend-store-uri", "sqlite:///server.db", "--artifacts-destination", "./artifacts", "--workers", "1"]
+    with running(Project(tmp_path / "server"), "env", path, "mlflow", "server", *options, ready="/health") as address:
+        said = project.run("car-or-truck", "sync", MLFLOW_TRACKING_URI=address)
+        assert said.count("has no logged models") == said.count("The tracking server") == 1
+        assert "3 runs had to be delivered" in said
+        assert "no runs had to be delivered" in project.run("car-or-truck", "sync", MLFLOW_TRACKING_URI=address)
+        remote = mlflow.MlflowClient(address)
+        experiment = remote.get_experiment_by_name(SYNTHETIC).experiment_id
+        runs = remote.search_runs([experiment])
+        assert {run.info.status for run in runs} == {"FINISHED"}
+        registered = remote.search_model_versions(f"name = '{SYNTHETIC}'")
+        assert {version.run_id for version in registered} == {
+            run.info.run_id for run in runs if "cell" in run.data.tags
+        }
+        said = project.run("car-or-truck", "promote", "1", "--force", "a test", MLFLOW_TRACKING_URI=address)
+        assert "is now the champion" in said
+        photo = next((project.root / "data/raw/valid/Car").iterdir())
+        said = project.run("car-or-truck", "predict", str(photo), MLFLOW_TRACKING_URI=address)
+        assert f"Using {SYNTHETIC} version 1" in said
+        said = project.run("car-or-truck", "clean", "--dry-run", MLFLOW_TRACKING_URI=address)
+        assert "Nothing to remove" in said
