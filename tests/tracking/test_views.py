@@ -12,7 +12,7 @@ import mlflow
 import numpy as np
 import pytest
 
-from car_or_truck import pipeline
+from car_or_truck import drawing, pipeline
 from car_or_truck.compare.comparison import Comparison
 from car_or_truck.tracking import views
 from helpers.cells import cell, dataset, predictions, result
@@ -75,7 +75,7 @@ def test_the_experiment_has_verdict_and_views_and_its_runs_have_colours(client: 
         for run in runs(client):
             assert shown | charted <= set(run.data.metrics)
     colours = {run.data.tags["variant"]: run.data.tags["mlflow.runColor"] for run in runs(client)}
-    assert colours == {"tutorial": "#0072b2", "exercise": "#d55e00"}
+    assert colours == drawing.variant_colours(["tutorial", "exercise"])
     (comparison,) = runs(client, of_cells=False)
     about = comparison.data.tags["mlflow.note.content"]
     for part in ("Synthetic images, not photographs.", "tutorial: ", "exercise: ", "report.html"):
