@@ -13,7 +13,6 @@ import mlflow
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
 from car_or_truck.cells import names
-from car_or_truck.compare import overfitting
 from car_or_truck.compare.comparison import Comparison
 from car_or_truck.errors import in_one_line
 from car_or_truck.tracking import runs, store
@@ -29,7 +28,6 @@ COLUMNS = {  # metric and width in pixels, by view; the first sorts it, the high
     OVERFITTED: {"generalization_gap": 145, "overfit_epoch": 110, "overfit_rise": 105, "accuracy": 95},
 }
 ALWAYS = {"parameters": 95, "training_seconds": 125}
-SLIGHT = 100 * overfitting.GRADES[-1][1]  # points: a gap that is narrower is no sign of overfitting
 OVERFITTING = "How badly each overfits"
 CHARTS: dict[str, list[dict[str, Any]]] = {
     OVERFITTING: [
@@ -74,24 +72,25 @@ def _publish(client: mlflow.MlflowClient, comparison: Comparison) -> None:
     tags |= {f"{SAVED}{key}": _saved_view(key) for key in TITLES}
     for key, value in tags.items():
         client.set_experiment_tag(experiment, key, value)
-    colours = comparison.colours
     for result in comparison.results:
         for run in client.search_runs([experiment], f"tags.cell = '{result.cell.fingerprint}'"):
-            client.set_tag(run.info.run_id, COLOUR, colours[result.variant])
+            client.set_tag(run.info.run_id, COLOUR, comparison.colours[result.variant])
 
 
 def headline(comparison: Comparison) -> str:
     """Both answers in a line."""
-    table = comparison.table[comparison.table["status"] == "compared"]
-    means = table.groupby("variant")[["val_binary_accuracy", "generalization_gap"]].mean()
-    best, worst = means["val_binary_accuracy"].idxmax(), means["generalization_gap"].idxmax()
-    accuracy, gap = 100 * means["val_binary_accuracy"].max(), 100 * means["generalization_gap"].max()
+    table, gaps = comparison.table[comparison.table["status"] == "compared"], comparison.summary["gaps"]
+    accuracies = table.groupby("variant")["val_binary_accuracy"].mean()
+    best, accuracy = accuracies.idxmax(), f"{100 * accuracies.max():.1f}%"
     note = " Synthetic images, not photographs." if comparison.summary["data"]["stand_in"] else ""
-    if len(means) == 1:
-        return f"{best} has {accuracy:.1f}% accuracy on validation, {gap:.1f} points below train.{note}"
+    if not gaps:
+        return f"Every model collapsed to one answer for every image.{note}"
+    widest = f"{100 * gaps[0]['gap']:.1f} points"
+    if len(accuracies) == 1:
+        return f"{best} has {accuracy} accuracy on validation, {widest} below train.{note}"
     doubt = "" if all(pair.significant for pair in comparison.pairs if pair.first == best) else ", not significantly"
-    overfits = f"{worst} overfits most ({gap:.1f} points)" if gap >= SLIGHT else f"none overfits by {SLIGHT:.0f} points"
-    return f"{best} is best on validation ({accuracy:.1f}%{doubt}); {overfits}.{note}"
+    overfits = "has the widest gap" if gaps[0]["grade"] == "none" else "overfits most"
+    return f"{best} is best on validation ({accuracy}{doubt}); {gaps[0]['variant']} {overfits} ({widest}).{note}"
 
 
 def addresses(client: mlflow.MlflowClient, root: str) -> list[str]:
