@@ -25,7 +25,9 @@ def leaderboard(
 
 @app.command()
 def ui(port: Annotated[int, typer.Option("--port", "-p", min=1, max=65535, help="At 127.0.0.1.")] = 5000) -> None:
-    """Start the MLflow UI, and print where it shows the best and the most overfitted models.
+    """Start the MLflow UI where it answers.
+
+    Prints where it shows the best and the most overfitted models.
 
     Example: car-or-truck ui --port 5001
     """
@@ -75,7 +77,9 @@ def demo(
     port: Annotated[int, typer.Option("--port", "-p", min=0, max=65535, help="0: any free one.")] = 7860,
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
 ) -> None:
-    """Serve a page on this machine to drop a photo on, answered by the champion, which also shows where it looks.
+    """Serve a page to drop a photo on.
+
+    On this machine; answered by the champion, which also shows where it looks.
 
     Example: car-or-truck demo --open
     """

@@ -26,7 +26,9 @@ def repro(
     retries: Annotated[int, typer.Option(min=0, help="Of a model whose node died, with --ray.")] = 3,
     checkpoint_every: CheckpointEvery = 60,
 ) -> None:
-    """Run `dvc repro` with the models side by side. A failed model does not stop the others; a repeated call goes on.
+    """Run `dvc repro` with models side by side.
+
+    A failed model does not stop the others; a repeated call goes on.
 
     A model computes with train.threads processor threads however many train at once, so -j changes no number. With
     train.threads: null that is all of them: set it to cores / N for the best use of N at a time (it rounds
@@ -49,7 +51,9 @@ def repro(
 
 @app.command()
 def work(cells: Cells, checkpoint_every: CheckpointEvery = 60) -> None:
-    """Train and evaluate models of the current commit for others: pull the images, run the stages, push the results.
+    """Train models of this commit for others.
+
+    Pulls the images, trains and evaluates, and pushes the results.
 
     Its checkpoints go to DVC's remote, so that another machine continues what this one could not finish.
 
