@@ -59,7 +59,7 @@ def test_the_arrays_hold_the_images_in_the_order_of_the_index(folder: Path) -> N
     assert audit["digest"] == audit["raw_digest"] == source["digest"]
     assert audit["sizes"] == {"128x128": 52}
     assert audit["modes"] == {"RGB": 52}
-    figures = {path.name for path in (folder / "audit").glob("*.png")}
+    figures = {path.name for path in (folder / "audit").glob("*.[ps][nv]g")}
     assert figures == {"train.png", "valid.png", "near_duplicates.png", "outliers.png", "splits.svg"}
 
 

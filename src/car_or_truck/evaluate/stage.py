@@ -155,6 +155,7 @@ def describe(cell: TrainedCell) -> list[str]:
         "generalization_gap: train_binary_accuracy - val_binary_accuracy",
         "temperature: what the log-odds are divided by for the lowest log loss on validation",
         "calibrated_*: on validation, with a temperature that was fitted to its other half",
+        "heat_on_bars: share of the Grad-CAM on the letterbox bars of a sample of validation; bars: of the area",
         f"loss, binary_accuracy: on train, as Keras averaged them during epoch {cell.kept_epoch}",
         "best_*: the epoch with the highest val_binary_accuracy in the history, which may not be the saved one",
         "final_*: the last epoch of the history; training_gap: final binary_accuracy - final val_binary_accuracy",
