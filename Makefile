@@ -3,10 +3,12 @@
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: repro data test test-all test-browser lint format lock help
+.PHONY: repro install data test test-all test-browser lint format results new-images audit lock help
 
 repro: $(BIN)/.installed  ## run every stage that is not up to date
 	dvc repro
+
+install: $(BIN)/.installed  ## install the locked packages into .venv
 
 data: $(BIN)/.installed  ## fetch the images again, for instance when Kaggle can be reached now
 	dvc repro --force --single-item fetch
@@ -28,6 +30,16 @@ lint: $(BIN)/.installed  ## ruff and mypy
 format: $(BIN)/.installed  ## format, and fix what ruff can fix
 	ruff check --fix .
 	ruff format .
+
+results: $(BIN)/.extras  ## reproduce this commit from the DVC remote, and print what it changes since BASE
+	@scripts/results $(or $(BASE),origin/main)
+
+new-images: $(BIN)/.extras  ## fetch the images again; if they are new, train on them and push to the DVC remote
+	@scripts/new-images
+
+audit: $(BIN)/.installed  ## look up the locked packages' known vulnerabilities
+	@uv tool run --quiet pip-audit@2.10.1 --strict --disable-pip --require-hashes --format markdown \
+	  -r requirements-extras.lock
 
 lock: $(BIN)/.installed  ## lock the newest versions that fit pyproject.toml and train/versions.txt
 	for lock in "requirements-extras.lock --all-extras" "requirements.lock --extra dev -c requirements-extras.lock"; do \
