@@ -3,10 +3,12 @@
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: repro data ui server test test-all test-browser lint format notebook lock help
+.PHONY: repro install data ui server test test-all test-browser lint format notebook changes new-images audit lock help
 
 repro: $(BIN)/.installed  ## run every stage that is not up to date
 	dvc repro
+
+install: $(BIN)/.installed  ## install the locked packages into .venv
 
 data: $(BIN)/.installed  ## fetch the images again, for instance when Kaggle can be reached now
 	dvc repro --force --single-item fetch
@@ -37,6 +39,15 @@ format: $(BIN)/.installed  ## format, and fix what ruff can fix
 
 notebook: $(BIN)/.extras  ## write notebooks/lesson.ipynb, for Kaggle, from notebooks/lesson.py
 	jupytext --quiet --to ipynb --update notebooks/lesson.py
+changes: $(BIN)/.extras  ## reproduce this commit from the DVC remote, and print what it changes since BASE
+	@scripts/changes $(or $(BASE),origin/main)
+
+new-images: $(BIN)/.extras  ## fetch the images again; if they are new, train on them and push to the DVC remote
+	@scripts/new-images
+
+audit: $(BIN)/.installed  ## look up the locked packages' known vulnerabilities
+	@uv tool run --quiet pip-audit@2.10.1 --strict --disable-pip --require-hashes --format markdown \
+	  -r requirements-extras.lock
 
 lock: $(BIN)/.installed  ## lock the newest versions that fit pyproject.toml and train/versions.txt
 	for lock in "requirements-extras.lock --all-extras" "requirements.lock --extra dev -c requirements-extras.lock"; do \
