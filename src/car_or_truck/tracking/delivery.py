@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import queue
 import threading
+from contextlib import suppress
 from typing import Any
 
 import mlflow
@@ -60,6 +61,16 @@ def _copy(run: Any, local: mlflow.MlflowClient, remote: mlflow.MlflowClient) -> 
         return remote.get_run(delivered[0].info.run_id)
     tags = {ORIGIN: run.info.run_id, MLFLOW_USER: run.info.user_id}  # MLflow takes the run's user from that tag
     return remote.create_run(place, run.info.start_time, tags, run.info.run_name)
+
+
+def close_copy(run_id: str, experiment: str, server: str) -> None:
+    """Mark the copy of a run as KILLED on the server: its worker died, and another one goes on in a run of its own."""
+    remote = mlflow.MlflowClient(server)
+    with suppress(MlflowException, OSError):  # the delivery of the new run says what is wrong with the server
+        known = remote.get_experiment_by_name(experiment)
+        about = f"tags.`{ORIGIN}` = '{run_id}' and attributes.status = 'RUNNING'"
+        for copy in remote.search_runs([known.experiment_id], about) if known else ():
+            remote.set_terminated(copy.info.run_id, "KILLED")
 
 
 def hand_over(run_id: str) -> None:

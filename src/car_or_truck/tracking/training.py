@@ -25,7 +25,7 @@ from car_or_truck.cells import names
 from car_or_truck.cells.cell import Cell, TrainedCell
 from car_or_truck.cells.times import read_pace
 from car_or_truck.tracking import datasets, model, provenance, store
-from car_or_truck.tracking.delivery import Courier
+from car_or_truck.tracking.delivery import Courier, close_copy
 from car_or_truck.train import batches
 from car_or_truck.train.checkpoint import Checkpoint
 from car_or_truck.train.history import METRICS
@@ -54,7 +54,7 @@ def training_run(cell: Cell, saved: Checkpoint, tags: Mapping[str, str]) -> Iter
     A resumed training continues its own run, if the store still has it. The run ends as FAILED when
     the block raises, KILLED when the person interrupts it.
     """
-    experiment, state = names.experiment_name(cell.stand_in), saved.state
+    experiment, state, server = names.experiment_name(cell.stand_in), saved.state, store.server()
     experiment_id = store.connect(experiment)
     process = {store.PROCESS: store.this_process()}
     if _is_active(state.run_id):
@@ -64,9 +64,11 @@ def training_run(cell: Cell, saved: Checkpoint, tags: Mapping[str, str]) -> Iter
         run = mlflow.start_run(
             experiment_id=experiment_id, run_name=cell.name, tags={**names.tags(cell), **tags, **process}
         )
+        if state.run_id and server:  # of a worker elsewhere, whose checkpoint this is
+            close_copy(state.run_id, experiment, server)
         state.run_id = run.info.run_id
         saved.write()
-    run_id, server, status = str(run.info.run_id), store.server(), "FAILED"
+    run_id, status = str(run.info.run_id), "FAILED"
     courier = Courier(run_id, server) if server else None
     try:
         callbacks: list[Any] = [_Curves()]
