@@ -6,7 +6,7 @@ import re
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -61,20 +61,24 @@ def from_kaggle(dataset: str) -> tuple[Path, int | None]:
 
 @contextmanager
 def _limited_silence() -> Iterator[None]:
-    """Give every request of `requests` a timeout: Kaggle's client sets none, and would wait for ever."""
+    """Give every request of `requests` a timeout, and close its answer at the end.
+
+    Kaggle's client sets no timeout, and would wait for ever; when it resumes a download, it leaves an answer open.
+    """
     from requests.adapters import HTTPAdapter
 
     send = HTTPAdapter.send
+    with ExitStack() as answers:
 
-    def limited(self: Any, request: Any, **options: Any) -> Any:
-        options["timeout"] = options.get("timeout") or (CONNECT_SECONDS, READ_SECONDS)
-        return send(self, request, **options)
+        def limited(self: Any, request: Any, **options: Any) -> Any:
+            options["timeout"] = options.get("timeout") or (CONNECT_SECONDS, READ_SECONDS)
+            return answers.enter_context(send(self, request, **options))
 
-    HTTPAdapter.send = limited  # type: ignore[method-assign, assignment]
-    try:
-        yield
-    finally:
-        HTTPAdapter.send = send  # type: ignore[method-assign]
+        HTTPAdapter.send = limited  # type: ignore[method-assign, assignment]
+        try:
+            yield
+        finally:
+            HTTPAdapter.send = send  # type: ignore[method-assign]
 
 
 def from_url(url: str, to: Path) -> None:

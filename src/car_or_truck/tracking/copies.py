@@ -23,7 +23,7 @@ from mlflow.models import Model
 from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS, MLFLOW_RUN_NOTE
 
 from car_or_truck import files
-from car_or_truck.tracking import store
+from car_or_truck.tracking import permissions, store
 
 MARK = "delivered."  # how the tags begin that only a delivery writes and reads
 # Digests of what was sent: it is sent again when it changes here, and what changes on the server alone stands.
@@ -40,17 +40,10 @@ def optional(remote: mlflow.MlflowClient, part: str, consequence: str) -> Iterat
     try:
         yield
     except MlflowException as error:
-        if error.error_code not in UNKNOWN and not is_denied(error):
+        if error.error_code not in UNKNOWN and not permissions.is_denied(error):
             raise
         why = "has no" if error.error_code in UNKNOWN else "does not let you write to its"
         _say_once(f"The tracking server {remote.tracking_uri} {why} {part}: {consequence}.")
-
-
-def is_denied(error: Exception) -> bool:
-    """Whether a server answered that this person may not do that (401 or 403)."""
-    answer = getattr(error, "response", None)  # of an artifact's request, which requests itself raises
-    code = error.get_http_status_code() if isinstance(error, MlflowException) else getattr(answer, "status_code", None)
-    return code in (401, 403)
 
 
 @cache

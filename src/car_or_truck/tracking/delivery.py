@@ -15,7 +15,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_USER
 
 from car_or_truck.errors import in_one_line
-from car_or_truck.tracking import copies, store
+from car_or_truck.tracking import copies, permissions, store
 
 ORIGIN = f"{copies.MARK}from"
 REFUSED = f"{copies.MARK}refused"  # a run's tag: the server that its maker may not write to, and was told so
@@ -109,7 +109,7 @@ class Courier:
 def warn(run_id: str, server: str, error: Exception) -> None:
     """Say that a delivery failed, and that nothing is lost; that a person may not write is said once a run."""
     why = in_one_line(error, 200)
-    if copies.is_denied(error):
+    if permissions.is_denied(error):
         local = mlflow.MlflowClient(store.own())
         if local.get_run(run_id).data.tags.get(REFUSED) == server:
             return

@@ -16,6 +16,13 @@ def is_refusal(error: Exception) -> bool:
     return getattr(error, "error_code", None) == "PERMISSION_DENIED"
 
 
+def is_denied(error: Exception) -> bool:
+    """Whether a server answered that this person may not do that (401 or 403)."""
+    answer = getattr(error, "response", None)  # of an artifact's request, which requests itself raises
+    code = error.get_http_status_code() if isinstance(error, MlflowException) else getattr(answer, "status_code", None)
+    return code in (401, 403)
+
+
 def forbidden(action: str) -> Failure:
     """The Failure for an action that the server does not permit."""
     who = read_mlflow_creds().username or "Someone without an account"
