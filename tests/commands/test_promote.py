@@ -68,14 +68,14 @@ def test_promote_by_force_predict_and_roll_back(
 def test_with_a_test_split_set_apart_a_model_is_judged_on_it_alone(
     client: mlflow.MlflowClient, project: Project, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    client.set_model_version_tag(NAME, "1", "selection", "Chosen as the best of 2 models.")
+    client.set_tag(client.get_model_version(NAME, "1").run_id, "selection", "Chosen as the best of 2 models.")
     promote.promote(loose(min_accuracy=0.0), "1", console(), dry_run=True, force="to look")
     assert "Chosen as the best of 2 models." in capsys.readouterr().out
 
     project.edit(lambda tree: tree["data"].update(test_fraction=0.4))
     project.run("dvc", "repro", "evaluate@tutorial-31415")
     newest = versions.versions(client, NAME)[0]
-    client.set_model_version_tag(NAME, str(newest.number), "selection", "Chosen as the best of 2 models.")
+    client.set_tag(newest.run_id, "selection", "Chosen as the best of 2 models.")
     counts = {split: sum(of_class.values()) for split, of_class in read_dataset().counts.items()}
     assert set(counts) == {"train", "valid", "test"}
     test = pd.read_csv(project.root / "reports/cells/tutorial/31415/test_predictions.csv")

@@ -225,7 +225,7 @@ def _check_out(origin: Origin, clone: Path) -> None:
         _shell(clone, "dvc", "config", "--local", "cache.dir", str(cache))
     _lock(origin, clone / "dvc.lock")
     for attempt in (["checkout", "--quiet"], ["pull", "--quiet"]):
-        if _prepared_md5(origin) and _shell(clone, "dvc", *attempt, str(paths.PREPARED), check=False):
+        if _prepared_md5(origin) and _shell(clone, "dvc", *attempt, "prepare", check=False):
             return
     _shell(clone, "dvc", "repro", "prepare")
 
