@@ -315,6 +315,7 @@ def test_a_test_split_is_set_apart_and_judged_by_evaluate_alone(project: Project
         assert metrics[f"{name}_binary_accuracy"] == pytest.approx(right.mean())
 
 
+@pytest.mark.slow
 def test_running_a_cell_again_leaves_the_lock_and_fills_a_store_that_was_deleted(project: Project) -> None:
     before = (project.root / "dvc.lock").read_text()
     (project.root / "mlflow.db").unlink()
@@ -363,6 +364,7 @@ def test_a_variant_that_is_not_defined_stops_before_any_work(project: Project) -
     assert "train.variants lists 'excercise', which is not defined; did you mean 'exercise'?" in said
 
 
+@pytest.mark.slow
 def test_a_dead_tracking_server_costs_a_warning_and_nothing_else(project: Project) -> None:
     path = project.root / "models/exercise/31415/history.csv"
     untroubled = path.read_bytes()
@@ -373,6 +375,7 @@ def test_a_dead_tracking_server_costs_a_warning_and_nothing_else(project: Projec
     assert path.read_bytes() == untroubled
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_no_number_marks_the_run_failed_and_registers_nothing(project: Project) -> None:
     def wild(tree: Any) -> None:
         tree["variants"]["tutorial"]["optimizer"] = {"name": "adam", "learning_rate": 3e38}

@@ -216,6 +216,7 @@ def test_git_reports_a_conflict_when_a_side_is_no_lock_file(repository: Project)
     assert lock.read_text() == "not: one\n"
 
 
+@pytest.mark.slow
 def test_after_a_merge_dvc_runs_only_what_neither_branch_has_run(repository: Project) -> None:
     root = repository.root
     repository.run("dvc", "init", "-q")
