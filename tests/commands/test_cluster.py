@@ -31,6 +31,10 @@ def await_true(condition: Callable[[], bool], seconds: float, what: str) -> None
         time.sleep(0.5)
 
 
+def await_line(log: Path, words: str, seconds: float) -> None:
+    await_true(lambda: words in log.read_text(), seconds, f"{log} does not say {words!r}")
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not can_make_hosts(), reason="network namespaces need root and iproute2")
 def test_a_cluster_of_hosts_gives_the_bytes_of_a_serial_run_though_one_is_killed(tmp_path: Path) -> None:
@@ -56,6 +60,8 @@ def test_a_cluster_of_hosts_gives_the_bytes_of_a_serial_run_though_one_is_killed
                 "--block",
                 variables=KEYS,
             )
+            log = host.home / f"{len(host.processes) - 1}-ray.txt"
+            await_line(log, "will now block", 180)
         running = head.start(
             "car-or-truck", "repro", "--ray", f"{head.address}:6379", "--checkpoint-every", "0",
             folder=project.root, variables=here,

@@ -137,7 +137,7 @@ NETS: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("changes", NETS)
 def test_every_kind_of_net_can_be_looked_into(changes: dict[str, Any], tmp_path: Path) -> None:
-    from car_or_truck.evaluate import inspection_figures
+    from car_or_truck.evaluate import inspection, inspection_figures
     from car_or_truck.train import convnet
 
     part = split(12, 32)
@@ -149,4 +149,16 @@ def test_every_kind_of_net_can_be_looked_into(changes: dict[str, Any], tmp_path:
     assert 0 <= looks.heat_on_bars <= 1
     drawn = {path.name for path in tmp_path.iterdir()}
     assert {"architecture.png", "architecture.svg", "grad_cam.png", "summary.txt"} <= drawn
-    assert "Total params" in (tmp_path / "summary.txt").read_text()
+    assert (tmp_path / "summary.txt").read_text() == inspection.summary(net)
+
+
+def test_the_summary_is_as_wide_in_any_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    from car_or_truck.evaluate import inspection
+    from car_or_truck.train import convnet
+
+    net, texts = convnet.build(recipe(), 32), set()
+    for width in ("60", "200"):
+        monkeypatch.setenv("COLUMNS", width)
+        texts.add(inspection.summary(net))
+    (text,) = texts
+    assert "Total params" in text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from sklearn.covariance import LedoitWolf
+from threadpoolctl import threadpool_limits
 
 from car_or_truck.evaluate import novelty
 from car_or_truck.evaluate.reliability import Reliability, distances, with_features
@@ -61,3 +62,14 @@ def test_too_few_images_for_a_limit_mark_nothing_and_constant_features_do_no_har
     constant = np.ones((120, 4))
     measured = novelty.fit(constant, constant)
     assert not Reliability(1.0, np.zeros(1), **measured).unlike(constant).any()
+
+
+def test_the_threads_of_linear_algebra_change_no_bit() -> None:
+    random = np.random.default_rng(0)
+    train, valid = random.normal(0, 1, (600, 256)), random.normal(0, 1, (300, 256))
+    results = []
+    for threads in (1, 2):
+        with threadpool_limits(threads, "blas"):
+            results.append(novelty.fit(train, valid))
+    for name in ("centre", "whitening", "limit"):
+        assert np.array_equal(results[0][name], results[1][name])

@@ -5,7 +5,9 @@ Works on models as `train` saves them: Sequential or functional, with or without
 
 from __future__ import annotations
 
+import os
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import keras
 import numpy as np
@@ -24,6 +26,14 @@ class Step(NamedTuple):
     label: str
     shape: tuple[int, ...]  # of its output, without the batch
     parameters: int
+
+
+def summary(net: Any) -> str:
+    """The summary that Keras prints, as on a wide terminal: the real one's width would be part of an output."""
+    lines: list[str] = []
+    with patch.dict(os.environ, COLUMNS="110"):
+        net.summary(print_fn=lambda line, **_: lines.append(line))
+    return "\n".join(lines) + "\n"
 
 
 def steps(net: Any) -> list[Step]:

@@ -26,9 +26,7 @@ SAMPLE = 32  # validation images of which is measured where the model looks
 
 def draw(net: Any, valid: Predictions, folder: Path) -> Looks:
     """All figures of this file, and the summary that Keras prints, into `folder`; returns where the model looks."""
-    lines: list[str] = []
-    net.summary(print_fn=lambda line, **_: lines.append(line))
-    files.write_text(folder / "summary.txt", "\n".join(lines) + "\n")
+    files.write_text(folder / "summary.txt", inspection.summary(net))
     for suffix in (".png", ".svg"):  # for MLflow, and for the report
         path = folder / f"architecture{suffix}"
         architecture(inspection.steps(net), inspection.multiply_adds(net), valid.title, path)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.covariance import LedoitWolf
+from threadpoolctl import threadpool_limits
 
 from car_or_truck.evaluate.reliability import TYPICAL, conformal_quantile, distances
 
@@ -19,8 +20,9 @@ def fit(train: Floats, valid: Floats) -> dict[str, Any]:
     Mahalanobis distance by a shrunk covariance (Ledoit and Wolf 2004), as for unusual inputs in Lee et al. (2018), but
     with one centre for both classes. Validation, which the covariance was not fitted to, sets the limit.
     """
-    normal = LedoitWolf().fit(train)
-    values, vectors = np.linalg.eigh(normal.precision_)
-    centre, whitening = (part.astype(np.float32) for part in (normal.location_, vectors * np.sqrt(values.clip(0))))
-    limit = conformal_quantile(np.sort(distances(valid, centre, whitening)), TYPICAL)
+    with threadpool_limits(1, "blas"):  # the number of BLAS's threads, which others may set, decides the last bits
+        normal = LedoitWolf().fit(train)
+        values, vectors = np.linalg.eigh(normal.precision_)
+        centre, whitening = (part.astype(np.float32) for part in (normal.location_, vectors * np.sqrt(values.clip(0))))
+        limit = conformal_quantile(np.sort(distances(valid, centre, whitening)), TYPICAL)
     return {"centre": centre, "whitening": whitening, "limit": limit}

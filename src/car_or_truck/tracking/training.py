@@ -24,6 +24,7 @@ from car_or_truck import paths
 from car_or_truck.cells import names
 from car_or_truck.cells.cell import Cell, TrainedCell
 from car_or_truck.cells.times import read_pace
+from car_or_truck.evaluate import inspection
 from car_or_truck.tracking import datasets, model, provenance, store
 from car_or_truck.tracking.delivery import Courier, close_copy
 from car_or_truck.train import batches
@@ -126,9 +127,7 @@ def _describe_run(run: Any, cell: Cell) -> None:
 
 def log_model(net: Any, image: NDArray[np.uint8], cell: TrainedCell) -> None:
     """Log the saved model and its summary to the active run; `image` [h, w, 3] is its input example."""
-    summary: list[str] = []
-    net.summary(print_fn=lambda line, **_: summary.append(line))
-    mlflow.log_text("\n".join(summary), "model_summary.txt")
+    mlflow.log_text(inspection.summary(net), "model_summary.txt")
     model.log(net, image, cell)
 
 
