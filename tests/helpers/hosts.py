@@ -66,6 +66,8 @@ class Host:
                 psutil.Process(number).send_signal(signal.SIGKILL)
             except psutil.NoSuchProcess:
                 continue
+        for process in self.processes:
+            process.wait(timeout=60)
 
 
 def can_make_hosts() -> bool:
