@@ -114,8 +114,7 @@ def shared_checkpoint(saved: Checkpoint) -> Callable[[], None]:
             return
         sent = time.monotonic()
         try:
-            remote.fs.put_file(str(saved.path), f"{place}.part")  # on a disk, a killed copy is half a file
-            remote.fs.mv(f"{place}.part", place)
+            remote.fs.put_file(str(saved.path), place)
         except Exception as error:  # each file system raises its own
             print(f"The checkpoint was not sent to DVC's remote: {in_one_line(error, 200)}", flush=True)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -9,8 +10,9 @@ import subprocess
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from mlflow.entities import Metric
 from rich.console import Console
@@ -42,9 +44,16 @@ class Job:
 
 def repro(params: Params, most: int, console: Console) -> None:
     """`dvc repro`, `most` models at a time. Raises Failure when some fail; the others are finished first."""
-    run_dvc("repro", "prepare")
-    run_side_by_side(stale_jobs(params), _run_here, most, console)
-    run_dvc("repro")
+    with (paths.scratch("repro") / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            console.print("Another `car-or-truck repro`, or what a killed one left, works here; waiting for its end.")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        run_dvc("repro", "prepare")
+        # The children hold the lock too: a repro that is killed leaves them running.
+        run_side_by_side(stale_jobs(params), partial(_run_here, lock=lock), most, console)
+        run_dvc("repro")
 
 
 def stale_jobs(params: Params) -> list[Job]:
@@ -81,6 +90,9 @@ def run_side_by_side(jobs: Sequence[Job], run: Callable[[Job], None], most: int,
                     for job in jobs:
                         job.history = running.get(job.cell, job.history)
                     live.update(show(jobs), refresh=True)
+    except KeyboardInterrupt:
+        console.print("Stopping. The next call continues where each model is.")
+        raise
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
         for job in jobs:  # none is left but after an interrupt
@@ -92,15 +104,14 @@ def run_side_by_side(jobs: Sequence[Job], run: Callable[[Job], None], most: int,
         raise Failure("\n".join([f"{len(failed)} of {len(jobs)} models failed; the others are done.", *failed[:5]]))
 
 
-def _run_here(job: Job) -> None:
+def _run_here(job: Job, lock: IO[str]) -> None:
     """Train and evaluate a model in this workspace."""
     log = paths.scratch("repro") / f"{job.cell}.txt"
     stages = [f"{stage}@{job.cell}" for stage in ("train", "evaluate")]
     job.state = "running"
     with log.open("wb") as output:
-        process = subprocess.Popen(
-            ["dvc", "--wait-for-lock", "repro", "--single-item", *stages], stdout=output, stderr=output, process_group=0
-        )
+        command = ["dvc", "--wait-for-lock", "repro", "--single-item", *stages]
+        process = subprocess.Popen(command, stdout=output, stderr=output, process_group=0, pass_fds=[lock.fileno()])
         job.stop = lambda: os.killpg(process.pid, signal.SIGINT)
         if process.wait():
             raise Failure(f"{failed_line(log)} (all of it: {log})")
