@@ -35,10 +35,9 @@ def contents(project: Project) -> dict[str, str]:
     return {str(path.relative_to(project.root)): files.sha256(path) for path in paths}
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
-@pytest.mark.parametrize(
-    "part", ["data/raw.part/train", pytest.param("data/prepared.part/train/images.npy", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("part", ["data/raw.part/train", "data/prepared.part/train/images.npy"])
 def test_a_stage_that_was_broken_off_is_done_again(
     how: signal.Signals, part: str, untroubled: dict[str, str], tmp_path: Path
 ) -> None:

@@ -135,7 +135,7 @@ NETS: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("changes", NETS)
+@pytest.mark.parametrize("changes", [*NETS[:-1], pytest.param(NETS[-1], marks=pytest.mark.slow)])
 def test_every_kind_of_net_can_be_looked_into(changes: dict[str, Any], tmp_path: Path) -> None:
     from car_or_truck.evaluate import inspection, inspection_figures
     from car_or_truck.train import convnet

@@ -128,6 +128,7 @@ def test_without_a_previous_champion_there_is_nothing_to_roll_back_to(store: Sto
         champions.roll_back(store.client, NAME)
 
 
+@pytest.mark.slow
 def test_a_promotion_broken_off_before_any_of_its_steps_is_completed_by_running_it_again(
     empty_database: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
