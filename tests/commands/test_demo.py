@@ -146,7 +146,10 @@ def test_a_browser_gets_its_answers_and_asks_nobody_else(
     (tmp_path / "notes.txt").write_text("no picture")
     (tmp_path / "large.png").write_bytes(bytes(demo.MOST_MEGABYTES * 1_000_000 + 1))
     answer = re.compile(r"^(Car|Truck), (over )?\d+\.\d%$|^Unlike the training images$")
-    with running(project, "car-or-truck", "demo", ready="/") as address, sync_playwright() as playwright:
+    with (
+        running(project, "car-or-truck", "demo", "--port", "{port}", ready="/") as address,
+        sync_playwright() as playwright,
+    ):
         browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 390, "height": 844})
         page.set_default_timeout(60_000)

@@ -53,7 +53,10 @@ def await_epochs(process: subprocess.Popen[str], wanted: int) -> str:
 
 @contextmanager
 def running(project: Project, *command: str, ready: str, **variables: str) -> Iterator[str]:
-    """A server of MLflow's, or moto's, at a free port, which prints into server.txt; yields its address."""
+    """A server at a free port, which prints into server.txt; yields its address.
+
+    MLflow and moto take the port from the environment; another command says {port} where it belongs.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -63,7 +66,7 @@ def running(project: Project, *command: str, ready: str, **variables: str) -> It
     log = project.root / "server.txt"
     with log.open("wb") as output:
         server = subprocess.Popen(
-            command,
+            [part.replace("{port}", str(port)) for part in command],
             cwd=project.root,
             env=environment,
             stdout=output,

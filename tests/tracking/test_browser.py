@@ -101,7 +101,7 @@ def test_a_fresh_browser_reaches_each_answer_in_two_clicks(client: mlflow.Mlflow
     measured = {name: client.get_run(found[name]).data.metrics for name in CELLS}
     source = {"PYTHONPATH": os.environ.get("PYTHONPATH", "")}
     with (
-        running(project, "car-or-truck", "ui", ready="/health", **source) as address,
+        running(project, "car-or-truck", "ui", "--port", "{port}", ready="/health", **source) as address,
         sync_playwright() as playwright,
     ):
         printed = (project.root / "server.txt").read_text()

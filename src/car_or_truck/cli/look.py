@@ -24,7 +24,7 @@ def leaderboard(
 
 
 @app.command()
-def ui(port: Annotated[int, typer.Option("--port", "-p", envvar="MLFLOW_PORT", min=1, max=65535)] = 5000) -> None:
+def ui(port: Annotated[int, typer.Option("--port", "-p", min=1, max=65535, help="At 127.0.0.1.")] = 5000) -> None:
     """Start the MLflow UI where it answers.
 
     Prints where it shows the best and the most overfitted models.
