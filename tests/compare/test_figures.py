@@ -59,6 +59,14 @@ def test_the_gap_is_drawn_from_where_half_is_learned() -> None:
     assert found["gap"].max() == pytest.approx(7)
 
 
+def test_the_gap_of_a_model_that_ends_below_that_is_drawn_whole(tmp_path: Path) -> None:
+    fallen = curves(2)
+    fallen.loc[(fallen["variant"] == "v1") & (fallen["epoch"] == 8), "val_binary_accuracy"] = 0.5
+    assert len(figures.in_points(fallen).query("variant == 'v1'")) == 8
+    figures.over_epochs(figures.GAP, fallen, looks(2), tmp_path / "gap.svg")
+    assert {"v0", "v1"} <= set(texts(tmp_path / "gap.svg"))
+
+
 def test_the_widest_gap_comes_first_with_its_values(tmp_path: Path) -> None:
     table = pd.DataFrame(
         {

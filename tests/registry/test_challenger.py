@@ -36,9 +36,9 @@ def test_the_most_accurate_that_passes_the_gates_is_the_challenger_until_it_is_c
     rewrite_trace(client, exercise.run_id, "predictions.csv", table.to_csv(index=False))
 
     line = named()
-    assert line.startswith(f"Challenger: {exercise} of {NAME}, the most accurate with 0.9500 of 2 that pass the gates")
+    assert line.startswith(f"Challenger: {exercise} of {NAME}, the most accurate with 95.00% of 2 that pass the gates")
     line = named(min_accuracy=0.99)
-    assert "it would not be promoted: accuracy is 0.9500, must be >= 0.9900 (short by 0.0400)" in line
+    assert "it would not be promoted: accuracy is 95%, must be >= 99%" in line
     assert versions.aliases(client, NAME)["challenger"].number == exercise.number
 
     selection = versions.selection(client, versions.find(client, "challenger"))
@@ -54,8 +54,8 @@ def test_the_most_accurate_that_passes_the_gates_is_the_challenger_until_it_is_c
 
     client.set_registered_model_alias(NAME, "champion", str(exercise.number))
     line = named()
-    assert line.startswith(f"No challenger: the champion, {exercise}, has 0.9500; the next best is version ")
-    assert line.endswith("(tutorial-31415) with 0.9000.")
+    assert line.startswith(f"No challenger: the champion, {exercise}, has 95.00%; the next best is version ")
+    assert line.endswith("(tutorial-31415) with 90.00%.")
     assert "challenger" not in versions.aliases(client, NAME)
 
 
@@ -70,7 +70,7 @@ def test_a_model_that_fails_a_gate_gives_way_to_a_less_accurate_one_that_passes(
     assert f'"generalization_gap": {before}' in text
     path.write_text(text.replace(f'"generalization_gap": {before}', '"generalization_gap": 0.9'))
     line = named(max_gap=0.8)
-    assert line.startswith(f"Challenger: {version(client, 'tutorial')} of {NAME}, the most accurate with 0.9000 of 1")
+    assert line.startswith(f"Challenger: {version(client, 'tutorial')} of {NAME}, the most accurate with 90.00% of 1")
 
 
 def test_with_one_model_untrained_the_best_of_the_others_is_still_named(
@@ -79,7 +79,7 @@ def test_with_one_model_untrained_the_best_of_the_others_is_still_named(
     predicting(project, "exercise", 38)
     shutil.rmtree(project.root / "models/tutorial")
     line = named()
-    assert line.startswith(f"Challenger: {version(client, 'exercise')} of {NAME}, the most accurate with 0.9500 of 1")
+    assert line.startswith(f"Challenger: {version(client, 'exercise')} of {NAME}, the most accurate with 95.00% of 1")
     assert versions.aliases(client, NAME)["challenger"].number == version(client, "exercise").number
 
 

@@ -53,7 +53,7 @@ def promote(params: Params, wanted: str | None, console: Console, dry_run: bool 
             console.print(chosen, highlight=False)
         if not decision.passes and not force:
             raise Failure(
-                f"{name}: {version} is not promoted. {failures(decision)}.\n--force REASON promotes it anyway."
+                f"{name}: {version} is not promoted. {decision.failures}.\n--force REASON promotes it anyway."
             )
         if dry_run:
             console.print(f"Dry run: version {version.number} would become the champion.", highlight=False)
@@ -162,28 +162,6 @@ def table(decision: Decision) -> Table:
     for column in ("gate", "value", "must be", "verdict", ""):
         grid.add_column(column, justify="right" if column == "value" else "left", no_wrap=column != "")
     for gate in decision.gates:
-        verdict = Text("PASS", "green") if gate.passes else Text("FAIL", "bold red")
-        if gate.short_by:
-            verdict.append(f" by {amount(gate, gate.short_by)}")
-        grid.add_row(
-            gate.name,
-            "" if gate.value is None else amount(gate, gate.value),
-            f"{gate.must_be} {amount(gate, gate.limit)}",
-            "" if gate.value is None else verdict,
-            gate.note,
-        )
+        name, value, limit, verdict, note = gate.cells
+        grid.add_row(name, value, limit, Text(verdict, "green" if gate.passes else "bold red"), note)
     return grid
-
-
-def failures(decision: Decision) -> str:
-    """Which gates fail, in one line."""
-    failing = [(gate, gate.value) for gate in decision.gates if gate.value is not None and not gate.passes]
-    return "; ".join(
-        f"{gate.name} is {amount(gate, value)}, must be {gate.must_be} {amount(gate, gate.limit)}"
-        for gate, value in failing
-    )
-
-
-def amount(gate: Gate, value: float) -> str:
-    """A gate's numbers in percent, which for differences are points; counts as they are."""
-    return f"{value}" if isinstance(gate.limit, int) else f"{100 * value:.3g}%"

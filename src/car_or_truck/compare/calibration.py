@@ -60,8 +60,13 @@ def reliability(results: Sequence[Result], looks: figures.Styles, path: Path) ->
             ends = [wilson(round(share * n), int(n)) for share, n in zip(observed, counts, strict=True)]
             axes.vlines(predicted, *np.reshape(ends, (-1, 2)).T, color=colour, linewidth=1)
             axes.plot(predicted, observed, label=variant, **looks[variant])
-        axes.set(title=title, xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), xlabel="probability of the second class")
-        axes.set_ylabel("its share with 95% CI (dotted: own probability)")
+        axes.set(
+            title=title,
+            xlim=(-0.03, 1.03),
+            ylim=(-0.03, 1.03),
+            xlabel="probability of the second class (dotted: before)",
+        )
+        axes.set_ylabel("share of the second class, 95% CI")
         figures.legend(sheet, axes)
 
 

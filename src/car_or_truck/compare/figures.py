@@ -107,12 +107,13 @@ def curves(table: pd.DataFrame, path: Path) -> None:
 def in_points(table: pd.DataFrame) -> pd.DataFrame:
     """The gap in points, from the epoch on at which validation accuracy has come half of its way for good.
 
-    Before, a model has hardly learned anything, and its gap is noise.
+    Before, a model has hardly learned anything, and its gap is noise. Of one that never gets there all is shown.
     """
     accuracy = table.groupby("cell")["val_binary_accuracy"]
     halfway = (accuracy.transform("min") + accuracy.transform("max")) / 2
     above = table["val_binary_accuracy"] >= halfway
-    return table[above[::-1].groupby(table["cell"]).cummin().sort_index()].assign(gap=100 * table["gap"])
+    settled = above[::-1].groupby(table["cell"]).cummin().sort_index()
+    return table[settled | ~settled.groupby(table["cell"]).transform("any")].assign(gap=100 * table["gap"])
 
 
 def panel(course: Course, table: pd.DataFrame, looks: Styles, axes: Axes) -> None:

@@ -69,7 +69,7 @@ def _name(client: mlflow.MlflowClient, limits: Promotion, results: Sequence[Resu
         ahead = float(theirs.correct.mean())
         if not best.decision.passes or best.accuracy <= ahead:
             reason = (
-                f"the champion, {champion}, has {ahead:.4f}; the next best is {best.version} with {best.accuracy:.4f}"
+                f"the champion, {champion}, has {ahead:.2%}; the next best is {best.version} with {best.accuracy:.2%}"
             )
             failed = f": {best.decision.failures}" if not best.decision.passes else ""
             return _without(client, name, aliases, reason + failed)
@@ -79,7 +79,7 @@ def _name(client: mlflow.MlflowClient, limits: Promotion, results: Sequence[Resu
     if len(alike) > 1:
         selection = select_best({result.name: result.correct for result in alike})
         versions.describe_selection(client, best.version, best.result, selection.words)
-    line = f"Challenger: {best.version} of {name}, the most accurate with {best.accuracy:.4f}"
+    line = f"Challenger: {best.version} of {name}, the most accurate with {best.accuracy:.2%}"
     if not best.decision.passes:
         return f"{line}, but it would not be promoted: {best.decision.failures}."
     passing = sum(candidate.decision.passes for candidate in candidates)

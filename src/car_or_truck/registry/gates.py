@@ -47,6 +47,19 @@ class Gate:
         """How far a failing number is from its limit."""
         return 0.0 if self.value is None or self.passes else abs(self.value - self.limit)
 
+    def amount(self, value: float) -> str:
+        """One of the gate's numbers in percent, which for differences are points; a count as it is."""
+        return f"{value}" if isinstance(self.limit, int) else f"{100 * value:.3g}%"
+
+    @property
+    def cells(self) -> tuple[str, str, str, str, str]:
+        """A row for people: name, value, what it must be, verdict, note."""
+        value = verdict = ""
+        if self.value is not None:
+            value = self.amount(self.value)
+            verdict = "PASS" if self.passes else f"FAIL by {self.amount(self.short_by)}"
+        return self.name, value, f"{self.must_be} {self.amount(self.limit)}", verdict, self.note
+
 
 @dataclass(frozen=True)
 class Decision:
@@ -61,22 +74,15 @@ class Decision:
 
     @property
     def failures(self) -> str:
-        """Which gates fail, and by how much, in one line."""
-        return "; ".join(
-            f"{gate.name} is {gate.value:.4f}, must be {gate.must_be} {gate.limit:.4f} (short by {gate.short_by:.4f})"
-            for gate in self.gates
-            if not gate.passes and gate.value is not None
-        )
+        """Which gates fail, in one line."""
+        rows = [gate.cells for gate in self.gates if not gate.passes]
+        return "; ".join(f"{name} is {value}, must be {limit}" for name, value, limit, *_ in rows)
 
     @property
     def markdown(self) -> str:
         """All gates as a table in Markdown."""
         rows = ["| gate | value | must be | verdict | |", "|---|---:|---|---|---|"]
-        for gate in self.gates:
-            value = "" if gate.value is None else f"{gate.value:.4g}"
-            verdict = "open" if gate.value is None else "passes" if gate.passes else f"**fails** by {gate.short_by:.4g}"
-            rows.append(f"| {gate.name} | {value} | {gate.must_be} {gate.limit:.4g} | {verdict} | {gate.note} |")
-        return "\n".join(rows)
+        return "\n".join([*rows, *(f"| {' | '.join(gate.cells)} |" for gate in self.gates)])
 
     @property
     def record(self) -> str:
