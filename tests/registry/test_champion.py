@@ -97,8 +97,8 @@ def test_a_promotion_moves_the_aliases_and_is_written_to_the_version_and_the_rec
         f"Champion: [Version 2 of {NAME}](#/models/{NAME}/versions/2), promoted by {move.person}: all gates pass: "
         f"it is better. Before: [Version 1 of {NAME}](#/models/{NAME}/versions/1).\n\n"
         "| gate | value | must be | verdict | |\n|---|---:|---|---|---|\n"
-        "| accuracy | 0.9 | >= 0.7 | passes |  |\n"
-        "| accuracy minus champion's, lower end |  | >= -0.01 | open |  |"
+        "| accuracy | 90% | >= 70% | PASS |  |\n"
+        "| accuracy minus champion's, lower end |  | >= -1% |  |  |"
     )
     assert run.data.metrics == {"accuracy": 0.9}  # in the UI, as a column
     assert run.info.run_name == "version 2 promoted"
@@ -110,7 +110,7 @@ def test_a_forced_promotion_records_the_failing_gate_and_the_reason(store: Store
     assert (move.verdict, move.reason) == ("forced past the gates", "the demo is tonight")
     assert store.client.get_model_version(NAME, "2").tags["promotion"].endswith("the gates: the demo is tonight")
     run = store.client.get_run(move.run_id)
-    assert "| generalization gap | 0.5 | <= 0.25 | **fails** by 0.25 |" in run.data.tags["mlflow.note.content"]
+    assert "| generalization gap | 50% | <= 25% | FAIL by 25% |" in run.data.tags["mlflow.note.content"]
     assert run.data.metrics == {"accuracy": 0.9, "generalization_gap": 0.5}
 
 
