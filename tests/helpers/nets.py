@@ -32,7 +32,7 @@ EVERYTHING: dict[str, Any] = {
     "shuffle": "each_epoch",
     "keep": "best",
     "l2": 1e-4,
-    "optimizer": {"name": "sgd", "learning_rate": 0.05, "momentum": 0.9},
+    "optimizer": {"name": "muon", "learning_rate": 0.01, "momentum": 0.9},
 }
 
 

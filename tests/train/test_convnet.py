@@ -51,7 +51,7 @@ def test_the_optimizer_gets_its_arguments_and_keras_defaults() -> None:
     assert config["learning_rate"] == pytest.approx(0.001)
 
 
-@pytest.mark.parametrize("name", ["adam", "adamw", "nadam", "rmsprop", "sgd"])
+@pytest.mark.parametrize("name", ["adam", "adamw", "muon", "nadam", "rmsprop", "sgd"])
 def test_every_optimizer_takes_all_that_the_vocabulary_allows(name: str) -> None:
     from car_or_truck.train import convnet
     from car_or_truck.train.recipe import OPTIMIZERS

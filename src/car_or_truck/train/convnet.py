@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 from keras import layers
 
+from car_or_truck.train.muon import Muon
 from car_or_truck.train.pretrained import feature_net
 from car_or_truck.train.recipe import POOL, THRESHOLD, Augment, Block, Head, Optimizer, Recipe, Schedule
 
@@ -70,8 +71,8 @@ def _block(block: Block, shape: tuple[int, int, int], l2: float) -> tuple[list[A
         fused = not block.batch_norm and not (block.residual and last)
         steps.append(_convolution(block, strides, block.activation if fused else None, l2))
         if block.batch_norm:
-            # Keras's default of 0.99 averages over hundreds of steps: too slow for a few epochs.
-            steps.append(BatchNormalization(momentum=0.9))
+            # Keras's default of 0.99 averages over hundreds of steps: too slow where weights move fast.
+            steps.append(BatchNormalization(momentum=0.8))
         if not fused and not (block.residual and last):
             steps.append(layers.Activation(block.activation))
     side = -(-shape[0] // block.strides)
@@ -182,6 +183,7 @@ def _optimizer(optimizer: Optimizer, schedule: Schedule, total: int) -> Any:
     optimizers = {
         "adam": keras.optimizers.Adam,
         "adamw": keras.optimizers.AdamW,
+        "muon": Muon,
         "nadam": keras.optimizers.Nadam,
         "rmsprop": keras.optimizers.RMSprop,
         "sgd": keras.optimizers.SGD,

@@ -113,6 +113,7 @@ _ADAM = frozenset({"learning_rate", "beta_1", "beta_2", "epsilon", "weight_decay
 OPTIMIZERS = {  # which of the arguments of `Optimizer` each of Keras's optimizers takes
     "adam": _ADAM,
     "adamw": _ADAM,
+    "muon": frozenset({"learning_rate", "momentum", "weight_decay"}),
     "nadam": _ADAM,
     "rmsprop": frozenset({"learning_rate", "momentum", "epsilon", "weight_decay"}),
     "sgd": frozenset({"learning_rate", "momentum", "nesterov", "weight_decay"}),
@@ -122,7 +123,7 @@ OPTIMIZERS = {  # which of the arguments of `Optimizer` each of Keras's optimize
 class Optimizer(Strict):
     """One of Keras's optimizers. An argument that is left out keeps Keras's default."""
 
-    name: Literal["adam", "adamw", "nadam", "rmsprop", "sgd"]
+    name: Literal["adam", "adamw", "muon", "nadam", "rmsprop", "sgd"]
     learning_rate: Annotated[float, Field(gt=0)]
     beta_1: Share | None = None
     beta_2: Share | None = None

@@ -1,4 +1,4 @@
-"""The surroundings of a vehicle in the synthetic images: sky, ground, backdrop, occluders."""
+"""The surroundings of a vehicle in the synthetic images: sky, ground, backdrop."""
 
 from __future__ import annotations
 
@@ -68,28 +68,3 @@ def scenery(rng: np.random.Generator, width: int, height: int, horizon: float, l
                     pen.rectangle((column, row, column + pane, row + pane), fill=shade(wall, rng.uniform(0.4, 1.3)))
             x += wide + width * rng.uniform(0, 0.2)
     return scene
-
-
-def occluder(
-    rng: np.random.Generator, scene: Image.Image, box: tuple[float, float, float, float], light: float
-) -> None:
-    """Draw a bush, a post or a board in front of the vehicle in `box`, over at most a third of its length."""
-    pen = ImageDraw.Draw(scene)
-    left, top, right, bottom = box
-    x = rng.uniform(left, right)
-    kind = pick(rng, ["bush", "post", "board"])
-    if kind == "bush":
-        for _ in range(12):
-            r = (right - left) * rng.uniform(0.03, 0.08)
-            u, v = x + rng.normal(0, r), bottom - abs(rng.normal(0, (bottom - top) * 0.15))
-            pen.ellipse(
-                (u - r, v - r, u + r, v + r),
-                fill=shade(hsv(rng.uniform(0.2, 0.38), 0.55, 0.4), light * rng.uniform(0.6, 1.2)),
-            )
-    elif kind == "post":
-        half = (right - left) * rng.uniform(0.01, 0.03)
-        pen.rectangle((x - half, 0, x + half, bottom + 4), fill=shade((120, 116, 110), light * rng.uniform(0.4, 1.2)))
-    else:
-        wide, tall = (right - left) * rng.uniform(0.1, 0.25), (bottom - top) * rng.uniform(0.2, 0.5)
-        colour = shade(hsv(rng.uniform(0, 1), rng.uniform(0, 0.8), rng.uniform(0.3, 1)), light)
-        pen.rectangle((x - wide / 2, bottom - tall, x + wide / 2, bottom + 4), fill=colour)

@@ -90,15 +90,12 @@ TRUCKS = [
 ]  # fmt: skip
 
 
-def vehicle(
-    rng: np.random.Generator, scene: Image.Image, shape: Shape, light: float
-) -> tuple[float, float, float, float]:
-    """Draw one vehicle onto the scene; returns its bounding box (left, top, right, bottom) in pixels."""
+def vehicle(rng: np.random.Generator, scene: Image.Image, shape: Shape, light: float) -> None:
+    """Draw one vehicle onto the scene."""
     width, height = scene.size
     stretch = np.array([rng.uniform(0.92, 1.08), rng.uniform(0.95, 1.05), rng.uniform(0.93, 1.08)])
-    yaw = math.radians(rng.uniform(-50, 50))
-    pitch = math.radians(rng.uniform(2, 16))
-    roll = math.radians(rng.normal(0, 2.0))
+    yaw = math.radians(rng.uniform(-5, 5))
+    pitch = math.radians(rng.uniform(8, 10))
     mirrored = -1.0 if rng.random() < 0.5 else 1.0
     paint: Colour = pick(rng, PAINTS)
     if rng.random() < 0.3:
@@ -108,7 +105,6 @@ def vehicle(
 
     middle = (shape.profile[0][0] + shape.profile[-1][0]) / 2
     crown = max(z for _, z in shape.profile)
-    turn = np.array([[math.cos(roll), -math.sin(roll)], [math.sin(roll), math.cos(roll)]])
 
     def half_width(z: float) -> float:  # a cabin leans inwards above the belt line
         lean = max(0.0, (z - 0.62 * crown) / (0.38 * crown))
@@ -122,14 +118,14 @@ def vehicle(
         right = mirrored * (x * math.cos(yaw) - y * math.sin(yaw))
         depth = x * math.sin(yaw) + y * math.cos(yaw)
         down = -(z * math.cos(pitch) + depth * math.sin(pitch))
-        return np.column_stack([np.column_stack([right, down]) @ turn.T, depth])
+        return np.column_stack([right, down, depth])
 
     rim = [(x, side, z) for x, z in shape.profile for side in (-1.0, 1.0)]
     wheel_line = [(x, side, 0.0) for x in shape.wheels for side in (-1.0, 1.0)]
     extent = project(rim + wheel_line)[:, :2]
     low, high = extent.min(0), extent.max(0)
     scale = min(
-        width * rng.uniform(0.76, 0.97) / (high[0] - low[0]), height * rng.uniform(0.68, 0.92) / (high[1] - low[1])
+        width * rng.uniform(0.94, 0.97) / (high[0] - low[0]), height * rng.uniform(0.89, 0.92) / (high[1] - low[1])
     )
     room = np.array([width, height]) - (high - low) * scale
     corner = room * np.array([rng.uniform(0.2, 0.8), rng.uniform(0.5, 0.9)])
@@ -219,5 +215,3 @@ def vehicle(
         face([(x + arch * math.cos(a), -1.0, shape.radius + arch * math.sin(a)) for a in angles]
              + [(x - arch, -1.0, sill), (x + arch, -1.0, sill)], (18, 18, 20))  # fmt: skip
         wheel(x, -1.0)
-    (left, top), (right, bottom) = corner, corner + (high - low) * scale
-    return float(left), float(top), float(right), float(bottom)
