@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from car_or_truck.drawing import png_base64
 from car_or_truck.evaluate.scores import rise_text
+from car_or_truck.prepare.images import png_base64
 from car_or_truck.train.history import METRICS
 from helpers.clones import ROOT, Project
 from helpers.stores import runs

@@ -5,10 +5,8 @@ The ending of a path decides what is written: .png or .svg.
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from io import BytesIO
 from itertools import cycle
 from pathlib import Path
 from textwrap import fill
@@ -19,7 +17,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from PIL import Image
 
 # Okabe and Ito's palette, safe for colour-blind readers; light colours are darkened until they stand out on white.
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#c0689a", "#3d9bd6", "#c58600", "#666666", "#8c3b00")
@@ -81,10 +78,3 @@ def save(figure: Figure, path: Path) -> None:
         figure.savefig(path, transparent=True, metadata={"Title": title, "Date": None, "Creator": None})
     else:
         figure.savefig(path, metadata={"Software": None})
-
-
-def png_base64(pixels: Pixels) -> str:
-    """An image [h, w, 3] as a PNG file in base64."""
-    file = BytesIO()
-    Image.fromarray(pixels).save(file, "png")
-    return base64.b64encode(file.getvalue()).decode()

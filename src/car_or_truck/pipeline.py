@@ -13,7 +13,7 @@ from rich.console import Console
 from car_or_truck import files, paths
 from car_or_truck.cells.cell import Cell, TrainedCell, read_dataset, read_trained
 from car_or_truck.cells.remote import shared_checkpoint
-from car_or_truck.cells.times import Pace, write_pace
+from car_or_truck.cells.times import Pace, duration, write_pace
 from car_or_truck.errors import Failure, in_one_line
 from car_or_truck.params import Params
 from car_or_truck.train import checks, runtime
@@ -78,7 +78,6 @@ def _is_trained(cell: Cell) -> bool:
 def _train(cell: Cell, saved: Checkpoint, send: Callable[[], None], reason: str, position: str) -> None:
     import keras
 
-    from car_or_truck.compare.leaderboard import duration
     from car_or_truck.tracking import training
     from car_or_truck.tracking.progress import progress
     from car_or_truck.train import convnet, fit

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import traceback
@@ -21,6 +22,7 @@ for module, panel in PANELS.items():
 
 def main() -> None:
     """Run the command. Exits 0 on success, 1 on a failure explained on stderr, 2 on wrong usage."""
+    gc.set_threshold(50_000)  # objects, not 700: imports make many, and no garbage
     try:
         app()
     except KeyboardInterrupt:

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from car_or_truck import files, paths
-from car_or_truck.cells.times import Pace, read_pace
+from car_or_truck.cells.times import Pace, duration, read_pace
 from car_or_truck.compare import overfitting
 from car_or_truck.errors import Failure
 
@@ -152,13 +152,6 @@ def _entry(column: Column, row: dict[str, Any]) -> Entry:
         return Entry("missing", -1)
     value = row[column.field]
     return Entry("", -1e9) if pd.isna(value) else Entry(column.form.format(**row), value)
-
-
-def duration(seconds: float) -> str:
-    """In the unit that fits: "45 s", "12 min", "3.4 h"."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def legend(table: pd.DataFrame, valid: int) -> list[str]:
