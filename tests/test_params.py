@@ -28,7 +28,7 @@ def failure(text: str, folder: Path) -> str:
 
 def test_the_shipped_file_is_read() -> None:
     loaded = params.load(ROOT / "params.yaml")
-    assert loaded.cells == [("tutorial", 31415), ("exercise", 31415), ("sprint", 31415)]
+    assert loaded.cells == [("sprint", 31415), ("tutorial", 31415), ("exercise", 31415)]
     assert set(loaded.variants) >= {"tutorial", "exercise", "exercise-prose", "four-blocks"}
     assert loaded.variants["tutorial"].optimizer.arguments == {"learning_rate": 0.001, "epsilon": 0.01}
 
@@ -57,16 +57,16 @@ def test_every_key_of_the_shipped_file_has_a_comment_or_stands_in_a_commented_va
             "variants.tutorial.optimizer: adam takes no momentum (0.9); it takes beta_1",
         ),
         (
-            "[tutorial, exercise, sprint]",
+            "[sprint, tutorial, exercise]",
             "[tutorail]",
             "train.variants lists 'tutorail', which is not defined; did you mean",
         ),
         (
-            "[tutorial, exercise, sprint]",
+            "[sprint, tutorial, exercise]",
             "[tutorial, tutorial]",
             "train.variants is ['tutorial', 'tutorial']: tutorial is listed twice",
         ),
-        ("[tutorial, exercise, sprint]", "[]", "train.variants is []"),
+        ("[sprint, tutorial, exercise]", "[]", "train.variants is []"),
         ("epochs: 40", "epochs: '40'", "variants.tutorial.epochs is '40': should be a valid integer"),
         ("epochs: 40", "epochs: 40.5", "variants.tutorial.epochs is 40.5"),
         ("epochs: 40", "epochs: 40\n    epochs: 41", 'found duplicate key "epochs"'),

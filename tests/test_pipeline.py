@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from car_or_truck.drawing import png_base64
 from car_or_truck.evaluate.scores import rise_text
+from car_or_truck.prepare.images import png_base64
 from car_or_truck.train.history import METRICS
 from helpers.clones import ROOT, Project
 from helpers.stores import runs
@@ -34,7 +34,10 @@ def test_a_first_run_says_what_it_does_and_ends_with_the_leaderboard(finished: P
     assert "not the real data" in console
     assert re.search(r"^ +2/2 +\d\.\d{4} +\d+\.\d% +\d\.\d{4} +\d+\.\d% +[\d,]+ +0 s", console, re.MULTILINE)
     assert re.search(r"^tutorial-31415: \d+\.\d% on validation, generalization gap [+-]", console, re.MULTILINE)
-    assert "Accuracy on validation, best first" in console
+    _, first = console.split("Accuracy on validation, best first; 1 of 2 models so far")
+    assert re.search(r"^ tutorial.* 31415 +\d+\.\d% ", first, re.MULTILINE)
+    assert "Running stage 'train@exercise-31415'" in first  # not before the first model is shown
+    assert "Accuracy on validation, best first\n" in re.sub(" +\n", "\n", first)
     assert "Warning" not in console
     assert not re.search(r"^[IWE]\d{4} ", console, re.MULTILINE)  # TensorFlow's own log lines
 

@@ -7,18 +7,21 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from typing import Any
 
 from rich.console import Console
 
 from car_or_truck import files, paths
 from car_or_truck.cells.cell import Cell, TrainedCell, read_dataset, read_trained
 from car_or_truck.cells.remote import shared_checkpoint
-from car_or_truck.cells.times import Pace, write_pace
+from car_or_truck.cells.times import Pace, duration, write_pace
 from car_or_truck.errors import Failure, in_one_line
 from car_or_truck.params import Params
 from car_or_truck.train import checks, runtime
 from car_or_truck.train.checkpoint import Checkpoint, locked_checkpoint
 from car_or_truck.train.recipe import Setup
+
+MOST_SHOWN = 30  # models in train.variants x train.seeds, with which each evaluation shows all that there are
 
 
 def fetch(params: Params) -> None:
@@ -78,7 +81,6 @@ def _is_trained(cell: Cell) -> bool:
 def _train(cell: Cell, saved: Checkpoint, send: Callable[[], None], reason: str, position: str) -> None:
     import keras
 
-    from car_or_truck.compare.leaderboard import duration
     from car_or_truck.tracking import training
     from car_or_truck.tracking.progress import progress
     from car_or_truck.train import convnet, fit
@@ -117,7 +119,7 @@ def _train(cell: Cell, saved: Checkpoint, send: Callable[[], None], reason: str,
     )
 
 
-def evaluate(params: Params, variant: str, seed: int) -> None:
+def evaluate(params: Params, variant: str, seed: int, console: Console) -> None:
     """Stage `evaluate`: reports/cells/VARIANT/SEED; the model's run gets its scores, and the model a version."""
     cell, history = read_trained(variant, seed)
     runtime.start(seed, cell.precision, cell.threads)
@@ -131,6 +133,21 @@ def evaluate(params: Params, variant: str, seed: int) -> None:
     run_id = runs.find_run(cell) or training.rebuild(cell, history)
     versions.record_evaluation(run_id, cell, scores)
     delivery.hand_over(run_id)
+    if (variant, seed) in params.cells and len(params.cells) <= MOST_SHOWN:
+        _show_first(params, cell, scores, console)
+
+
+def _show_first(params: Params, cell: TrainedCell, scores: dict[str, Any], console: Console) -> None:
+    """The leaderboard of the models that are evaluated, while others are not; `compare` prints that of all."""
+    from car_or_truck.cells.results import read_results
+    from car_or_truck.compare import comparison, leaderboard
+
+    results, _ = read_results(params, read_dataset())
+    # Code that has changed since will train or evaluate the others again.
+    current = [item for item in results if item.cell.code == cell.code and scores.keys() <= item.scores.keys()]
+    if len(current) < len(params.cells):
+        trained = {result.name: result.cell.fingerprint for result in current}
+        leaderboard.show_first(console, comparison.tabulate(current), trained, len(params.cells))
 
 
 def compare(params: Params, console: Console) -> None:

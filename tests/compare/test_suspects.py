@@ -70,7 +70,7 @@ def test_the_contact_sheet_shows_the_first_suspects(count: int, rows: int, tmp_p
     )
     suspects.draw(table, images, "Truck", tmp_path / "suspects.png")
     with Image.open(tmp_path / "suspects.png") as sheet:
-        assert sheet.height == pytest.approx(140 * (1.55 * rows + 0.5), abs=1)
+        assert sheet.height == pytest.approx(140 * (1.55 * rows + 0.33), abs=1)
         pixels = np.asarray(sheet.convert("RGB"))
     shades = pixels[(pixels[:, :, 0] >= 100) & (pixels[:, :, 1:] == 0).all(axis=2), 0]
     shown = {int(shade) - 100 for shade in np.unique(shades) if (shades == shade).sum() > 2000}

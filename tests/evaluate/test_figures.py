@@ -72,7 +72,7 @@ def test_the_most_confident_mistakes_come_first(drawn: list[Figure]) -> None:
     figures.mistakes(shown(predictions([0.6, 0.1, 0.9, 0.2, 0.7], [0, 0, 0, 1, 1])), Path("mistakes.png"))
     sheet = drawn[0]
     assert sheet.get_suptitle() == "net: the 3 most confident mistakes on validation"
-    captions = [axes.get_title(loc="center").splitlines() for axes in sheet.axes if axes.images]
+    captions = [text.get_text().splitlines() for text in sheet.axes[0].texts]
     assert captions == [
         ["2.png", "Car, predicted Truck 90%"],
         ["3.png", "Truck, predicted Car 80%"],

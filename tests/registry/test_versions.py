@@ -15,9 +15,9 @@ import pytest
 
 from car_or_truck.cells.cell import read_trained
 from car_or_truck.cells.results import read_evaluation
-from car_or_truck.drawing import png_base64
 from car_or_truck.errors import Failure
 from car_or_truck.evaluate.reliability import Reliability
+from car_or_truck.prepare.images import png_base64
 from car_or_truck.registry import versions
 from helpers.clones import Project
 from helpers.registered import version

@@ -27,3 +27,10 @@ def read_pace(fingerprint: str) -> Pace | None:
         return Pace(**json.loads((paths.scratch("times") / f"{fingerprint}.json").read_bytes()))
     except (OSError, ValueError, TypeError):
         return None
+
+
+def duration(seconds: float) -> str:
+    """In the unit that fits: "45 s", "12 min", "3.4 h"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 import sys
 import traceback
@@ -21,6 +23,8 @@ for module, panel in PANELS.items():
 
 def main() -> None:
     """Run the command. Exits 0 on success, 1 on a failure explained on stderr, 2 on wrong usage."""
+    gc.set_threshold(50_000)  # objects, not 700: imports make many, and no garbage
+    atexit.register(gc.freeze)  # at its end Python would look through all objects for garbage, for seconds
     try:
         app()
     except KeyboardInterrupt:

@@ -67,7 +67,7 @@ def evaluate(variant: Variant, seed: Seed) -> None:
     loaded = params.load_with(variant)
     from car_or_truck import pipeline
 
-    pipeline.evaluate(loaded, variant, seed)
+    pipeline.evaluate(loaded, variant, seed, console())
 
 
 @app.command()

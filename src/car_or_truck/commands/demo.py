@@ -24,7 +24,6 @@ from PIL import Image
 from rich.console import Console
 from starlette.requests import ClientDisconnect
 
-from car_or_truck import drawing
 from car_or_truck.errors import Failure, in_one_line
 from car_or_truck.fetch.standin.draw import draw
 from car_or_truck.prepare import images
@@ -70,7 +69,7 @@ def application(version: Version, classifier: Future[Any], worker: Executor) -> 
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"])
     environment = Environment(loader=PackageLoader("car_or_truck.commands"), autoescape=select_autoescape(["j2"]))
     template = environment.get_template("demo.html.j2")
-    examples = [drawing.png_base64(np.asarray(draw(EXAMPLE_SEED, "valid", number))) for number in range(EXAMPLES)]
+    examples = [images.png_base64(np.asarray(draw(EXAMPLE_SEED, "valid", number))) for number in range(EXAMPLES)]
 
     @app.get("/")
     def page() -> HTMLResponse:
@@ -116,8 +115,8 @@ def answer(classifier: Future[Any], content: bytes) -> dict[str, Any]:
         "label": row["label"],
         "confidence": row.get("confidence", of_label),
         "unlike": bool(row.get("unlike")),
-        "picture": drawing.png_base64(shown),
-        "lit": drawing.png_base64(_lit(shown, loading.heat(net, picture)[0])),
+        "picture": images.png_base64(shown),
+        "lit": images.png_base64(_lit(shown, loading.heat(net, picture)[0])),
     }
 
 

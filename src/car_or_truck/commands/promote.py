@@ -14,9 +14,9 @@ from rich.text import Text
 
 from car_or_truck import paths
 from car_or_truck.cells.cell import read_dataset
-from car_or_truck.drawing import png_base64
 from car_or_truck.errors import Failure, in_one_line
 from car_or_truck.params import Params, Promotion
+from car_or_truck.prepare.images import png_base64
 from car_or_truck.registry import champion as champions
 from car_or_truck.registry import gates, loading, versions
 from car_or_truck.registry.challenger import champion_answers

@@ -27,8 +27,7 @@ from ruamel.yaml import YAML
 from car_or_truck import files, paths
 from car_or_truck.cells import names
 from car_or_truck.cells.cell import Cell, TrainedCell, read_dataset
-from car_or_truck.cells.times import read_pace
-from car_or_truck.compare.leaderboard import duration
+from car_or_truck.cells.times import duration, read_pace
 from car_or_truck.errors import Failure
 from car_or_truck.git import git
 from car_or_truck.registry import versions

@@ -43,7 +43,7 @@ class Comparison:
     @classmethod
     def of(cls, results: Sequence[Result], missing: Sequence[Missing], dataset: Dataset) -> Comparison:
         """Compare the results; `missing` is shown as missing."""
-        table = _table(results, missing)
+        table = tabulate(results, missing)
         summary, pairs = conclude(results, missing, dataset, table)
         best, found = suspects.best_seeds(results), suspects.find_suspects(results, dataset.classes)
         facts = {"variant": best[0].variant, "seeds": len(best), "count": len(found), "names": list(found["name"])}
@@ -119,7 +119,7 @@ def _curves(results: Sequence[Result]) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
-def _table(results: Sequence[Result], missing: Sequence[Missing]) -> pd.DataFrame:
+def tabulate(results: Sequence[Result], missing: Sequence[Missing] = ()) -> pd.DataFrame:
     """comparison.csv: a row a model, the most accurate first, missing ones last."""
     rows = []
     for result in results:

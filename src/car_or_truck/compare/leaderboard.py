@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from car_or_truck import files, paths
-from car_or_truck.cells.times import Pace, read_pace
+from car_or_truck.cells.times import Pace, duration, read_pace
 from car_or_truck.compare import overfitting
 from car_or_truck.errors import Failure
 
@@ -78,9 +78,7 @@ def show(console: Console, explain: bool = False) -> None:
         raise Failure(f"There is no {path} yet. Run `dvc repro`.")
     comparison = files.read_json(paths.REPORTS / "comparison.json", "Run `dvc repro compare`.")
     data, table = comparison["data"], _with_times(pd.read_csv(path), comparison["trained"])
-    groups, console.width = {QUALITY, SIZE, TIMES}, min(console.width, WIDEST)
-    if Measurement.get(console, console.options.update(max_width=1000), _grid(table, groups)).maximum > console.width:
-        groups -= {SIZE, TIMES}
+    groups = _groups(console, table)
     if data["stand_in"]:
         console.print("These are SYNTHETIC images, not photographs: `make data` fetches again.", style="yellow")
     console.print(_grid(table, groups))
@@ -101,6 +99,21 @@ def show(console: Console, explain: bool = False) -> None:
     console.print(f"\nIn full: {paths.REPORTS / 'report.html'}.{more}", highlight=False)
 
 
+def show_first(console: Console, table: pd.DataFrame, trained: dict[str, str], count: int) -> None:
+    """Print the models that are evaluated so far, of `count`, as rows of comparison.csv; `trained` as there."""
+    table = _with_times(table, trained)
+    console.print(_grid(table, _groups(console, table), f"; {len(table)} of {count} models so far"))
+    for line in notes(table):
+        console.print(line, highlight=False, style="dim")
+
+
+def _groups(console: Console, table: pd.DataFrame) -> set[str]:
+    """The groups of columns for which the console, narrowed to WIDEST, has room."""
+    groups, console.width = {QUALITY, SIZE, TIMES}, min(console.width, WIDEST)
+    wanted = Measurement.get(console, console.options.update(max_width=1000), _grid(table, groups)).maximum
+    return groups if wanted <= console.width else {QUALITY}
+
+
 def _with_times(table: pd.DataFrame, trained: dict[str, str]) -> pd.DataFrame:
     """The table with how long each training took here; `trained` maps VARIANT-SEED to its fingerprint."""
     names = table["variant"] + "-" + table["seed"].astype(str)
@@ -110,8 +123,8 @@ def _with_times(table: pd.DataFrame, trained: dict[str, str]) -> pd.DataFrame:
     return table.join(pd.DataFrame([pace or [None] * len(Pace._fields) for pace in paces], columns=Pace._fields))
 
 
-def _grid(table: pd.DataFrame, groups: set[str]) -> Table:
-    title = Text("Accuracy on validation, best first", "bold")
+def _grid(table: pd.DataFrame, groups: set[str], progress: str = "") -> Table:
+    title = Text(f"Accuracy on validation, best first{progress}", "bold")
     grid = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for column in columns(table, groups):
         grid.add_column(column.title, justify="left" if column.title == "variant" else "right", no_wrap=True)
@@ -152,13 +165,6 @@ def _entry(column: Column, row: dict[str, Any]) -> Entry:
         return Entry("missing", -1)
     value = row[column.field]
     return Entry("", -1e9) if pd.isna(value) else Entry(column.form.format(**row), value)
-
-
-def duration(seconds: float) -> str:
-    """In the unit that fits: "45 s", "12 min", "3.4 h"."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def legend(table: pd.DataFrame, valid: int) -> list[str]:

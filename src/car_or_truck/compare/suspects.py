@@ -65,11 +65,9 @@ def draw(suspects: pd.DataFrame, images: Pixels, positive: str, path: Path) -> N
     title = f"{len(suspects) or 'No'} label suspect{'s' * (len(suspects) != 1)} on validation"
     if len(suspects) > MOST:
         title += f"; the {MOST} most confident"
-    with warnings.catch_warnings(), drawing.canvas(path, 10, 1.55 * rows + 0.5, COLUMNS, rows, title) as (_, grid):
+    with warnings.catch_warnings(), drawing.contact_sheet(path, COLUMNS, rows, title) as tiles:
         warnings.filterwarnings("ignore", "Glyph .* missing from font")  # names may be in any script
-        for axes in grid:
-            axes.set_axis_off()
-        for axes, row in zip(grid, shown.itertuples(), strict=False):
-            axes.imshow(images[row.Index])
+        for tile, row in zip(tiles, shown.itertuples(), strict=False):
+            tile.show(images[row.Index])
             caption = f"{short(row.name)}\n{row.label}: P({positive}) {row.probability:.2f}"
-            axes.set_title(caption, fontsize=7.5, loc="center", parse_math=False)  # a file may be called anything
+            tile.caption(caption, fontsize=7.5, parse_math=False)  # a file may be called anything

@@ -191,13 +191,10 @@ def mistakes(valid: Predictions, path: Path) -> None:
     worst = worst_mistakes(valid.labels, valid.probability)
     message = f"the {len(worst)} most confident mistakes on validation" if len(worst) else "no mistake on validation"
     rows = max(1, -(-len(worst) // 6))
-    with drawing.canvas(path, 10, 1.95 * rows + 0.4, 6, rows, f"{valid.title}: {message}") as (_, grid):
-        for axes in grid:
-            axes.set_axis_off()
-        for axes, place in zip(grid, worst, strict=False):
-            axes.imshow(valid.images[place])
-            words = f"{short(valid.table['name'][place])}\n{valid.caption(place)}"
-            axes.set_title(words, fontsize=8, weight="normal", loc="center")
+    with drawing.contact_sheet(path, 6, rows, f"{valid.title}: {message}") as tiles:
+        for tile, place in zip(tiles, worst, strict=False):
+            tile.show(valid.images[place])
+            tile.caption(f"{short(valid.table['name'][place])}\n{valid.caption(place)}")
 
 
 def looks_sentence(heat: float, bars: float) -> str:

@@ -8,7 +8,6 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.patches import Patch, Rectangle
 from numpy.typing import NDArray
 
@@ -21,6 +20,7 @@ from car_or_truck.train.recipe import THRESHOLD
 Floats = NDArray[np.floating[Any]]
 COLOURS = {"conv": "#56b4e9", "pool": "#e69f00", "dense": "#009e73", "base": "#cc79a7", "other": "#bbbbbb"}
 SHEET = {"savefig.transparent": True, "text.color": "#7b7b7b"}  # of pictures, on a light page or a dark one
+HEAT: dict[str, Any] = {"cmap": "inferno", "alpha": 0.45, "interpolation": "bilinear"}  # over an image
 SAMPLE = 32  # validation images of which is measured where the model looks
 
 
@@ -102,24 +102,20 @@ def feature_maps(image: Floats, blocks: Sequence[Maps], title: str, path: Path, 
         for name, maps in (("filter", block.filtered), ("detect", block.detected), ("condense", block.condensed))
         if maps is not None
     ]
-    columns = channels + 1
-    size = (1.12 * columns, 1.2 * len(rows) + 0.5)
     message = f"{title}: one image through the first blocks (filter: red is positive, blue negative)"
-    with mpl.rc_context(SHEET), drawing.canvas(path, *size, columns, len(rows), message) as (_, grid):
-        for axes in grid:
-            axes.set_axis_off()
+    columns = channels + 1
+    with mpl.rc_context(SHEET), drawing.contact_sheet(path, columns, len(rows), message, lines=1) as tiles:
+        tiles[0].show(image)
         for row, (name, maps, detected) in enumerate(rows):
-            first, *others = grid[row * columns : (row + 1) * columns]
-            if not row:
-                first.imshow(image)
-            first.set_title(name, fontsize=8, weight="normal")
-            for axes, channel in zip(others, _various(detected, channels), strict=False):
+            first, *others = tiles[row * columns : (row + 1) * columns]
+            first.caption(name)
+            for tile, channel in zip(others, _various(detected, channels), strict=False):
                 shown = maps[..., channel]
                 reach = (
                     np.percentile(np.abs(shown), 99) or 1.0
                 )  # a few extremes, as at the borders, would hide the rest
                 look = {"cmap": "RdBu_r", "vmin": -reach} if "filter" in name else {"cmap": "magma", "vmin": 0}
-                axes.imshow(shown, vmax=reach, **look)
+                tile.show(shown, vmax=reach, **look)
 
 
 def _various(maps: Floats, count: int) -> list[int]:
@@ -141,16 +137,13 @@ def _various(maps: Floats, count: int) -> list[int]:
 
 def grad_cam(rows: dict[str, tuple[Floats, Floats, list[str]]], title: str, path: Path, columns: int = 8) -> None:
     """Images with the regions lit that drove the prediction: `rows` maps a caption to (images, maps, captions)."""
-    size = (1.25 * columns, 1.75 * len(rows) + 0.3)
-    with mpl.rc_context(SHEET), drawing.canvas(path, *size, columns, len(rows), title) as (_, grid):
-        for axes in grid:
-            axes.set_axis_off()
+    with mpl.rc_context(SHEET), drawing.contact_sheet(path, columns, len(rows), title, lines=3) as tiles:
         for row, (caption, pictures) in enumerate(rows.items()):
             for place, (image, heat, answer) in enumerate(zip(*pictures, strict=True)):
-                axes = grid[row * columns + place]
-                _light(axes, image, heat)
-                words = f"{'' if place else caption}\n{answer.replace(' predicted', chr(10) + 'as')}"
-                axes.set_title(words, fontsize=8, weight="normal")
+                tile = tiles[row * columns + place]
+                tile.show(image)
+                tile.show(heat, **HEAT)
+                tile.caption(f"{'' if place else caption}\n{answer.replace(' predicted', chr(10) + 'as')}")
 
 
 def explained(images: Floats, maps: Floats, names: Sequence[str], answers: Sequence[str], path: Path) -> None:
@@ -165,11 +158,7 @@ def explained(images: Floats, maps: Floats, names: Sequence[str], answers: Seque
         ):
             plain.imshow(image)
             plain.set_title(short(name, 24), fontsize=8, weight="normal")
-            _light(lit, image, heat)
+            height, width = image.shape[:2]
+            lit.imshow(image)
+            lit.imshow(heat, extent=(0, width, height, 0), **HEAT)
             lit.set_title(answer, fontsize=8, weight="normal")
-
-
-def _light(axes: Axes, image: Floats, heat: Floats) -> None:
-    height, width = image.shape[:2]
-    axes.imshow(image)
-    axes.imshow(heat, cmap="inferno", alpha=0.45, extent=(0, width, height, 0), interpolation="bilinear")

@@ -1,4 +1,4 @@
-"""Image files as arrays.
+"""Image files as arrays, and back.
 
 What is here decides the arrays that every model is trained on, so `prepare` depends on it. It is also
 shipped inside every logged model, which decodes and letterboxes an image exactly as it was trained.
@@ -6,7 +6,9 @@ shipped inside every logged model, which decodes and letterboxes an image exactl
 
 from __future__ import annotations
 
+import base64
 import warnings
+from io import BytesIO
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -94,3 +96,10 @@ def _rgb(image: Image.Image) -> Image.Image:
 def _levels(strip: Image.Image) -> NDArray[np.float64]:
     """The grey levels [h, w] as they are stored; what is not a number counts as 0."""
     return np.nan_to_num(np.asarray(strip, np.float64), nan=0.0)
+
+
+def png_base64(pixels: NDArray[np.uint8]) -> str:
+    """An image [h, w, 3] as a PNG file in base64."""
+    file = BytesIO()
+    Image.fromarray(pixels).save(file, "png")
+    return base64.b64encode(file.getvalue()).decode()

@@ -10,7 +10,7 @@ import keras
 from rich.console import Console
 from rich.progress_bar import ProgressBar
 
-from car_or_truck.compare.leaderboard import duration
+from car_or_truck.cells.times import duration
 
 ROW = "{:>7} {:>8} {:>7} {:>9} {:>8} {:>8} {:>7}"  # with its mark 62 columns
 HEADER = ROW.format("epoch", "loss", "acc", "val_loss", "val_acc", "img/s", "left")

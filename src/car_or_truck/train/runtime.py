@@ -19,8 +19,9 @@ def start(seed: int, precision: str, threads: int | None = None) -> str:
     precision in force: `precision`, or what "auto" stands for on this machine.
     """
     with quiet_native_logs():
-        import keras
-        import tensorflow as tf
+        with hide_packages("matplotlib", "sklearn"):
+            import keras
+            import tensorflow as tf
 
         if threads not in (None, available_threads(), tf.config.threading.get_intra_op_parallelism_threads()):
             tf.config.threading.set_intra_op_parallelism_threads(threads)
@@ -96,3 +97,15 @@ def quiet_native_logs() -> Iterator[None]:
         finally:
             os.dup2(terminal, 2)
             os.close(terminal)
+
+
+@contextmanager
+def hide_packages(*packages: str) -> Iterator[None]:
+    """Let imports of these fail in the block: Keras offers to work with them, which takes a third of its start."""
+    absent = dict.fromkeys(name for name in packages if name not in sys.modules)
+    sys.modules.update(absent)  # type: ignore[arg-type]  # None there is Python's way to say so
+    try:
+        yield
+    finally:
+        for name in absent:
+            sys.modules.pop(name, None)
