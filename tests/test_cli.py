@@ -19,14 +19,14 @@ VERBS = sorted(COMMAND.commands)
 def test_the_stages_and_what_a_person_runs_are_verbs() -> None:
     stages = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
     assert {stage["cmd"].split()[1] for stage in stages.values()} == set(stages) < set(VERBS)
-    people = {"leaderboard", "ui", "promote", "rollback", "predict", "reproduce", "sync", "clean", "merge-lock"}
+    people = {"leaderboard", "ui", "promote", "rollback", "predict", "reproduce", "sync", "clean", "merge-lock", "tune"}
     assert set(VERBS) - set(stages) >= people
     assert not [verb for verb in VERBS if COMMAND.commands[verb].hidden]
 
 
 def test_the_help_groups_the_verbs_and_cuts_nothing_off(tmp_path: Path) -> None:
     said = Project(tmp_path).run("car-or-truck", "--help", COLUMNS="80")
-    for panel in ("Look", "Registry", "Stages (dvc repro runs these)", "Team"):
+    for panel in ("Look", "Search", "Registry", "Stages (dvc repro runs these)", "Team"):
         assert f"─ {panel} ─" in said
     assert "─ Commands ─" not in said
     assert "--install-completion" in said
@@ -55,6 +55,8 @@ def test_help_is_quick_because_it_imports_nothing_heavy() -> None:
         (["fly"], 2, "No such command 'fly'"),
         (["train", "nope", "1"], 1, "params.yaml defines no variant 'nope'; it defines tutorial,"),
         (["train", "tutorial", "1"], 1, "dataset.json cannot be read"),
+        (["tune", "nope", "--over", "epochs=1:2"], 1, "params.yaml defines no variant 'nope'; it defines tutorial,"),
+        (["tune", "tutorial"], 2, "Missing option '--over'"),
         (["predict"], 2, "Missing argument 'IMAGE...'"),
         (["predict", "x.png"], 1, "There is no MLflow store"),
         (["predict", "x.png", "--json", "--csv"], 2, "give one of --json and --csv"),

@@ -155,10 +155,7 @@ class Params(Strict):
 
 
 def load(path: Path = FILE) -> Params:
-    """Read and check `path`.
-
-    Raises Failure, which names each wrong key, its value and what is allowed.
-    """
+    """Read and check `path`."""
     try:
         with path.open(encoding="utf-8") as file:
             tree = YAML(typ="safe").load(file)  # DVC's reader: 1e-4 is a number, a duplicate key an error
@@ -168,15 +165,20 @@ def load(path: Path = FILE) -> Params:
         raise Failure(f"{path} is not valid YAML: {in_one_line(error)}") from None
     if not isinstance(tree, dict):
         raise Failure(f"{path} must hold the keys {', '.join(Params.model_fields)}.")
+    return check(tree, str(path))
+
+
+def check(tree: dict[str, Any], source: str) -> Params:
+    """The parameters in `tree`, or a Failure that names `source`, each wrong key, its value and what is allowed."""
     try:
         params = Params.model_validate(tree)
     except ValidationError as error:
         # pydantic also reports a tuple with wrong items as too short: once is enough
         wrong = [_explain(detail) for detail in error.errors() if detail["type"] != "too_short" or not detail["input"]]
-        raise Failure(_listed(path, wrong)) from None
+        raise Failure(_listed(source, wrong)) from None
     wrong = list(_contradictions(params))
     if wrong:
-        raise Failure(_listed(path, wrong))
+        raise Failure(_listed(source, wrong))
     return params
 
 
@@ -188,11 +190,11 @@ def load_with(variant: str) -> Params:
     return params
 
 
-def _listed(path: Path, wrong: list[str], most: int = 3) -> str:
+def _listed(source: str, wrong: list[str], most: int = 3) -> str:
     """The first errors, one a line: YAML's merge keys repeat one typo in every variant that inherits it."""
-    lines = [f"{path}: {line}" for line in wrong[:most]]
+    lines = [f"{source}: {line}" for line in wrong[:most]]
     if len(wrong) > most:
-        lines.append(f"{path}: and {len(wrong) - most} more like these")
+        lines.append(f"{source}: and {len(wrong) - most} more like these")
     return "\n".join(lines)
 
 

@@ -8,13 +8,19 @@ import os
 import sys
 import traceback
 
-from car_or_truck.cli import look, registry, stages, team
+from car_or_truck.cli import look, registry, search, stages, team
 from car_or_truck.cli.app import app
 from car_or_truck.errors import Failure
 
 __all__ = ["app", "main"]
 
-PANELS = {look: "Look", registry: "Registry", stages: "Stages (dvc repro runs these)", team: "Team"}  # of the help
+PANELS = {
+    look: "Look",
+    search: "Search",
+    registry: "Registry",
+    stages: "Stages (dvc repro runs these)",
+    team: "Team",
+}  # of the help
 for module, panel in PANELS.items():
     for verb in app.registered_commands:
         if verb.callback in vars(module).values():

@@ -1,4 +1,4 @@
-"""The finished run of a trained model in the project's own store.
+"""A trained model's run in the project's own store: found, and completed.
 
 Quick to import, unlike training.py, which brings TensorFlow.
 """
@@ -12,12 +12,14 @@ from typing import Any
 
 import mlflow
 from mlflow.entities import Metric, RunTag
+from mlflow.exceptions import MlflowException
 from PIL import Image
 
 from car_or_truck import files
 from car_or_truck.cells import names
 from car_or_truck.cells.cell import Cell
 from car_or_truck.tracking import datasets, store
+from car_or_truck.train.history import METRICS
 
 RELIABILITY = "reliability.npz"  # a file of `evaluate`, and the tag of a logged model that holds its SHA-256
 # The scores that a run shows beside its curves, by their names there; evaluation.json has all of them.
@@ -57,6 +59,30 @@ def find_run(cell: Cell) -> str | None:
 def is_evaluated(run_id: str) -> bool:
     """Whether the run has what `log_evaluation` adds today; those of earlier versions of the project lack it."""
     return "accuracy" in mlflow.get_run(run_id).data.metrics
+
+
+def is_active(run_id: str | None) -> bool:
+    """Whether the store still has the run."""
+    if run_id is None:
+        return False
+    try:
+        return bool(mlflow.get_run(run_id).info.lifecycle_stage == "active")
+    except MlflowException:
+        return False
+
+
+def log_epochs(run_id: str, rows: list[dict[str, float]], times: list[float]) -> None:
+    """Log the epochs of a history that the run lacks, at their own times where these are known."""
+    client, now = mlflow.MlflowClient(), time.time()
+    points = []
+    for name in METRICS:
+        known = {point.step for point in client.get_metric_history(run_id, name)} if rows else set()
+        points += [
+            Metric(name, row[name], round(1000 * moment), int(row["epoch"]))
+            for row, moment in zip(rows, times or [now] * len(rows), strict=True)
+            if int(row["epoch"]) not in known
+        ]
+    client.log_batch(run_id, metrics=points)
 
 
 def find_comparison(summary: dict[str, Any]) -> str | None:

@@ -176,19 +176,23 @@ def this_process() -> str:
     return f"{platform.node()}:{os.getpid()}:{psutil.Process().create_time():.2f}"
 
 
+def is_gone(process: str) -> bool:
+    """Whether the process that `this_process` named so was one of this machine, and has ended."""
+    node, _, numbers = process.partition(":")
+    pid, _, created = numbers.partition(":")
+    if node != platform.node():
+        return False
+    try:
+        return f"{psutil.Process(int(pid)).create_time():.2f}" != created
+    except psutil.NoSuchProcess:
+        return True
+
+
 def _close_abandoned(experiment: str) -> None:
     """Mark runs as KILLED that are RUNNING although their process on this machine is gone."""
     client = mlflow.MlflowClient()
     for run in client.search_runs([experiment], "attributes.status = 'RUNNING'"):
-        node, _, process = run.data.tags.get(PROCESS, "").partition(":")
-        pid, _, created = process.partition(":")
-        if node != platform.node():
-            continue
-        try:
-            alive = f"{psutil.Process(int(pid)).create_time():.2f}" == created
-        except psutil.NoSuchProcess:
-            alive = False
-        if not alive:
+        if is_gone(run.data.tags.get(PROCESS, "")):
             client.set_terminated(run.info.run_id, "KILLED")
             print(f"MLflow run {run.info.run_name}: its process is gone, so it is marked KILLED.", flush=True)
 

@@ -6,7 +6,6 @@ DVC restores never points at a run that is gone. Everything is written to the pr
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -15,8 +14,6 @@ import keras
 import mlflow
 import numpy as np
 import pandas as pd
-from mlflow.entities import Metric
-from mlflow.exceptions import MlflowException
 from mlflow.keras.callback import MlflowCallback
 from numpy.typing import NDArray
 
@@ -25,11 +22,10 @@ from car_or_truck.cells import names
 from car_or_truck.cells.cell import Cell, TrainedCell
 from car_or_truck.cells.times import read_pace
 from car_or_truck.evaluate import inspection
-from car_or_truck.tracking import datasets, model, provenance, store
+from car_or_truck.tracking import datasets, model, provenance, runs, store
 from car_or_truck.tracking.delivery import Courier, close_copy
 from car_or_truck.train import batches
 from car_or_truck.train.checkpoint import Checkpoint
-from car_or_truck.train.history import METRICS
 
 COST = "training_seconds"  # over all the processes that a training took
 
@@ -58,7 +54,7 @@ def training_run(cell: Cell, saved: Checkpoint, tags: Mapping[str, str]) -> Iter
     experiment, state, server = names.experiment_name(cell.stand_in), saved.state, store.server()
     experiment_id = store.connect(experiment)
     process = {store.PROCESS: store.this_process()}
-    if _is_active(state.run_id):
+    if runs.is_active(state.run_id):
         run = mlflow.start_run(run_id=state.run_id)
         mlflow.set_tags(process)  # its commit stays that of its start, which its patch belongs to
     else:
@@ -76,7 +72,7 @@ def training_run(cell: Cell, saved: Checkpoint, tags: Mapping[str, str]) -> Iter
         if courier:
             callbacks.append(keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: courier.call()))
         _describe_run(run, cell)
-        _log_epochs(run_id, state.rows, state.times)
+        runs.log_epochs(run_id, state.rows, state.times)
         yield callbacks
         if state.seconds:
             mlflow.log_metric(COST, state.seconds)
@@ -90,29 +86,6 @@ def training_run(cell: Cell, saved: Checkpoint, tags: Mapping[str, str]) -> Iter
         print(f"MLflow run {cell.name} in experiment {experiment}: {status}", flush=True)
         if courier:
             courier.close()
-
-
-def _is_active(run_id: str | None) -> bool:
-    if run_id is None:
-        return False
-    try:
-        return bool(mlflow.get_run(run_id).info.lifecycle_stage == "active")
-    except MlflowException:
-        return False
-
-
-def _log_epochs(run_id: str, rows: list[dict[str, float]], times: list[float]) -> None:
-    """Log the epochs of a history that the run lacks, at their own times where these are known."""
-    client, now = mlflow.MlflowClient(), time.time()
-    points = []
-    for name in METRICS:
-        known = {point.step for point in client.get_metric_history(run_id, name)} if rows else set()
-        points += [
-            Metric(name, row[name], round(1000 * moment), int(row["epoch"]))
-            for row, moment in zip(rows, times or [now] * len(rows), strict=True)
-            if int(row["epoch"]) not in known
-        ]
-    client.log_batch(run_id, metrics=points)
 
 
 def _describe_run(run: Any, cell: Cell) -> None:
@@ -143,7 +116,7 @@ def rebuild(cell: TrainedCell, history: pd.DataFrame) -> str:
     tags = {**names.tags(cell), store.PROCESS: store.this_process(), "rebuilt": "true"}
     with mlflow.start_run(experiment_id=experiment_id, run_name=cell.name, tags=tags) as run:
         _describe_run(run, cell)
-        _log_epochs(run.info.run_id, history.to_dict("records"), [])
+        runs.log_epochs(run.info.run_id, history.to_dict("records"), [])
         pace = read_pace(cell.fingerprint)
         if pace:
             mlflow.log_metric(COST, pace.seconds)

@@ -1,0 +1,158 @@
+"""A search's study in Optuna, and its trials: which comes next, and how it is trained.
+
+A study is all that decides its trials' numbers: the variant as it is, the images, the code, the seed and the
+ranges. Trials are asked for under a lock, so that processes share a study, and what one left unfinished goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from car_or_truck import paths
+from car_or_truck.cells.cell import Cell, Dataset
+from car_or_truck.commands import search_space
+from car_or_truck.commands.search_space import Dimension
+from car_or_truck.errors import Failure, in_one_line
+from car_or_truck.params import Params
+from car_or_truck.tracking import store, trials
+from car_or_truck.train import batches, runtime
+from car_or_truck.train.checkpoint import Checkpoint
+from car_or_truck.train.fit import Data, fit
+from car_or_truck.train.recipe import THRESHOLD, Setup
+
+if TYPE_CHECKING:
+    import optuna
+
+EVERY = 5  # each fifth training image of a class is held out
+STARTUP = 5  # trials at random values, before Optuna learns from those that are done
+BASELINE, PROCESS, RIGHT = "baseline", "process", "right"  # a trial's attributes
+
+
+@dataclass(frozen=True)
+class Search:
+    """A study, and what its trials share."""
+
+    params: Params
+    variant: str
+    seed: int
+    space: list[Dimension]
+    dataset: Dataset
+    study: optuna.Study
+    run_id: str  # MLflow's, of the study
+    folds: dict[int, Data] = field(default_factory=dict)  # by pixels a side
+
+    def fold(self, side: int) -> Data:
+        """The images at `side` pixels; kept, because TensorFlow would not let go of them anyway."""
+        if side not in self.folds:
+            self.folds[side] = fold(batches.load(paths.PREPARED, "train", side))
+        return self.folds[side]
+
+
+def fold(train: batches.Split) -> Data:
+    """Every fifth image of each class held out of `train`, and the others to train on: the same for all trials."""
+    held = np.zeros(len(train), bool)
+    for label in np.unique(train.labels):
+        held[np.flatnonzero(train.labels == label)[::EVERY]] = True
+    if len(np.unique(train.labels[~held])) < 2:
+        raise Failure(f"{paths.PREPARED}/train is too small for a fold: it needs two images of each class.")
+    return Data(*(batches.Split(train.images[part], train.labels[part]) for part in (~held, held)))
+
+
+def describe(params: Params, variant: str, seed: int, dataset: Dataset) -> Cell:
+    """All that decides a trial's numbers but the fold; starts TensorFlow for it."""
+    threads = params.train.threads or runtime.available_threads()
+    precision = runtime.start(seed, params.train.precision, threads)
+    facts = {"recipe": params.variants[variant], "seed": seed, "batch_size": params.train.batch_size}
+    return Cell.describe(variant, Setup.model_validate({**facts, "precision": precision, "threads": threads}), dataset)
+
+
+def done_trials(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
+    """The trials that are over, the pruned and the failed ones included."""
+    return [trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()]
+
+
+def next_trial(search: Search, wanted: int) -> tuple[optuna.Trial, dict[str, Any]] | None:
+    """One that its process left unfinished, else a new one, and its values; None when there are enough."""
+    import optuna
+
+    study, running = search.study, optuna.trial.TrialState.RUNNING
+    with store.one_at_a_time("tune"):
+        known = study.get_trials(deepcopy=False)
+        unfinished = [trial for trial in known if trial.state == running and _is_left(trial)]
+        if unfinished:
+            trial = optuna.Trial(study, unfinished[0]._trial_id)
+        elif sum(one.state != optuna.trial.TrialState.WAITING for one in known) < wanted:
+            trial = study.ask()
+        else:
+            return None
+        trial.set_user_attr(PROCESS, store.this_process())
+        # By the trial's number, so that a study that was interrupted draws what it would have drawn.
+        seed = int(np.random.SeedSequence([search.seed, trial.number]).generate_state(1)[0])
+        study.sampler = optuna.samplers.TPESampler(n_startup_trials=STARTUP, seed=seed)
+        baseline = trial.user_attrs.get(BASELINE)  # the keys whose ranges hold the variant's own values
+        drawn = [known for known in search.space if baseline is None or known.key in baseline]
+        values = {dimension.key: dimension.suggest(trial) for dimension in drawn}
+    return trial, values if baseline is None else {}
+
+
+def _is_left(trial: optuna.trial.FrozenTrial) -> bool:
+    """Whether no process works at a running trial. This one works at one at a time, so at none now."""
+    process = trial.user_attrs.get(PROCESS)
+    return process in (None, store.this_process()) or store.is_gone(process)
+
+
+def run_trial(search: Search, trial: optuna.Trial, values: Mapping[str, Any]) -> str:
+    """Train with these values, and tell the study; returns how it went, in a few words."""
+    from optuna.trial import TrialState
+
+    study = search.study
+    saved = Checkpoint(paths.scratch("tune") / f"{study.study_name}-{trial.number}.npz")
+    saved.read()
+    if saved.state.epoch:
+        print(f"trial {trial.number} continues after epoch {saved.state.epoch}.", flush=True)
+    try:
+        changed = search_space.with_values(search.params, search.variant, values, f"trial {trial.number}")
+        cell = describe(changed, search.variant, search.seed, search.dataset)
+        with trials.trial_run(search.run_id, trial.number, cell, saved):
+            right = _train(search, trial, cell, saved)
+    except (Failure, trials.Pruned) as error:  # one that diverged is as bad as one that was pruned: Optuna learns it
+        study.tell(trial, state=TrialState.PRUNED)
+        outcome = in_one_line(error, 120)
+    except Exception:
+        study.tell(trial, state=TrialState.FAIL)  # or the next call would fail at it again
+        raise
+    else:
+        trial.set_user_attr(RIGHT, "".join("01"[answer] for answer in right.astype(int)))
+        study.tell(trial, float(right.mean()))
+        outcome = f"{right.mean():.1%}"
+    saved.remove()
+    return outcome
+
+
+def _train(search: Search, trial: optuna.Trial, cell: Cell, saved: Checkpoint) -> NDArray[np.bool_]:
+    """Whether the trained net is right about each image that was held out. Raises Pruned."""
+    import keras
+
+    from car_or_truck.train import convnet
+
+    data, state = search.fold(cell.side), saved.state
+    known = len(search.study.trials[trial.number].intermediate_values)  # of a trial that is continued
+
+    def after_epoch(*_: Any) -> None:
+        nonlocal known
+        for row in state.rows[known:]:
+            trial.report(row["val_binary_accuracy"], int(row["epoch"]))
+        known = len(state.rows)
+        if trial.should_prune() and state.epoch < cell.recipe.epochs and BASELINE not in trial.user_attrs:
+            raise trials.Pruned(f"pruned after epoch {state.epoch} at {state.rows[-1]['val_binary_accuracy']:.1%}")
+
+    with runtime.strategy().scope():
+        net = convnet.build(cell.recipe, cell.data.image_size)
+        fit(net, cell, data, saved, [keras.callbacks.LambdaCallback(on_epoch_end=after_epoch)])
+        probability = net.predict(batches.in_order(data.valid, cell.batch_size), verbose=0)[:, 0]
+    return np.asarray((probability > THRESHOLD) == data.valid.labels.astype(bool))

@@ -1,0 +1,144 @@
+"""`tune`: a search over keys of a variant, by Optuna, on a fold of train. The validation set is never read."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import logging
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+
+import numpy as np
+from ruamel.yaml import YAML
+
+from car_or_truck import paths
+from car_or_truck.cells.cell import read_dataset
+from car_or_truck.cells.times import duration
+from car_or_truck.commands import search_space
+from car_or_truck.commands.search import BASELINE, RIGHT, Search, describe, done_trials, next_trial, run_trial
+from car_or_truck.commands.search_space import Dimension
+from car_or_truck.compare.luck import select_best
+from car_or_truck.errors import Failure, in_one_line
+from car_or_truck.params import Params
+from car_or_truck.tracking import store, trials
+from car_or_truck.train import checks
+
+
+def tune(params: Params, variant: str, over: Sequence[str], wanted: int, seed: int | None) -> None:
+    """Bring the study to `wanted` trials, and print the winner as YAML; all else goes to stderr."""
+    try:
+        import optuna
+    except ImportError:
+        raise Failure("Optuna is not installed: `pip install -e '.[tune]'`.") from None
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns of many nets in one process: one a trial
+    space = search_space.parse(over, params, variant)
+    with redirect_stdout(sys.stderr):
+        search = _open(params, variant, space, params.train.seeds[0] if seed is None else seed)
+        status, winner = "FAILED", ""
+        try:
+            _run_trials(search, wanted)
+            winner, status = conclude(search), "FINISHED"
+        except KeyboardInterrupt:
+            status = "KILLED"
+            print("\nStopped. The same command continues where the trial is.", flush=True)
+            raise
+        finally:
+            trials.end_study(search.run_id, status, winner)
+    print(winner, end="")
+
+
+def _open(params: Params, variant: str, space: list[Dimension], seed: int) -> Search:
+    """The study of these settings; a new one begins with the variant as it is."""
+    import optuna
+
+    dataset = read_dataset()
+    checks.check_versions(checks.pinned_versions())
+    checks.check_weights(params.variants[variant].base)
+    cell = describe(params, variant, seed, dataset)
+    settings = [cell.fingerprint, *sorted(map(repr, space))]
+    name = f"{variant}-{hashlib.sha256(repr(settings).encode()).hexdigest()[:8]}"
+    longest = max([cell.recipe.epochs, *(int(end) for known in space if known.key == "epochs" for end in known.ends)])
+    database = paths.scratch("tune") / "studies.db"
+    with store.one_at_a_time("tune"):
+        try:
+            study = optuna.create_study(
+                storage=f"sqlite:///{database}",
+                study_name=name,
+                load_if_exists=True,
+                direction="maximize",
+                pruner=optuna.pruners.HyperbandPruner(min_resource=1, max_resource=longest),
+            )
+        except Exception as error:  # SQLAlchemy's and Optuna's own
+            raise Failure(
+                f"{database} cannot be used ({in_one_line(error, 150)}). Move it away: the search begins anew."
+            ) from error
+        if not study.trials:
+            here = {known.key: known.place(search_space.value_of(params, variant, known.key)) for known in space}
+            inside = {key: value for key, value in here.items() if value is not None}
+            study.enqueue_trial(inside, {BASELINE: sorted(inside)})
+        run_id = trials.study_run(name, cell)
+    search = Search(params, variant, seed, space, dataset, study, run_id)
+    data = search.fold(cell.side)
+    print(
+        f"Study {name}, trials so far: {len(done_trials(study))}. {len(data.train):,} images of train to train on, "
+        f"{len(data.valid):,} held out.\n{cell.threads} threads, {cell.precision}, seed {seed}; "
+        f"MLflow experiment {trials.experiment_name(cell)}",
+        flush=True,
+    )
+    return search
+
+
+def _run_trials(search: Search, wanted: int) -> None:
+    """Run trials until there are `wanted`, those of other processes included; a line for each."""
+    started, before = time.monotonic(), len(done_trials(search.study))
+    while following := next_trial(search, wanted):
+        trial, values = following
+        outcome = run_trial(search, trial, values)
+        done, best = done_trials(search.study), ""
+        left = (time.monotonic() - started) / (len(done) - before) * max(0, wanted - len(done))
+        complete = [one for one in done if RIGHT in one.user_attrs]
+        if complete:
+            leader = max(complete, key=lambda one: (one.value, -one.number))
+            best = f"; best {leader.value:.1%} (trial {leader.number})"
+        shown = ", ".join(f"{key} {value}" for key, value in values.items()) or f"{search.variant} as it is"
+        print(f"trial {trial.number}: {shown}: {outcome}{best}; {duration(left)} left", flush=True)
+
+
+def conclude(search: Search) -> str:
+    """The best trial as YAML for params.yaml, below what is known of it. Pruned trials are no candidates."""
+    done = done_trials(search.study)
+    complete = {f"trial {trial.number}": trial for trial in done if RIGHT in trial.user_attrs}
+    if not complete:
+        raise Failure(
+            f"None of the {len(done)} trials of {search.study.study_name} came to its end, so there is no winner. "
+            "Choose other ranges."
+        )
+    best = select_best({name: np.array(list(one.user_attrs[RIGHT])) == "1" for name, one in complete.items()})
+    winner, baseline, variant = complete[best.model], complete.get("trial 0"), search.variant
+    lines = [
+        f"{best.model.capitalize()} of {len(done)}, {len(done) - len(complete)} of them pruned: {best.accuracy:.1%} "
+        f"of the {len(winner.user_attrs[RIGHT]):,} images held out of train."
+    ]
+    running = len(search.study.get_trials(deepcopy=False)) - len(done)
+    if running:
+        lines.append(f"Not counted: {running} under way in another process.")
+    if baseline:
+        lines.append(f"{variant} as it is, with the same images and seed: {baseline.value:.1%}.")
+    if len(complete) > 1:
+        lines += [f"Corrected for having been chosen: {best.corrected:.1%}.", best.words]
+    if winner is baseline:
+        lines.append(f"No trial is better than {variant} as it is.")
+    elif baseline and best.corrected <= baseline.value:
+        lines.append(f"After this correction it is no better than {variant} as it is.")
+    values = {} if winner is baseline else {known.key: known.suggest(winner) for known in search.space}
+    recipe = search_space.with_values(search.params, variant, values, best.model).variants[variant]
+    yaml, text = YAML(), io.StringIO()
+    yaml.default_flow_style, yaml.width = None, 118  # as in params.yaml: what holds no group stands on one line
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    yaml.dump({"variants": {f"{variant}-tuned": recipe.model_dump(mode="json", exclude_unset=True)}}, text)
+    trials.log_scores(search.run_id, {"trials": len(done), "accuracy": best.accuracy, "corrected": best.corrected})
+    entry = text.getvalue().split("\n", 1)[1]
+    return "".join(f"  # {line}\n" for line in lines) + entry * (winner is not baseline)

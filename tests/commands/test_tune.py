@@ -1,0 +1,282 @@
+"""Searches on small drawn images, in a project that has no validation set."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pytest
+from ruamel.yaml import YAML
+
+from car_or_truck import files, params, paths
+from car_or_truck.commands import search, tune
+from car_or_truck.compare.luck import Selection
+from car_or_truck.errors import Failure
+from car_or_truck.params import Params
+from car_or_truck.train import batches
+from car_or_truck.train.checkpoint import Checkpoint
+from helpers.cells import dataset
+from helpers.clones import ROOT, Project, copy
+from helpers.nets import PLAIN, split
+from helpers.processes import start
+from helpers.stores import Store
+
+SIDE, IMAGES, TRIALS = 16, 40, 4
+OVER = ["optimizer.learning_rate=1e-3:1e-1:log", "head.dropout=0:0.5", "epochs=2:4", "shuffle=once|each_epoch"]
+COMMAND = [
+    "car-or-truck",
+    "tune",
+    "plain",
+    "--trials",
+    str(TRIALS),
+    *(word for key in OVER for word in ("--over", key)),
+]
+EXPERIMENT = "car-or-truck-tuning"
+
+
+def write_project(root: Path) -> None:
+    """Parameters with one small variant, and prepared training images."""
+    tree = YAML(typ="safe").load(ROOT / "params.yaml")
+    tree["data"]["image_size"] = SIDE
+    tree["train"] |= {"variants": ["plain"], "batch_size": 8, "precision": "float32", "threads": 1}
+    tree["variants"] = {"plain": PLAIN}
+    YAML().dump(tree, root / "params.yaml")
+    part = split(IMAGES, SIDE)
+    folder = root / paths.PREPARED / "train"
+    folder.mkdir(parents=True)
+    np.save(folder / "images.npy", part.images)
+    np.save(folder / "labels.npy", part.labels)
+    files.write_json(root / paths.DATASET, dataset(image_size=SIDE).model_dump(mode="json"))
+
+
+@pytest.fixture
+def project(small_store: Store) -> Project:
+    write_project(small_store.root)
+    return Project(small_store.root)
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Iterator[Path]:
+    """A project with a finished search."""
+    pytest.importorskip("optuna")
+    store = Store(tmp_path_factory.mktemp("searched") / "project", empty_database)
+    write_project(store.root)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(store.root)
+        tune.tune(params.load(), "plain", OVER, TRIALS, None)
+        yield store.root
+
+
+@pytest.fixture
+def here(searched: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(searched)
+    mlflow.set_tracking_uri(f"sqlite:///{searched / 'mlflow.db'}")
+    return searched
+
+
+def study(root: Path) -> Any:
+    import optuna
+
+    storage = f"sqlite:///{root / '.dvc/tmp/tune/studies.db'}"
+    (summary,) = optuna.get_all_study_summaries(storage)
+    return optuna.load_study(study_name=summary.study_name, storage=storage)
+
+
+def runs() -> list[Any]:
+    """Those of the trials, by number."""
+    client = mlflow.MlflowClient()
+    found = client.search_runs([client.get_experiment_by_name(EXPERIMENT).experiment_id])
+    return sorted((run for run in found if "trial" in run.data.tags), key=lambda run: int(run.data.tags["trial"]))
+
+
+def winner(said: str) -> str:
+    return said[said.index("  # Trial") :]
+
+
+def test_every_fifth_image_of_each_class_is_held_out() -> None:
+    labels = np.array([0] * 23 + [1] * 11, np.uint8)
+    train, held = search.fold(batches.Split(np.arange(34)[:, None], labels))
+    assert held.images[:, 0].tolist() == [0, 5, 10, 15, 20, 23, 28, 33]
+    assert sorted([*held.images[:, 0], *train.images[:, 0]]) == list(range(34))
+    assert abs(held.labels.mean() - train.labels.mean()) < 0.1
+
+
+def test_a_class_of_one_image_is_too_small_for_a_fold() -> None:
+    with pytest.raises(Failure, match="two images of each class"):
+        search.fold(batches.Split(np.zeros((4, 1)), np.array([0, 0, 0, 1], np.uint8)))
+
+
+def test_values_come_out_of_the_ranges_after_the_variant_as_it_is(here: Path) -> None:
+    first, *others = study(here).trials
+    assert len(others) == TRIALS - 1
+    assert first.params == {
+        "optimizer.learning_rate": 0.003, "head.dropout": 0.0, "epochs": 2, "shuffle": "once",
+    }  # fmt: skip
+    recipes = [run.data.params for run in runs()]
+    assert float(recipes[0]["recipe.optimizer.learning_rate"]) == 0.003
+    assert len({recipe["recipe.optimizer.learning_rate"] for recipe in recipes}) == TRIALS
+    for recipe in recipes[1:]:
+        rate = recipe["recipe.optimizer.learning_rate"]
+        assert 1e-3 <= float(rate) <= 1e-1
+        assert len(rate.strip("0.").partition("e")[0].replace(".", "")) <= 3  # digits
+        assert 0 <= float(recipe["recipe.head.dropout"]) <= 0.5
+        assert recipe["recipe.epochs"] in "234"
+
+
+def test_the_validation_set_is_never_read(here: Path) -> None:
+    assert not (here / paths.PREPARED / "valid").exists()
+    assert len(study(here).trials) == TRIALS
+
+
+def test_trials_are_runs_nested_in_their_studys(here: Path) -> None:
+    of_trials = runs()
+    (parent,) = {run.data.tags["mlflow.parentRunId"] for run in of_trials}
+    assert mlflow.get_run(parent).info.status == "FINISHED"
+    assert mlflow.get_run(parent).data.metrics["trials"] == TRIALS
+    for run, trial in zip(of_trials, study(here).trials, strict=True):
+        curve = mlflow.MlflowClient().get_metric_history(run.info.run_id, "val_binary_accuracy")
+        assert {point.step: point.value for point in curve} == trial.intermediate_values
+        assert run.info.status == ("FINISHED" if trial.state.name == "COMPLETE" else "KILLED")
+        assert "cell" not in run.data.tags  # by which models are found
+
+
+def test_a_search_that_is_done_prints_its_winner_again_and_trains_nothing(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(search, "fit", None)
+    tune.tune(params.load(), "plain", OVER, TRIALS, None)
+    captured = capsys.readouterr()
+    assert captured.out.startswith("  # Trial")
+    assert f"trials so far: {TRIALS}. 31 images of train to train on, 9 held out." in captured.err
+
+
+def test_the_winner_can_be_pasted_into_params(here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    loaded = params.load()
+    with pytest.MonkeyPatch.context() as patch:  # so that the last trial wins
+        patch.setattr(tune, "select_best", lambda correct: Selection(list(correct)[-1], len(correct), 0.9, 0.8))
+        tune.tune(loaded, "plain", OVER, TRIALS, None)
+    said = capsys.readouterr().out
+    assert "  # Corrected for having been chosen: 80.0%.\n" in said
+    text = (here / "params.yaml").read_text()
+    assert text.rstrip().splitlines()[-1].startswith("    ")  # in the variants
+    (tmp_path / "params.yaml").write_text(text + said)
+    pasted = params.load(tmp_path / "params.yaml")
+    tuned = pasted.variants["plain-tuned"]
+    assert tuned != loaded.variants["plain"]
+    assert tuned.optimizer.name == "adam"
+    assert pasted.variants["plain"] == loaded.variants["plain"]
+
+
+def test_a_trial_that_diverges_is_told_as_pruned_and_the_search_goes_on(
+    project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("optuna")
+    train = search._train
+
+    def diverging(of: Any, trial: Any, *others: Any) -> Any:
+        if trial.number == 1:
+            raise Failure("Training diverged in epoch 1")
+        return train(of, trial, *others)
+
+    monkeypatch.setattr(search, "_train", diverging)
+    tune.tune(params.load(), "plain", OVER[:1], 3, 7)
+    assert [trial.state.name for trial in study(project.root).trials][:2] == ["COMPLETE", "PRUNED"]
+    assert [run.info.status for run in runs()][1] == "FAILED"
+    captured = capsys.readouterr()
+    assert ": Training diverged in epoch 1; best " in captured.err
+    assert "Trial" in captured.out
+
+
+def test_a_trial_that_cannot_be_trained_is_not_tried_again(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("optuna")
+    monkeypatch.setattr(search, "_train", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        tune.tune(params.load(), "plain", OVER[:1], 3, None)
+    assert [trial.state.name for trial in study(project.root).trials] == ["FAIL"]
+    monkeypatch.setattr(search, "_train", lambda *_: np.array([True, False]))
+    tune.tune(params.load(), "plain", OVER[:1], 2, None)
+    assert [trial.state.name for trial in study(project.root).trials] == ["FAIL", "COMPLETE"]
+
+
+def test_without_optuna_it_says_how_to_install_it(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(Failure, match=r"Optuna is not installed: `pip install -e '\.\[tune\]'`\.$"):
+        tune.tune(params.load(), "plain", OVER, TRIALS, None)
+
+
+def test_without_prepared_images_it_says_how_to_prepare_them(project: Project) -> None:
+    pytest.importorskip("optuna")
+    (project.root / paths.DATASET).unlink()
+    with pytest.raises(Failure, match="Run `dvc repro prepare`"):
+        tune.tune(params.load(), "plain", OVER, TRIALS, None)
+
+
+def test_a_damaged_study_is_named_with_the_way_out(project: Project) -> None:
+    pytest.importorskip("optuna")
+    (paths.scratch("tune") / "studies.db").write_text("not a database " * 100)
+    with pytest.raises(Failure, match=r"studies\.db cannot be used .* Move it away"):
+        tune.tune(params.load(), "plain", OVER, TRIALS, None)
+
+
+def await_trial(project: Project, process: subprocess.Popen[str]) -> int:
+    """Wait until a trial other than the first has finished some epochs; returns its number."""
+    waited_since = time.monotonic()
+    while process.poll() is None and time.monotonic() - waited_since < 300:
+        for path in (project.root / ".dvc/tmp/tune").glob("*-[1-9].npz"):
+            saved = Checkpoint(path)
+            saved.read()
+            if saved.state.epoch >= 2:
+                return int(path.stem[-1])
+        time.sleep(0.02)
+    process.kill()
+    raise AssertionError(process.communicate()[0])
+
+
+def longer(project: Project) -> Params:
+    project.edit(lambda tree: tree["variants"]["plain"].update(epochs=40))
+    return params.load()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_a_killed_search_keeps_its_trials_and_ends_like_an_undisturbed_one(
+    how: signal.Signals, project: Project, tmp_path: Path
+) -> None:
+    pytest.importorskip("optuna")
+    command = ["car-or-truck", "tune", "plain", "--trials", str(TRIALS), "--over", OVER[0]]
+    longer(project)
+    undisturbed = copy(project, tmp_path / "undisturbed")
+    process = start(project, *command)
+    number = await_trial(project, process)
+    process.send_signal(how)
+    said = process.communicate(timeout=60)[0]
+    assert process.returncode == (-how if how == signal.SIGKILL else 130)
+    assert how == signal.SIGKILL or "The same command continues where the trial is." in said
+    again = project.run(*command)
+    assert f"trials so far: {number}." in again
+    assert f"trial {number} continues after epoch " in again
+    assert [trial.number for trial in study(project.root).trials] == list(range(TRIALS))
+    assert len(runs()) == TRIALS  # the broken one went on in its run
+    assert not list((project.root / ".dvc/tmp/tune").glob("*.npz"))
+    assert winner(again) == winner(undisturbed.run(*command))
+
+
+@pytest.mark.slow
+def test_two_processes_share_a_study(project: Project) -> None:
+    pytest.importorskip("optuna")
+    longer(project)
+    processes = [start(project, *COMMAND) for _ in range(2)]
+    said = [process.communicate(timeout=300)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], said
+    trials = study(project.root).trials
+    assert [trial.number for trial in trials] == list(range(TRIALS))
+    assert all(trial.state.is_finished() for trial in trials)
+    assert len({trial.user_attrs["process"] for trial in trials}) == 2
+    assert sum(text.count("\ntrial ") for text in said) == TRIALS
