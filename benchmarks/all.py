@@ -19,6 +19,7 @@ import lab
 HERE = Path(__file__).parent
 COMMANDS = """
 layers
+torch_step 5
 stand_in
 intervals
 overhead 10 3

@@ -2,7 +2,8 @@
 
 Both train the same convnet with Adam on batches of 64 random images of 128 pixels, on all threads: PyTorch with
 channels last and its fused Adam. Their processes alternate; the table has the medians of their CPU milliseconds per
-step. PyTorch is not among the project's packages: `pip install torch`, or its rows are left out.
+step. PyTorch is not among the project's packages: `pip install torch`, or its rows are left out; and so are those of
+bfloat16 where the processor lacks it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ from typing import Any
 import lab
 import numpy as np
 
+from car_or_truck import params
+from car_or_truck.train import runtime
+
 BATCH, SIDE, WARM_UP, STEPS = 64, 128, 4, 20
 
 
@@ -27,9 +31,6 @@ def batch() -> tuple[Any, Any]:
 
 def keras_step(precision: str) -> float:
     """CPU milliseconds of a step of the project."""
-    from car_or_truck import params
-    from car_or_truck.train import runtime
-
     runtime.start(0, precision)
     import tensorflow as tf
 
@@ -50,8 +51,6 @@ def torch_step(precision: str) -> float:
     """CPU milliseconds of a step of PyTorch."""
     import torch
     from torch import nn
-
-    from car_or_truck.train import runtime
 
     torch.set_num_threads(runtime.available_threads())
     channels, modules = 3, []
@@ -88,7 +87,8 @@ def main(rounds: int) -> None:
     sides = ["keras", "torch"] if importlib.util.find_spec("torch") else ["keras"]
     if "torch" not in sides:
         print("PyTorch is not installed: its rows are left out.\n")
-    cells = [(side, precision) for precision in ("float32", "mixed_bfloat16") for side in sides]
+    precisions = ["float32", "mixed_bfloat16"] if runtime.bfloat16_feature() else ["float32"]
+    cells = [(side, precision) for precision in precisions for side in sides]
     times: dict[tuple[str, str], list[float]] = {cell: [] for cell in cells}
     for _ in range(rounds):
         for cell in cells:

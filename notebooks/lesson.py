@@ -244,8 +244,9 @@ show(figures.learning_curves, models["exercise"].history, "exercise")
 # ## 5. A third one
 #
 # Nothing in the lesson says that a convnet needs 128 pixels or 50 epochs. `sprint` looks at 64 pixels, starts with
-# strides instead of pooling, normalizes each batch, sees every image flipped and shifted anew, and raises its learning
-# rate before it lowers it. It costs about a twentieth of the exercise's multiplications, for 14 epochs.
+# strides instead of pooling, normalizes each batch, sees every image flipped and shifted anew, and takes steps of even
+# strength in all directions of a kernel (Muon). It costs about a twentieth of the exercise's multiplications, for 6
+# epochs.
 
 # %%
 sprint = Recipe.model_validate(
@@ -259,11 +260,11 @@ sprint = Recipe.model_validate(
         ],
         "head": {"pooling": "global_max"},
         "augment": {"flip": True, "shift": 0.1},
-        "optimizer": {"name": "adamw", "learning_rate": 0.008},
+        "optimizer": {"name": "muon", "learning_rate": 0.02, "momentum": 0.85},
         "schedule": {"name": "one_cycle"},
         "loss": {"label_smoothing": 0.05},
         "shuffle": "each_epoch",
-        "epochs": 14,
+        "epochs": 6,
     }
 )
 models["sprint"] = train_model("sprint", sprint)
