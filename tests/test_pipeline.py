@@ -179,8 +179,9 @@ def test_each_cell_is_one_registered_version_with_a_model_that_loads(
     assert {version.run_id for version in versions} == {run.info.run_id for run in runs(client)}
     for version in versions:
         report = finished.root / f"reports/cells/{version.tags['variant']}/31415/metrics.json"
-        rise = json.loads(report.read_text())["overfit_rise"]
-        ending = f"and then rose by {rise_text(rise)}." if rise > 0 else "at the end (epoch 2)."
+        metrics = json.loads(report.read_text())
+        rise, lowest = metrics["overfit_rise"], metrics["overfit_epoch"]
+        ending = f"and then rose by {rise_text(rise)}." if rise > 0 else f"at the end (epoch {lowest})."
         assert ending in version.description
         assert "rose by 0.00." not in version.description
     mlflow.set_tracking_uri(f"sqlite:///{finished.root / 'mlflow.db'}")

@@ -45,7 +45,7 @@ def write_project(root: Path) -> None:
     """Parameters with one small variant, and prepared training images."""
     tree = YAML(typ="safe").load(ROOT / "params.yaml")
     tree["data"]["image_size"] = SIDE
-    tree["train"] |= {"variants": ["plain"], "batch_size": 8, "precision": "float32", "threads": 1}
+    tree["train"] |= {"variants": ["plain"], "batch_size": 8, "precision": "float32"}
     tree["variants"] = {"plain": PLAIN}
     YAML().dump(tree, root / "params.yaml")
     part = split(IMAGES, SIDE)
