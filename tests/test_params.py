@@ -83,7 +83,7 @@ def test_every_key_of_the_shipped_file_has_a_comment_or_stands_in_a_commented_va
         ("learning_rate: 0.001,", "learning_rate: .nan,", "variants.tutorial.optimizer.learning_rate is nan"),
         ("  four-blocks:", "  Four_Blocks:", "variants.Four_Blocks is 'Four_Blocks': should match pattern"),
         ("data:\n", "daat:\n", "daat is an unknown key; did you mean 'data'?"),
-        ("train: 384", "train: 7", "data.rendered.train is 7"),
+        ("train: 448", "train: 7", "data.rendered.train is 7"),
         ("sha256: null", "sha256: abc", "data.archive.sha256 is 'abc'"),
         (
             "epochs: 40",
