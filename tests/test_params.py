@@ -148,6 +148,11 @@ def test_what_is_no_parameter_file_is_refused(text: str, tmp_path: Path) -> None
     assert failure(text, tmp_path).startswith("params.yaml")
 
 
+def test_an_address_in_braces_needs_quotes(tmp_path: Path) -> None:
+    text = SHIPPED.replace("  classes: [Car, Truck]", "  classes: {a: https://example.org/a.zip}")
+    assert failure(text, tmp_path).endswith("Put quotes around a value with a colon.")
+
+
 def test_a_missing_file_says_where_to_stand(tmp_path: Path) -> None:
     with pytest.raises(Failure, match="run this from the project's root"):
         params.load(tmp_path / "params.yaml")

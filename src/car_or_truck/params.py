@@ -162,7 +162,9 @@ def load(path: Path = FILE) -> Params:
     except FileNotFoundError:
         raise Failure(f"There is no {path} here ({Path.cwd()}); run this from the project's root.") from None
     except (YAMLError, UnicodeDecodeError) as error:
-        raise Failure(f"{path} is not valid YAML: {in_one_line(error)}") from None
+        # libyaml, in which DVC reads this file too, wants quotes that YAML 1.2 does not
+        hint = " Put quotes around a value with a colon." if "unexpected ':'" in str(error) else ""
+        raise Failure(f"{path} is not valid YAML: {in_one_line(error)}{hint}") from None
     if not isinstance(tree, dict):
         raise Failure(f"{path} must hold the keys {', '.join(Params.model_fields)}.")
     return check(tree, str(path))
