@@ -121,7 +121,7 @@ OPTIMIZERS = {  # which of the arguments of `Optimizer` each of Keras's optimize
 
 
 class Optimizer(Strict):
-    """One of Keras's optimizers. An argument that is left out keeps Keras's default."""
+    """One of Keras's optimizers; muon as in train/muon.py. An argument that is left out keeps Keras's default."""
 
     name: Literal["adam", "adamw", "muon", "nadam", "rmsprop", "sgd"]
     learning_rate: Annotated[float, Field(gt=0)]
