@@ -65,7 +65,6 @@ def project(small_store: Store) -> Project:
 @pytest.fixture(scope="module")
 def searched(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Iterator[Path]:
     """A project with a finished search."""
-    pytest.importorskip("optuna")
     store = Store(tmp_path_factory.mktemp("searched") / "project", empty_database)
     write_project(store.root)
     with pytest.MonkeyPatch.context() as patch:
@@ -177,7 +176,6 @@ def test_the_winner_can_be_pasted_into_params(here: Path, tmp_path: Path, capsys
 def test_a_trial_that_diverges_is_told_as_pruned_and_the_search_goes_on(
     project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("optuna")
     train = search._train
 
     def diverging(of: Any, trial: Any, *others: Any) -> Any:
@@ -195,7 +193,6 @@ def test_a_trial_that_diverges_is_told_as_pruned_and_the_search_goes_on(
 
 
 def test_a_trial_that_cannot_be_trained_is_not_tried_again(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("optuna")
     monkeypatch.setattr(search, "_train", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         tune.tune(params.load(), "plain", OVER[:1], 3, None)
@@ -212,14 +209,12 @@ def test_without_optuna_it_says_how_to_install_it(project: Project, monkeypatch:
 
 
 def test_without_prepared_images_it_says_how_to_prepare_them(project: Project) -> None:
-    pytest.importorskip("optuna")
     (project.root / paths.DATASET).unlink()
     with pytest.raises(Failure, match="Run `dvc repro prepare`"):
         tune.tune(params.load(), "plain", OVER, TRIALS, None)
 
 
 def test_a_damaged_study_is_named_with_the_way_out(project: Project) -> None:
-    pytest.importorskip("optuna")
     (paths.scratch("tune") / "studies.db").write_text("not a database " * 100)
     with pytest.raises(Failure, match=r"studies\.db cannot be used .* Move it away"):
         tune.tune(params.load(), "plain", OVER, TRIALS, None)
@@ -249,7 +244,6 @@ def longer(project: Project) -> Params:
 def test_a_killed_search_keeps_its_trials_and_ends_like_an_undisturbed_one(
     how: signal.Signals, project: Project, tmp_path: Path
 ) -> None:
-    pytest.importorskip("optuna")
     command = ["car-or-truck", "tune", "plain", "--trials", str(TRIALS), "--over", OVER[0]]
     longer(project)
     undisturbed = copy(project, tmp_path / "undisturbed")
@@ -270,7 +264,6 @@ def test_a_killed_search_keeps_its_trials_and_ends_like_an_undisturbed_one(
 
 @pytest.mark.slow
 def test_two_processes_share_a_study(project: Project) -> None:
-    pytest.importorskip("optuna")
     longer(project)
     processes = [start(project, *COMMAND) for _ in range(2)]
     said = [process.communicate(timeout=300)[0] for process in processes]

@@ -75,9 +75,11 @@ def test_the_largest_drop_on_a_slice_has_a_gate_if_params_limit_it() -> None:
     assert (gate.passes, gate.value, gate.note) == (True, None, "not measured: evaluate.slices is false")
 
 
-def test_what_fails_is_said_with_its_number_and_its_limit() -> None:
+def test_what_fails_is_said_with_its_number_its_limit_and_by_how_much() -> None:
     decision = gates.judge(scoring(0.65, gap=0.3), None, LIMITS)
-    assert decision.failures == ("accuracy is 65%, must be >= 70%; generalization gap is 30%, must be <= 20%")
+    assert decision.failures == (
+        "accuracy is 65%, must be >= 70% (short by 5%); generalization gap is 30%, must be <= 20% (short by 10%)"
+    )
     assert not decision.passes
     good = gates.judge(scoring(0.9), None, LIMITS)
     assert good.passes
@@ -91,7 +93,7 @@ def test_one_gate_more_that_fails_turns_the_decision() -> None:
     assert isinstance(decision, Decision)
     assert decision.gates[:-1] == good.gates
     assert (good.passes, decision.passes) == (True, False)
-    assert decision.failures == "pictures is 7, must be >= 8"
+    assert decision.failures == "pictures is 7, must be >= 8 (short by 1)"
     assert decision.markdown.splitlines()[-1] == "| pictures | 7 | >= 8 | FAIL by 1 |  |"
 
 

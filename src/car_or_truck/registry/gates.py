@@ -74,9 +74,9 @@ class Decision:
 
     @property
     def failures(self) -> str:
-        """Which gates fail, in one line."""
-        rows = [gate.cells for gate in self.gates if not gate.passes]
-        return "; ".join(f"{name} is {value}, must be {limit}" for name, value, limit, *_ in rows)
+        """Which gates fail, and by how much, in one line."""
+        rows = [(*gate.cells, gate.amount(gate.short_by)) for gate in self.gates if not gate.passes]
+        return "; ".join(f"{name} is {value}, must be {limit} (short by {by})" for name, value, limit, *_, by in rows)
 
     @property
     def markdown(self) -> str:
