@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
@@ -132,6 +133,14 @@ def test_values_come_out_of_the_ranges_after_the_variant_as_it_is(here: Path) ->
 def test_the_validation_set_is_never_read(here: Path) -> None:
     assert not (here / paths.PREPARED / "valid").exists()
     assert len(study(here).trials) == TRIALS
+
+
+@pytest.mark.usefixtures("project")
+def test_a_long_trial_says_how_far_it_is(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(search, "SILENCE", 0)
+    tune.tune(params.load(), "plain", ["head.dropout=0:0.5"], 1, None)
+    said = capsys.readouterr().err
+    assert re.search(r"^trial 0: epoch 1 of 2, \d+\.\d%; \d+ s left of it\ntrial 0: epoch 2 of 2, ", said, re.MULTILINE)
 
 
 def test_trials_are_runs_nested_in_their_studys(here: Path) -> None:

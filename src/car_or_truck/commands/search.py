@@ -6,6 +6,8 @@ ranges. Trials are asked for under a lock, so that processes share a study, and 
 
 from __future__ import annotations
 
+import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -15,6 +17,7 @@ from numpy.typing import NDArray
 
 from car_or_truck import paths
 from car_or_truck.cells.cell import Cell, Dataset
+from car_or_truck.cells.times import duration
 from car_or_truck.commands import search_space
 from car_or_truck.commands.search_space import Dimension
 from car_or_truck.errors import Failure, in_one_line
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
 
 EVERY = 5  # each fifth training image of a class is held out
 STARTUP = 5  # trials at random values, before Optuna learns from those that are done
+SILENCE = 60  # seconds without a word of a trial, where there is no terminal
 BASELINE, PROCESS, RIGHT = "baseline", "process", "right"  # a trial's attributes
 
 
@@ -142,17 +146,35 @@ def _train(search: Search, trial: optuna.Trial, cell: Cell, saved: Checkpoint) -
 
     data, state = search.fold(cell.side), saved.state
     known = len(search.study.trials[trial.number].intermediate_values)  # of a trial that is continued
+    first, started = state.epoch, time.monotonic()
+    shown = started
 
     def after_epoch(*_: Any) -> None:
-        nonlocal known
+        nonlocal known, shown
         for row in state.rows[known:]:
             trial.report(row["val_binary_accuracy"], int(row["epoch"]))
-        known = len(state.rows)
+        known, epochs = len(state.rows), cell.recipe.epochs
+        left = (time.monotonic() - started) / (state.epoch - first) * (epochs - state.epoch)
+        accuracy = f"{state.rows[-1]['val_binary_accuracy']:.1%}"
+        text = f"trial {trial.number}: epoch {state.epoch} of {epochs}, {accuracy}; {duration(left)} left of it"
+        shown = _show(text, shown)
         if trial.should_prune() and state.epoch < cell.recipe.epochs and BASELINE not in trial.user_attrs:
-            raise trials.Pruned(f"pruned after epoch {state.epoch} at {state.rows[-1]['val_binary_accuracy']:.1%}")
+            raise trials.Pruned(f"pruned after epoch {state.epoch} at {accuracy}")
 
     with runtime.strategy().scope():
         net = convnet.build(cell.recipe, cell.data.image_size)
         fit(net, cell, data, saved, [keras.callbacks.LambdaCallback(on_epoch_end=after_epoch)])
         probability = net.predict(batches.in_order(data.valid, cell.batch_size), verbose=0)[:, 0]
     return np.asarray((probability > THRESHOLD) == data.valid.labels.astype(bool))
+
+
+def _show(text: str, shown: float) -> float:
+    """Show how far a trial is: over what stood there on a terminal, elsewhere a line a minute. Returns when it did."""
+    now = time.monotonic()
+    if sys.stdout.isatty():
+        print(f"{text}\033[K\r", end="", flush=True)
+    elif now - shown >= SILENCE:
+        print(text, flush=True)
+    else:
+        return shown
+    return now

@@ -69,7 +69,8 @@ def _open(params: Params, variant: str, space: list[Dimension], seed: int) -> Se
                 study_name=name,
                 load_if_exists=True,
                 direction="maximize",
-                pruner=optuna.pruners.HyperbandPruner(min_resource=1, max_resource=longest),
+                # Earlier, where the learning rate warms up, accuracy says nothing of where a trial ends.
+                pruner=optuna.pruners.HyperbandPruner(max(1, longest // 2), longest, reduction_factor=2),
             )
         except Exception as error:  # SQLAlchemy's and Optuna's own
             raise Failure(
@@ -104,7 +105,8 @@ def _run_trials(search: Search, wanted: int) -> None:
             leader = max(complete, key=lambda one: (one.value, -one.number))
             best = f"; best {leader.value:.1%} (trial {leader.number})"
         shown = ", ".join(f"{key} {value}" for key, value in values.items()) or f"{search.variant} as it is"
-        print(f"trial {trial.number}: {shown}: {outcome}{best}; {duration(left)} left", flush=True)
+        clear = "\033[K" * sys.stdout.isatty()  # of the trial's last epoch
+        print(f"{clear}trial {trial.number}: {shown}: {outcome}{best}; {duration(left)} left", flush=True)
 
 
 def conclude(search: Search) -> str:
