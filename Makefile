@@ -3,7 +3,7 @@
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: repro install data ui server test test-all test-browser lint format notebook changes new-images audit lock help
+.PHONY: repro install data results ui server test test-all test-browser lint format notebook changes new-images audit lock help
 
 repro: $(BIN)/.installed  ## run every stage that is not up to date
 	dvc repro
@@ -12,6 +12,9 @@ install: $(BIN)/.dev  ## install the locked packages into .venv, with those of t
 
 data: $(BIN)/.installed  ## fetch the images again, for instance when Kaggle can be reached now
 	dvc repro --force --single-item fetch
+
+results: $(BIN)/.installed  ## keep the scores and predictions of the models here in results/, for git
+	@car-or-truck record
 
 ui: $(BIN)/.installed  ## the MLflow UI, and where it shows the best and the most overfitted models
 	@car-or-truck ui

@@ -15,19 +15,15 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+from car_or_truck.cells.times import processor
+
 ROOT = Path(__file__).parent.parent
 
 
 def machine() -> str:
     """The cores, the processor, its bfloat16 features, and the versions that matter, in one line."""
-    fields = [line.split(":", 1) for line in Path("/proc/cpuinfo").read_text().splitlines() if ":" in line]
-    processor = {key.strip(): value.strip() for key, value in fields}
-    bfloat16 = {"avx512_bf16", "amx_bf16"} & set(processor.get("flags", "").split())
-    return (
-        f"{len(os.sched_getaffinity(0))} cores of {processor.get('model name', platform.machine())} "
-        f"({', '.join(sorted(bfloat16)) or 'no bfloat16'}), Python {platform.python_version()}, "
-        f"TensorFlow {version('tensorflow')}, MLflow {version('mlflow')}, DVC {version('dvc')}"
-    )
+    versions = ", ".join(f"{name} {version(name.lower())}" for name in ("TensorFlow", "MLflow", "DVC"))
+    return f"{processor()}, Python {platform.python_version()}, {versions}"
 
 
 def clone(folder: Path, change: Callable[[Any], object]) -> Path:

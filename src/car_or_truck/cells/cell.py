@@ -113,10 +113,14 @@ def read_dataset() -> Dataset:
     return files.read_model(paths.DATASET, Dataset, "Run `dvc repro prepare`, or `dvc pull`.")
 
 
-def read_trained(variant: str, seed: int) -> tuple[TrainedCell, pd.DataFrame]:
-    """A trained cell and its history, from models/VARIANT/SEED; a Failure when it has not been trained."""
-    folder, name = paths.model_folder(variant, seed), cell_name(variant, seed)
-    remedy = f"Run `dvc repro train@{name}`."
+def read_trained(variant: str, seed: int, folder: Path | None = None) -> tuple[TrainedCell, pd.DataFrame]:
+    """A trained cell and its history, from models/VARIANT/SEED; a Failure when it has not been trained.
+
+    `folder` is another one that holds them.
+    """
+    name, remedy = cell_name(variant, seed), f"Restore {folder}, for instance with git."
+    if folder is None:
+        folder, remedy = paths.model_folder(variant, seed), f"Run `dvc repro train@{name}`."
     cell = files.read_model(folder / "cell.json", TrainedCell, remedy)
     if cell.name != name:
         raise Failure(f"{folder} holds {cell.name}, not {name}. {remedy}")

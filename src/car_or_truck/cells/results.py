@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -110,9 +111,18 @@ def _read_result(variant: str, seed: int, recipe: Recipe, dataset: Dataset) -> R
     return Result(evaluation.scores, evaluation.predictions, cell, history, corrupted=evaluation.corrupted)
 
 
-def read_evaluation(cell: TrainedCell) -> Evaluation | None:
-    """What `evaluate` wrote for the cell; None when that is missing, or belongs to another training."""
-    folder = cell.report_folder
+def read_recorded(folder: Path) -> Result:
+    """A cell from a folder VARIANT/SEED that holds all that is small of it; a Failure when it is not whole."""
+    cell, history = read_trained(folder.parent.name, int(folder.name), folder)
+    evaluation = read_evaluation(cell, folder)
+    if evaluation is None:
+        raise Failure(f"{folder} is not whole. Restore it, for instance with git, or remove it.")
+    return Result(evaluation.scores, evaluation.predictions, cell, history)
+
+
+def read_evaluation(cell: TrainedCell, folder: Path | None = None) -> Evaluation | None:
+    """What `evaluate` wrote for the cell, there or in another folder; None if it is missing, or of another training."""
+    folder = folder or cell.report_folder
     try:
         scores = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
         predictions = pd.read_csv(folder / "predictions.csv")

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import platform
+from pathlib import Path
 from typing import NamedTuple
 
 from car_or_truck import files, paths
+from car_or_truck.train.runtime import available_threads
 
 
 class Pace(NamedTuple):
@@ -27,6 +30,16 @@ def read_pace(fingerprint: str) -> Pace | None:
         return Pace(**json.loads((paths.scratch("times") / f"{fingerprint}.json").read_bytes()))
     except (OSError, ValueError, TypeError):
         return None
+
+
+def processor() -> str:
+    """This machine's cores, its processor, and whether that has bfloat16: "2 cores of AMD EPYC (no bfloat16)"."""
+    info = Path("/proc/cpuinfo")  # on Linux; elsewhere the platform's own name has to do
+    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
+    fields = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    bfloat16 = sorted({"avx512_bf16", "amx_bf16"} & set(fields.get("flags", "").split()))
+    name = fields.get("model name") or platform.processor() or platform.machine()
+    return f"{available_threads()} cores of {name} ({', '.join(bfloat16) or 'no bfloat16'})"
 
 
 def duration(seconds: float) -> str:

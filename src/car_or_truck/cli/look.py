@@ -24,6 +24,20 @@ def leaderboard(
 
 
 @app.command()
+def record() -> None:
+    """Keep scores and predictions in results/, for git.
+
+    Of every model that is trained and evaluated here, beside those recorded before; and compares them all.
+
+    Example: car-or-truck record
+    """
+    from car_or_truck import params
+    from car_or_truck.commands import record
+
+    record.record(params.load())
+
+
+@app.command()
 def ui(port: Annotated[int, typer.Option("--port", "-p", min=1, max=65535, help="At 127.0.0.1.")] = 5000) -> None:
     """Start the MLflow UI where it answers.
 

@@ -1,0 +1,179 @@
+"""`record`: results/, what git keeps of the models here: scores, predictions, curves, and what follows from them.
+
+A model once recorded stays, so that a record grows over workspaces that do not last.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Sequence
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, PackageLoader
+from ruamel.yaml import YAML
+
+from car_or_truck import files
+from car_or_truck.cells.cell import Dataset, read_dataset
+from car_or_truck.cells.results import Missing, Result, read_recorded, read_results
+from car_or_truck.cells.times import processor, read_pace
+from car_or_truck.compare import report
+from car_or_truck.compare.comparison import Comparison
+from car_or_truck.errors import Failure
+from car_or_truck.git import git
+from car_or_truck.params import Params
+
+RECORD = Path("results")
+CELLS, ORIGINS, LOCK = RECORD / "cells", RECORD / "origins.csv", RECORD / "dvc.lock"
+OWN = {"seed", "fingerprint", "threads", "kept_epoch", "parameters", "data"}  # in what models of a recipe may differ
+
+
+def record(params: Params) -> None:
+    """Bring results/ up to date with every model that is trained and evaluated here.
+
+    Raises Failure when it holds models of other images, or one that is not whole.
+    """
+    dataset = read_dataset()
+    results, missing = read_results(params, dataset)
+    earlier = [read_recorded(path.parent) for path in sorted(CELLS.glob("*/*/cell.json"))]
+    kept, dropped = _divide(earlier, results, dataset)
+    for result in results:
+        with files.whole_folder(_folder(result)) as folder:
+            for path in (result.cell.model_folder, result.cell.report_folder):
+                for name in {"cell.json", "history.csv", "evaluation.json", "predictions.csv"}:
+                    if (path / name).is_file():
+                        shutil.copyfile(path / name, folder / name)
+    for result in dropped:
+        shutil.rmtree(_folder(result))
+    variants = [*params.variants, *sorted({result.variant for result in kept} - params.variants.keys())]
+    shown = sorted([*results, *kept], key=lambda result: (variants.index(result.variant), result.seed))
+    _write(Comparison.of(shown, [], dataset), dataset, {result.name for result in results})
+    _tell(results, kept, dropped, missing)
+
+
+def _folder(result: Result) -> Path:
+    return CELLS / result.variant / str(result.seed)
+
+
+def _divide(
+    earlier: Iterable[Result], results: Sequence[Result], dataset: Dataset
+) -> tuple[list[Result], list[Result]]:
+    """Recorded models that are not here: those to keep, and those of a recipe that has changed since.
+
+    Models of a variant are seeds of one recipe: a comparison takes all else about them for equal.
+    """
+    kept: list[Result] = []
+    dropped: list[Result] = []
+    here, current = {result.name for result in results}, {result.variant: result.cell for result in results}
+    for result in earlier:
+        if result.cell.data.arrays != dataset.arrays:
+            raise Failure(
+                f"{_folder(result)} is of other images ({result.cell.data.source} {result.cell.data.digest[:12]}) than "
+                f"data/prepared holds ({dataset.source} {dataset.digest[:12]}). Remove {CELLS} to begin a new record."
+            )
+        cell = current.get(result.variant, result.cell)
+        if result.name not in here:
+            same = cell.model_dump(exclude=OWN) == result.cell.model_dump(exclude=OWN)
+            (kept if same else dropped).append(result)
+    return kept, dropped
+
+
+def _write(comparison: Comparison, dataset: Dataset, here: set[str]) -> None:
+    """All that follows from the recorded models; `here` names those of this workspace."""
+    origins = _origins(comparison.results, here)
+    for path, table in {
+        ORIGINS: origins,
+        RECORD / "comparison.csv": comparison.table,
+        RECORD / "curves.csv": comparison.curves,
+    }.items():
+        files.write_text(path, table.to_csv(index=False, lineterminator="\n"))
+    files.write_json(RECORD / "comparison.json", comparison.summary)
+    _merge_lock({result.name for result in comparison.results}, here)
+    shutil.copyfile("params.yaml", RECORD / "params.yaml")
+    with files.whole_folder(RECORD / "figures") as folder:
+        drawn = report.draw(comparison, folder, ".png")
+    environment = Environment(loader=PackageLoader("car_or_truck.commands"), trim_blocks=True, lstrip_blocks=True)
+    text = environment.get_template("results.md.j2").render(
+        data=dataset,
+        rows=tabulate(comparison.table, origins).to_dict("records"),
+        summary=comparison.summary,
+        figures=[name for name in ("accuracies", "differences", "loss", "accuracy", "gap", "luck") if name in drawn],
+        origins=origins.groupby(["commit", "machine", "precision"], sort=False)["model"].agg(", ".join).reset_index(),
+    )
+    files.write_text(RECORD / "README.md", text)
+
+
+def tabulate(table: pd.DataFrame, origins: pd.DataFrame) -> pd.DataFrame:
+    """A row a variant, the most accurate first: means over its seeds, and its lowest and highest accuracy."""
+    known = table.assign(model=table["variant"] + "-" + table["seed"].astype(str)).merge(origins, on="model")
+    by_variant = known.groupby("variant", sort=False)
+    rows = by_variant.agg(
+        accuracy=("val_binary_accuracy", "mean"),
+        lowest=("val_binary_accuracy", "min"),
+        highest=("val_binary_accuracy", "max"),
+        seeds=("seed", "count"),
+        train=("train_binary_accuracy", "mean"),
+        gap=("generalization_gap", "mean"),
+        parameters=("parameters", "first"),
+        cpu_seconds=("cpu_seconds", "mean"),
+        precision=("precision", "first"),
+    )
+    return rows.sort_values("accuracy", ascending=False, kind="stable").reset_index()
+
+
+def _origins(results: Sequence[Result], here: set[str]) -> pd.DataFrame:
+    """origins.csv: what each model cost, and where and of which commit it was recorded."""
+    earlier = pd.read_csv(ORIGINS).to_dict("records") if ORIGINS.is_file() else []
+    known: dict[str, dict[str, Any]] = {str(row["cell"]): row for row in earlier}
+    commit, rows = git("rev-parse", "HEAD") or "", []
+    for result in results:
+        cell, pace = result.cell.fingerprint, read_pace(result.cell.fingerprint)
+        if cell in known and not (result.name in here and pace):
+            rows.append(known[cell])
+            continue
+        rows.append(
+            {
+                "model": result.name,
+                "cell": cell,
+                "precision": result.cell.precision,
+                "threads": result.cell.threads,
+                "seconds": round(pace.seconds, 1) if pace else None,
+                "cpu_seconds": round(pace.cpu_seconds, 1) if pace else None,
+                "machine": processor() if pace else "unknown",  # of one that was trained elsewhere
+                "commit": commit[:12],
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _merge_lock(recorded: set[str], here: set[str]) -> None:
+    """dvc.lock's stages of the recorded models, of those that are not here as they were recorded."""
+    yaml = YAML()
+    yaml.default_flow_style = False  # as DVC writes it
+    path = Path("dvc.lock")  # missing where every model was trained without DVC
+    lock: dict[str, Any] = yaml.load(path) if path.is_file() else {"schema": "2.0", "stages": {}}
+    stages = {name: stage for name, stage in lock["stages"].items() if _model(name) in {"", *here}}
+    if LOCK.is_file():
+        earlier: dict[str, Any] = yaml.load(LOCK)["stages"]
+        stages |= {name: stage for name, stage in earlier.items() if _model(name) in recorded - here}
+    text = StringIO()
+    yaml.dump({"schema": lock["schema"], "stages": stages}, text)
+    files.write_text(LOCK, text.getvalue())
+
+
+def _model(stage: str) -> str:
+    """What train@VARIANT-SEED is of; empty for the other stages."""
+    return stage.partition("@")[2]
+
+
+def _tell(
+    results: Sequence[Result], kept: Sequence[Result], dropped: Sequence[Result], missing: Sequence[Missing]
+) -> None:
+    print(f"{RECORD}: {len(results)} models from here, {len(kept)} kept from before.")
+    for result in dropped:
+        print(f"Dropped: {result.name}; {result.variant} here has another recipe, precision, code or library version.")
+    for item in missing:
+        if item.name not in {result.name for result in kept}:
+            print(f"Not recorded: {item.name}, which {item.why}.")

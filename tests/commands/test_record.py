@@ -1,0 +1,183 @@
+"""results/: what is kept of each model, what is kept of earlier workspaces, and that the repository's own is sound."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from ruamel.yaml import YAML
+
+from car_or_truck import files, paths
+from car_or_truck.cells.cell import TrainedCell
+from car_or_truck.cells.results import read_recorded
+from car_or_truck.cells.times import Pace, write_pace
+from car_or_truck.commands import record
+from car_or_truck.compare import report
+from car_or_truck.errors import Failure
+from car_or_truck.evaluate.scores import wilson
+from car_or_truck.params import Params
+from car_or_truck.params import load as load_params
+from helpers.cells import HISTORY, cell, dataset, predictions, result, write_training
+from helpers.clones import ROOT, Project, digests
+from helpers.nets import recipe
+
+COUNTS = {"train": {"Car": 20, "Truck": 20}, "valid": {"Car": 20, "Truck": 20}}
+IMAGES = dataset(counts=COUNTS)
+LABELS = [number % 2 for number in range(40)]
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty one, with the images of IMAGES, and a record without figures, which take seconds."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(report, "draw", lambda *_: {})
+    shutil.copyfile(ROOT / "params.yaml", "params.yaml")
+    files.write_json(paths.DATASET, IMAGES.model_dump(mode="json"))
+    return tmp_path
+
+
+def params(*variants: str, seeds: tuple[int, ...] = (7,), **changes: Any) -> Params:
+    loaded = load_params(ROOT / "params.yaml")
+    chosen = loaded.train.model_copy(update={"variants": variants, "seeds": seeds})
+    return loaded.model_copy(update={"train": chosen, "variants": dict.fromkeys(variants, recipe(**changes))})
+
+
+def write(variant: str, seed: int, wrong: int, **changes: Any) -> TrainedCell:
+    """A model as train and evaluate leave it, which gets so many of the 40 images wrong."""
+    described = cell(variant, IMAGES, seed=seed, recipe=recipe(**changes))
+    probability = [0.1 + 0.8 * (label != (place < wrong)) for place, label in enumerate(LABELS)]
+    made = result(described, predictions(probability, LABELS))
+    write_training(made.cell, HISTORY)
+    files.write_json(made.cell.report_folder / "evaluation.json", dict(made.scores))
+    files.write_text(made.cell.report_folder / "predictions.csv", made.predictions.to_csv(index=False))
+    return made.cell
+
+
+def lose(*variants: str) -> None:
+    """As a workspace that did not last."""
+    for variant in variants:
+        shutil.rmtree(paths.MODELS / variant)
+        shutil.rmtree(paths.CELLS / variant)
+
+
+def rows() -> dict[str, list[str]]:
+    """The first table of results/README.md: its cells by variant."""
+    lines = re.findall(r"^\| `(.+?)` \| (.+) \|$", Path("results/README.md").read_text(), re.MULTILINE)
+    return {name: rest.split(" | ") for name, rest in lines if rest.count(" | ") > 3}
+
+
+@pytest.mark.usefixtures("workspace")
+def test_models_of_earlier_workspaces_stay_and_are_compared_with_those_of_this_one(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write_pace(write("plain", 7, 4).fingerprint, Pace(30.0, 50.25, 100.0))
+    record.record(params("plain"))
+    lose("plain")
+    write("plain", 8, 6)
+    write("wide", 7, 12, blocks=[{"filters": 4}, {"filters": 8}])
+    capsys.readouterr()
+    both = params("plain", "wide").model_copy(
+        update={"variants": {"plain": recipe(), "wide": recipe(blocks=[{"filters": 4}, {"filters": 8}])}}
+    )
+    record.record(both.model_copy(update={"train": both.train.model_copy(update={"seeds": (7, 8)})}))
+    said = capsys.readouterr().out
+    assert said == ("results: 2 models from here, 1 kept from before.\nNot recorded: wide-8, which is not trained.\n")
+    table = pd.read_csv("results/comparison.csv")
+    assert set(zip(table["variant"], table["seed"], strict=True)) == {("plain", 7), ("plain", 8), ("wide", 7)}
+    assert rows()["plain"][:3] == ["87.50%", "85.00% to 90.00%", "2"]
+    assert rows()["wide"][:3] == ["70.00%", "", "1"]
+    origins = pd.read_csv("results/origins.csv").set_index("model")
+    assert origins["cpu_seconds"].dropna().to_dict() == {"plain-7": 50.2}
+    assert "plain and wide do not differ significantly on these 40 images" in Path("results/README.md").read_text()
+
+
+@pytest.mark.usefixtures("workspace")
+def test_models_of_a_recipe_that_has_changed_are_dropped(capsys: pytest.CaptureFixture[str]) -> None:
+    write("plain", 7, 4)
+    write("plain", 8, 4)
+    record.record(params("plain", seeds=(7, 8)))
+    lose("plain")
+    write("plain", 7, 2, epochs=3)
+    record.record(params("plain", epochs=3))
+    assert "Dropped: plain-8; plain here has another recipe" in capsys.readouterr().out
+    assert [path.name for path in Path("results/cells/plain").iterdir()] == ["7"]
+    assert rows()["plain"][2] == "1"
+
+
+@pytest.mark.usefixtures("workspace")
+def test_recording_again_changes_nothing() -> None:
+    write_pace(write("plain", 7, 4).fingerprint, Pace(30.0, 50.25, 100.0))
+    record.record(params("plain"))
+    before = {path: path.read_bytes() for path in sorted(Path("results").rglob("*")) if path.is_file()}
+    record.record(params("plain"))
+    assert {path: path.read_bytes() for path in sorted(Path("results").rglob("*")) if path.is_file()} == before
+
+
+@pytest.mark.usefixtures("workspace")
+def test_models_of_other_images_never_stand_beside_these() -> None:
+    write("plain", 7, 4)
+    record.record(params("plain"))
+    files.write_json(
+        paths.DATASET, dataset(counts=COUNTS, arrays={"train": "3" * 64, "valid": "4" * 64}).model_dump(mode="json")
+    )
+    lose("plain")
+    other = cell("plain", dataset(counts=COUNTS, arrays={"train": "3" * 64, "valid": "4" * 64}), recipe=recipe())
+    made = result(other, predictions([0.5] * 40, LABELS))
+    write_training(made.cell, HISTORY)
+    files.write_json(made.cell.report_folder / "evaluation.json", dict(made.scores))
+    files.write_text(made.cell.report_folder / "predictions.csv", made.predictions.to_csv(index=False))
+    before = Path("results/comparison.csv").read_bytes()
+    with pytest.raises(Failure, match=r"^results/cells/plain/7 is of other images .* Remove results/cells to begin"):
+        record.record(params("plain"))
+    assert Path("results/comparison.csv").read_bytes() == before
+
+
+@pytest.mark.usefixtures("workspace")
+def test_a_broken_record_is_named_and_nothing_is_written() -> None:
+    write("plain", 7, 4)
+    record.record(params("plain"))
+    lose("plain")
+    write("plain", 8, 4)
+    Path("results/cells/plain/7/predictions.csv").write_text("")
+    with pytest.raises(Failure, match=r"^results/cells/plain/7 is not whole. Restore it, for instance with git"):
+        record.record(params("plain", seeds=(8,)))
+    Path("results/cells/plain/7/history.csv").unlink()
+    with pytest.raises(Failure, match=r"history.csv cannot be read .* Restore results/cells/plain/7, for instance"):
+        record.record(params("plain", seeds=(8,)))
+    assert not Path("results/cells/plain/8").exists()
+
+
+def test_a_pipeline_is_recorded_as_its_lock_file_has_it(project: Project) -> None:
+    before = digests(project.root)
+    assert "results: 2 models from here, 0 kept from before." in project.run("car-or-truck", "record")
+    assert digests(project.root) == before
+    check(project.root / "results")
+    assert "Synthetic images, not photographs" in (project.root / "results/README.md").read_text()
+    table = pd.read_csv(project.root / "reports/comparison.csv")
+    pd.testing.assert_frame_equal(pd.read_csv(project.root / "results/comparison.csv"), table)
+    assert (project.root / "results/figures/loss.png").is_file()
+    assert not list((project.root / "results").rglob("suspects*"))  # they show images
+
+
+def check(folder: Path) -> None:
+    """That every number of a record follows from the predictions in it, and these are what the pipeline wrote."""
+    lock = YAML(typ="safe").load(folder / "dvc.lock")["stages"]
+    table = pd.read_csv(folder / "comparison.csv").set_index(["variant", "seed"])
+    cells = [path.parent for path in sorted(folder.glob("cells/*/*/cell.json"))]
+    assert {(path.parent.name, int(path.name)) for path in cells} == set(table.index)
+    for path in cells:
+        recorded = read_recorded(path)
+        outs = {out["path"]: out["md5"] for out in lock[f"evaluate@{recorded.name}"]["outs"]}
+        for name in ("evaluation.json", "predictions.csv"):
+            written = hashlib.md5((path / name).read_bytes()).hexdigest()
+            assert outs[f"reports/cells/{recorded.variant}/{recorded.seed}/{name}"] == written
+        row, right = table.loc[recorded.variant, recorded.seed], recorded.correct
+        assert row["val_binary_accuracy"] == pytest.approx(right.mean(), abs=1e-6)
+        low, high = wilson(int(right.sum()), len(right))
+        assert np.allclose([row["interval_low"], row["interval_high"]], [low, high], atol=1e-6)
