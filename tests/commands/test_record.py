@@ -23,7 +23,7 @@ from car_or_truck.errors import Failure
 from car_or_truck.evaluate.scores import wilson
 from car_or_truck.params import Params
 from car_or_truck.params import load as load_params
-from helpers.cells import HISTORY, cell, dataset, predictions, result, write_training
+from helpers.cells import HISTORY, cell, dataset, predictions, result, trained, write_evaluation, write_training
 from helpers.clones import ROOT, Project, digests
 from helpers.nets import recipe
 
@@ -108,6 +108,17 @@ def test_models_of_a_recipe_that_has_changed_are_dropped(capsys: pytest.CaptureF
     assert "Dropped: plain-8; plain here has another recipe" in capsys.readouterr().out
     assert [path.name for path in Path("results/cells/plain").iterdir()] == ["7"]
     assert rows()["plain"][2] == "1"
+
+
+@pytest.mark.usefixtures("workspace")
+def test_seeds_that_differ_in_more_than_their_seed_are_refused() -> None:
+    write("plain", 7, 4)
+    described = trained(cell("plain", IMAGES, seed=8, precision="mixed_bfloat16"))
+    write_training(described)
+    write_evaluation(described, predictions([0.5] * 40, LABELS))
+    with pytest.raises(Failure, match=r"^plain-7 and plain-8 differ in precision, code or versions"):
+        record.record(params("plain", seeds=(7, 8)))
+    assert not Path("results").exists()
 
 
 @pytest.mark.usefixtures("workspace")

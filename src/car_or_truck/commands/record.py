@@ -6,7 +6,7 @@ A model once recorded stays, so that a record grows over workspaces that do not 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from jinja2 import Environment, PackageLoader
 from ruamel.yaml import YAML
 
 from car_or_truck import files
-from car_or_truck.cells.cell import Dataset, read_dataset
+from car_or_truck.cells.cell import Dataset, TrainedCell, read_dataset
 from car_or_truck.cells.results import Missing, Result, read_recorded, read_results
 from car_or_truck.cells.times import processor, read_pace
 from car_or_truck.compare import report
@@ -27,29 +27,46 @@ from car_or_truck.params import Params
 
 RECORD = Path("results")
 CELLS, ORIGINS, LOCK = RECORD / "cells", RECORD / "origins.csv", RECORD / "dvc.lock"
+KEPT = ("cell.json", "history.csv", "evaluation.json", "predictions.csv")  # of a model: what `compare` reads
 OWN = {"seed", "fingerprint", "threads", "kept_epoch", "parameters", "data"}  # in what models of a recipe may differ
 
 
 def record(params: Params) -> None:
     """Bring results/ up to date with every model that is trained and evaluated here.
 
-    Raises Failure when it holds models of other images, or one that is not whole.
+    Raises Failure when it holds models of other images, or one that is not whole, and when seeds of a variant here
+    differ in more than their seed.
     """
     dataset = read_dataset()
     results, missing = read_results(params, dataset)
-    earlier = [read_recorded(path.parent) for path in sorted(CELLS.glob("*/*/cell.json"))]
-    kept, dropped = _divide(earlier, results, dataset)
+    latest = {result.variant: result.cell for result in results}
     for result in results:
+        if not _alike(result.cell, latest[result.variant]):
+            other = latest[result.variant].name
+            raise Failure(f"{result.name} and {other} differ in precision, code or versions. Run `dvc repro` first.")
+    earlier = [read_recorded(path.parent) for path in sorted(CELLS.glob("*/*/cell.json"))]
+    for result in earlier:
+        if result.cell.data.arrays != dataset.arrays:
+            raise Failure(
+                f"{_folder(result)} is of other images ({result.cell.data.source} {result.cell.data.digest[:12]}) than "
+                f"data/prepared holds ({dataset.source} {dataset.digest[:12]}). Remove {CELLS} to begin a new record."
+            )
+    here = {result.name for result in results}
+    others = [result for result in earlier if result.name not in here]
+    kept = [result for result in others if _alike(result.cell, latest.get(result.variant, result.cell))]
+    known = here | {result.name for result in kept}
+    dropped = [result for result in others if result.name not in known]
+    for result in results:
+        cell = result.cell
         with files.whole_folder(_folder(result)) as folder:
-            for path in (result.cell.model_folder, result.cell.report_folder):
-                for name in {"cell.json", "history.csv", "evaluation.json", "predictions.csv"}:
-                    if (path / name).is_file():
-                        shutil.copyfile(path / name, folder / name)
+            for part in (cell.model_folder, cell.report_folder):
+                for path in [part / name for name in KEPT if (part / name).is_file()]:
+                    shutil.copyfile(path, folder / path.name)
     for result in dropped:
         shutil.rmtree(_folder(result))
     variants = [*params.variants, *sorted({result.variant for result in kept} - params.variants.keys())]
     shown = sorted([*results, *kept], key=lambda result: (variants.index(result.variant), result.seed))
-    _write(Comparison.of(shown, [], dataset), dataset, {result.name for result in results})
+    _write(Comparison.of(shown, [], dataset), dataset, here)
     _tell(results, kept, dropped, missing)
 
 
@@ -57,27 +74,9 @@ def _folder(result: Result) -> Path:
     return CELLS / result.variant / str(result.seed)
 
 
-def _divide(
-    earlier: Iterable[Result], results: Sequence[Result], dataset: Dataset
-) -> tuple[list[Result], list[Result]]:
-    """Recorded models that are not here: those to keep, and those of a recipe that has changed since.
-
-    Models of a variant are seeds of one recipe: a comparison takes all else about them for equal.
-    """
-    kept: list[Result] = []
-    dropped: list[Result] = []
-    here, current = {result.name for result in results}, {result.variant: result.cell for result in results}
-    for result in earlier:
-        if result.cell.data.arrays != dataset.arrays:
-            raise Failure(
-                f"{_folder(result)} is of other images ({result.cell.data.source} {result.cell.data.digest[:12]}) than "
-                f"data/prepared holds ({dataset.source} {dataset.digest[:12]}). Remove {CELLS} to begin a new record."
-            )
-        cell = current.get(result.variant, result.cell)
-        if result.name not in here:
-            same = cell.model_dump(exclude=OWN) == result.cell.model_dump(exclude=OWN)
-            (kept if same else dropped).append(result)
-    return kept, dropped
+def _alike(first: TrainedCell, second: TrainedCell) -> bool:
+    """Whether two models of a variant differ in no more than their seed, as a comparison takes for granted."""
+    return first.model_dump(exclude=OWN) == second.model_dump(exclude=OWN)
 
 
 def _write(comparison: Comparison, dataset: Dataset, here: set[str]) -> None:
