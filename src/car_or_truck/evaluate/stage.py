@@ -6,12 +6,14 @@ Every score describes the saved weights, unless its name starts with `final_`, `
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from rich.progress import Progress
 
 from car_or_truck import files, paths
 from car_or_truck.evaluate import calibration, corruptions, novelty, slices
@@ -57,17 +59,24 @@ def evaluate(cell: TrainedCell, history: pd.DataFrame, settings: Evaluate) -> di
     net = keras.saving.load_model(cell.model_folder / "model.keras", compile=False)
     splits = {name: batches.load(paths.PREPARED, name, cell.side) for name in cell.data.counts}
     probe = with_features(net)
-    predicted = {name: predict(probe, name, split, cell.batch_size) for name, split in splits.items()}
+    conditions = corruptions.conditions(settings.corruptions) if settings.slices else {}
+    share = settings.corrupted_share if settings.slices else 0
+    about = corruptions.sample(pd.read_csv(paths.PREPARED / "valid" / "index.csv"), share)
+    with _progress(cell, [*map(len, splits.values()), *(len(about) for _ in conditions)]) as advance:
+        predicted = {name: predict(probe, name, split, cell.batch_size, advance) for name, split in splits.items()}
+        corrupted = predict_corrupted(net, cell, about, conditions, advance)
     predictions = {name: table for name, (table, _) in predicted.items()}
     sizes = {"parameters": cell.parameters, "multiply_adds": inspection.multiply_adds(net)}
     scores = score(history, cell.kept_epoch, predictions) | sizes
     described = describe(cell)
-    nothing = pd.DataFrame(columns=["name", "label", "probability"])
-    tables = {"predictions": predictions["valid"], "test_predictions": predictions.get("test", nothing)}
-    tables |= {"corrupted": nothing[["name", "label"]], "slices": pd.DataFrame(columns=["slice"])}
+    tables = {
+        "predictions": predictions["valid"],
+        "test_predictions": predictions.get("test", predictions["valid"][:0]),
+        "corrupted": corrupted,
+        "slices": pd.DataFrame(columns=["slice"]),
+    }
     if settings.slices:
-        tables["corrupted"] = predict_corrupted(net, cell, settings)
-        tables["slices"] = slices.model_slices(predictions["valid"], tables["corrupted"], cell.data.classes)
+        tables["slices"] = slices.model_slices(predictions["valid"], corrupted, cell.data.classes)
         scores |= slices.slice_scores(tables["slices"])
         described.append(slices.ABOUT)
 
@@ -90,35 +99,47 @@ def evaluate(cell: TrainedCell, history: pd.DataFrame, settings: Evaluate) -> di
     return scores
 
 
+@contextmanager
+def _progress(cell: TrainedCell, counts: Sequence[int]) -> Iterator[Any]:
+    """Yield a callback for Keras's predict: passes over so many images advance a bar."""
+    import keras
+
+    with Progress() as bar:
+        task = bar.add_task(f"Evaluating {cell.name}", total=sum(-(-count // cell.batch_size) for count in counts))
+        yield keras.callbacks.LambdaCallback(on_predict_batch_end=lambda batch, logs: bar.advance(task))
+
+
 def predict(
-    probe: Any, name: str, split: batches.Split, batch_size: int
+    probe: Any, name: str, split: batches.Split, batch_size: int, advance: Any
 ) -> tuple[pd.DataFrame, NDArray[np.floating[Any]]]:
     """A split's predictions (name, label, probability of the second class), and its features [images, d]."""
-    features, probability = probe.predict(batches.in_order(split, batch_size), verbose=0)
+    features, probability = _answers(probe, split, batch_size, advance)
     names = pd.read_csv(paths.PREPARED / name / "index.csv")["name"]
     columns = {"name": names, "label": split.labels, "probability": probability[:, 0].astype(np.float64)}
     return pd.DataFrame(columns), features
 
 
-def _probability(net: Any, split: batches.Split, batch_size: int) -> NDArray[np.float64]:
-    return np.asarray(net.predict(batches.in_order(split, batch_size), verbose=0)[:, 0], np.float64)
+def _answers(net: Any, split: batches.Split, batch_size: int, advance: Any) -> Any:
+    return net.predict(batches.in_order(split, batch_size), verbose=0, callbacks=[advance])
 
 
-def predict_corrupted(net: Any, cell: TrainedCell, settings: Evaluate) -> pd.DataFrame:
-    """The model's predictions for corrupted validation images: name, label, and a column a corruption and strength.
+def predict_corrupted(
+    net: Any, cell: TrainedCell, about: pd.DataFrame, conditions: Mapping[str, tuple[str, float]], advance: Any
+) -> pd.DataFrame:
+    """The model's predictions for corrupted validation images: name, label, and a column a condition.
 
-    Images are corrupted as they were prepared, and then scaled to the model's input.
+    `about` has the rows of index.csv that are corrupted. Images are corrupted as they were prepared, and then scaled to
+    the model's input.
     """
     valid = batches.load(paths.PREPARED, "valid")
-    about = corruptions.sample(pd.read_csv(paths.PREPARED / "valid" / "index.csv"), settings.corrupted_share)
     about = about.join(slices.read_measures(about["name"]), on="name")
     images, table = valid.images[about.index.to_numpy()], about[["name", "label"]].reset_index(drop=True)
-    for condition, (name, strength) in corruptions.conditions(settings.corruptions).items():
+    for condition, (name, strength) in conditions.items():
         changed = corruptions.corrupt(images, about, name, strength)
         if cell.side != changed.shape[1]:
             changed = resized(changed, cell.side)
         split = batches.Split(changed, table["label"].to_numpy(np.uint8))
-        table[condition] = _probability(net, split, cell.batch_size)
+        table[condition] = _answers(net, split, cell.batch_size, advance)[:, 0].astype(np.float64)
     return table
 
 
