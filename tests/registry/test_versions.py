@@ -17,9 +17,13 @@ from car_or_truck.cells.cell import read_trained
 from car_or_truck.cells.results import read_evaluation
 from car_or_truck.errors import Failure
 from car_or_truck.evaluate.reliability import Reliability
+from car_or_truck.evaluate.stage import score
 from car_or_truck.prepare.images import png_base64
 from car_or_truck.registry import versions
+from car_or_truck.registry.card import card
+from helpers.cells import HISTORY, cell, dataset, predictions, trained
 from helpers.clones import Project
+from helpers.nets import recipe
 from helpers.registered import version
 from helpers.stores import NAME as REAL
 from helpers.stores import SYNTHETIC as NAME
@@ -136,6 +140,14 @@ def test_evaluating_again_adds_no_version_and_renews_tags_and_card(client: mlflo
     assert len(versions.versions(client, NAME)) == len(before)
     assert version(client, "exercise").tags["accuracy"] == "0.1250"
     assert "12.5% of 40 validation images" in client.get_model_version(NAME, str(registered.number)).description
+
+
+def test_the_card_names_the_size_of_the_input_where_it_differs() -> None:
+    table, images = predictions([0.1, 0.9] * 5, [0, 1] * 5), dataset(image_size=32)
+    scores = score(HISTORY, 2, {"train": table, "valid": table})
+    cards = [card(trained(cell("net", images, recipe=recipe(image_size=side))), scores, "uri") for side in (None, 16)]
+    assert "letterboxed to 32 pixels; " in cards[0]
+    assert "letterboxed to 32 pixels, then scaled to 16; " in cards[1]
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ def card(cell: TrainedCell, scores: dict[str, Any], uri: str, selection: str = "
     data, (negative, positive) = cell.data, cell.data.classes
     constant, share = data.majority
     gap = 100 * scores["generalization_gap"]
+    size = f"{data.image_size} pixels" + f", then scaled to {cell.side}" * (cell.side != data.image_size)
     limits = [
         f"It always answers {negative} or {positive}, even for pictures that show neither; many of these, but not all, "
         "it marks as unlike the training images.",
@@ -27,7 +28,7 @@ def card(cell: TrainedCell, scores: dict[str, Any], uri: str, selection: str = "
     parts = {
         "": f"{cell.name}: a convnet that tells {negative} from {positive}, with {cell.parameters:,} parameters.",
         "Training": f"{data.count('train'):,} images of the source `{data.source}` (digest `{data.digest[:12]}`), "
-        f"letterboxed to {data.image_size} pixels; {scores['epochs']} epochs, seed {cell.seed}, {cell.precision}.",
+        f"letterboxed to {size}; {scores['epochs']} epochs, seed {cell.seed}, {cell.precision}.",
         "Accuracy": f"{100 * scores['val_binary_accuracy']:.1f}% of {data.count('valid'):,} validation images "
         f"(95% CI {100 * scores['val_accuracy_low']:.1f}-{100 * scores['val_accuracy_high']:.1f}%); always answering "
         f"{constant} scores {100 * share:.1f}%. ROC AUC {scores['val_roc_auc']:.4f}, loss {scores['val_loss']:.4f}.",
