@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import shutil
 from pathlib import Path
@@ -14,11 +15,12 @@ import pytest
 from ruamel.yaml import YAML
 
 from car_or_truck import files, paths
-from car_or_truck.cells.cell import TrainedCell
+from car_or_truck.cells.cell import Dataset, TrainedCell
 from car_or_truck.cells.results import read_recorded
 from car_or_truck.cells.times import Pace, write_pace
 from car_or_truck.commands import record
 from car_or_truck.compare import report
+from car_or_truck.compare.comparison import Comparison
 from car_or_truck.errors import Failure
 from car_or_truck.evaluate.scores import wilson
 from car_or_truck.params import Params
@@ -192,6 +194,15 @@ def check(folder: Path) -> None:
         assert row["val_binary_accuracy"] == pytest.approx(right.mean(), abs=1e-6)
         low, high = wilson(int(right.sum()), len(right))
         assert np.allclose([row["interval_low"], row["interval_high"]], [low, high], atol=1e-6)
+    summary = json.loads((folder / "comparison.json").read_text())
+    by_name = {recorded.name: recorded for recorded in map(read_recorded, cells)}
+    results = [by_name[name] for name in summary["trained"]]
+    images = Dataset(**results[0].cell.data.model_dump(), raw_digest="not recorded")
+    again = Comparison.of(results, [], images)
+    pd.testing.assert_frame_equal(pd.read_csv(folder / "comparison.csv"), again.table, check_dtype=False)
+    for part in ("verdict", "overfits", "changes", "overfitting"):
+        assert again.summary[part] == summary[part]
+    assert [pair["words"] for pair in again.summary["pairs"]] == [pair["words"] for pair in summary["pairs"]]
 
 
 def test_the_record_of_this_repository_follows_from_its_predictions() -> None:

@@ -118,9 +118,9 @@ def read_trained(variant: str, seed: int, folder: Path | None = None) -> tuple[T
 
     `folder` is another one that holds them.
     """
-    name, remedy = cell_name(variant, seed), f"Restore {folder}, for instance with git."
-    if folder is None:
-        folder, remedy = paths.model_folder(variant, seed), f"Run `dvc repro train@{name}`."
+    name = cell_name(variant, seed)
+    remedy = f"Restore {folder}, for instance with git." if folder else f"Run `dvc repro train@{name}`."
+    folder = folder or paths.model_folder(variant, seed)
     cell = files.read_model(folder / "cell.json", TrainedCell, remedy)
     if cell.name != name:
         raise Failure(f"{folder} holds {cell.name}, not {name}. {remedy}")

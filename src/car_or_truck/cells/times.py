@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from car_or_truck import files, paths
-from car_or_truck.train.runtime import available_threads
+from car_or_truck.train.runtime import available_threads, bfloat16_feature
 
 
 class Pace(NamedTuple):
@@ -37,9 +37,8 @@ def processor() -> str:
     info = Path("/proc/cpuinfo")  # on Linux; elsewhere the platform's own name has to do
     lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
     fields = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
-    bfloat16 = sorted({"avx512_bf16", "amx_bf16"} & set(fields.get("flags", "").split()))
     name = fields.get("model name") or platform.processor() or platform.machine()
-    return f"{available_threads()} cores of {name} ({', '.join(bfloat16) or 'no bfloat16'})"
+    return f"{available_threads()} cores of {name} ({bfloat16_feature() or 'no bfloat16'})"
 
 
 def duration(seconds: float) -> str:

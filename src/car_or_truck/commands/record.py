@@ -27,7 +27,6 @@ from car_or_truck.params import Params
 
 RECORD = Path("results")
 CELLS, ORIGINS, LOCK = RECORD / "cells", RECORD / "origins.csv", RECORD / "dvc.lock"
-KEPT = ("cell.json", "history.csv", "evaluation.json", "predictions.csv")  # of a model: what `compare` reads
 OWN = {"seed", "fingerprint", "threads", "kept_epoch", "parameters", "data"}  # in what models of a recipe may differ
 
 
@@ -44,7 +43,7 @@ def record(params: Params) -> None:
         if not _alike(result.cell, latest[result.variant]):
             other = latest[result.variant].name
             raise Failure(f"{result.name} and {other} differ in precision, code or versions. Run `dvc repro` first.")
-    earlier = [read_recorded(path.parent) for path in sorted(CELLS.glob("*/*/cell.json"))]
+    earlier = _recorded()
     for result in earlier:
         if result.cell.data.arrays != dataset.arrays:
             raise Failure(
@@ -57,17 +56,32 @@ def record(params: Params) -> None:
     known = here | {result.name for result in kept}
     dropped = [result for result in others if result.name not in known]
     for result in results:
-        cell = result.cell
-        with files.whole_folder(_folder(result)) as folder:
-            for part in (cell.model_folder, cell.report_folder):
-                for path in [part / name for name in KEPT if (part / name).is_file()]:
-                    shutil.copyfile(path, folder / path.name)
+        _copy(result)
     for result in dropped:
         shutil.rmtree(_folder(result))
     variants = [*params.variants, *sorted({result.variant for result in kept} - params.variants.keys())]
-    shown = sorted([*results, *kept], key=lambda result: (variants.index(result.variant), result.seed))
+    # Read from the record, so that it does not matter which of them are here.
+    shown = sorted(_recorded(), key=lambda result: (variants.index(result.variant), result.seed))
     _write(Comparison.of(shown, [], dataset), dataset, here)
     _tell(results, kept, dropped, missing)
+
+
+def _recorded() -> list[Result]:
+    return [
+        read_recorded(path.parent) for path in sorted(CELLS.glob("*/*[0-9]/cell.json"))
+    ]  # no .part of a killed call
+
+
+def _copy(result: Result) -> None:
+    model, report = result.cell.model_folder, result.cell.report_folder
+    with files.whole_folder(_folder(result)) as folder:
+        for path in (
+            model / "cell.json",
+            model / "history.csv",
+            report / "evaluation.json",
+            report / "predictions.csv",
+        ):
+            shutil.copyfile(path, folder / path.name)
 
 
 def _folder(result: Result) -> Path:
@@ -81,7 +95,7 @@ def _alike(first: TrainedCell, second: TrainedCell) -> bool:
 
 def _write(comparison: Comparison, dataset: Dataset, here: set[str]) -> None:
     """All that follows from the recorded models; `here` names those of this workspace."""
-    origins = _origins(comparison.results, here)
+    origins = _origins(comparison.results)
     for path, table in {
         ORIGINS: origins,
         RECORD / "comparison.csv": comparison.table,
@@ -98,7 +112,7 @@ def _write(comparison: Comparison, dataset: Dataset, here: set[str]) -> None:
         data=dataset,
         rows=tabulate(comparison.table, origins).to_dict("records"),
         summary=comparison.summary,
-        figures=[name for name in ("accuracies", "differences", "loss", "accuracy", "gap", "luck") if name in drawn],
+        figures=drawn,
         origins=origins.groupby(["commit", "machine", "precision"], sort=False)["model"].agg(", ".join).reset_index(),
     )
     files.write_text(RECORD / "README.md", text)
@@ -122,14 +136,15 @@ def tabulate(table: pd.DataFrame, origins: pd.DataFrame) -> pd.DataFrame:
     return rows.sort_values("accuracy", ascending=False, kind="stable").reset_index()
 
 
-def _origins(results: Sequence[Result], here: set[str]) -> pd.DataFrame:
-    """origins.csv: what each model cost, and where and of which commit it was recorded."""
-    earlier = pd.read_csv(ORIGINS).to_dict("records") if ORIGINS.is_file() else []
+def _origins(results: Sequence[Result]) -> pd.DataFrame:
+    """origins.csv: what each model cost, where, and the commit at which it was first recorded."""
+    as_text = {"cell": str, "commit": str}  # digits alone, or with an e, would be read as a number
+    earlier = pd.read_csv(ORIGINS, dtype=as_text).to_dict("records") if ORIGINS.is_file() else []
     known: dict[str, dict[str, Any]] = {str(row["cell"]): row for row in earlier}
-    commit, rows = git("rev-parse", "HEAD") or "", []
+    commit, rows = git("rev-parse", "HEAD") or "unknown", []
     for result in results:
         cell, pace = result.cell.fingerprint, read_pace(result.cell.fingerprint)
-        if cell in known and not (result.name in here and pace):
+        if cell in known and (pace is None or round(pace.cpu_seconds, 1) == known[cell]["cpu_seconds"]):
             rows.append(known[cell])
             continue
         rows.append(
@@ -154,6 +169,7 @@ def _merge_lock(recorded: set[str], here: set[str]) -> None:
     path = Path("dvc.lock")  # missing where every model was trained without DVC
     lock: dict[str, Any] = yaml.load(path) if path.is_file() else {"schema": "2.0", "stages": {}}
     stages = {name: stage for name, stage in lock["stages"].items() if _model(name) in {"", *here}}
+    stages.pop("compare", None)  # of this workspace alone
     if LOCK.is_file():
         earlier: dict[str, Any] = yaml.load(LOCK)["stages"]
         stages |= {name: stage for name, stage in earlier.items() if _model(name) in recorded - here}
