@@ -23,12 +23,21 @@ settings.register_profile("patient", deadline=None)  # a machine may be busy wit
 settings.load_profile("patient")
 
 
+def pytest_configure() -> None:
+    forget_environment()  # before anything imports store.py, which reads it
+
+
 @pytest.fixture(autouse=True)
-def no_store_from_outside(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for name in FOREIGN:
-        monkeypatch.delenv(name, raising=False)
+def no_environment_from_elsewhere() -> Iterator[None]:
+    """Not by monkeypatch, which would give it back to the next module's fixtures."""
+    forget_environment()  # MLflow sets MLFLOW_TRACKING_URI when a fixture chooses a store,
     yield
-    os.environ.pop("MLFLOW_TRACKING_URI", None)  # MLflow sets it when a test chooses a store
+    forget_environment()  # or a test does
+
+
+def forget_environment() -> None:
+    for name in FOREIGN:
+        os.environ.pop(name, None)
 
 
 @pytest.fixture(scope="session")
