@@ -115,7 +115,7 @@ def test_a_champion_of_other_classes_is_said_in_one_line(
     others = dataset.model_copy(update={"classes": ("Cat", "Dog")})
     message = (
         f"The champion, {champion}, tells Car from Truck; the images in data/prepared show Cat and Dog. "
-        "Remove its alias champion to start anew."
+        "Remove its alias champion in the MLflow UI to start anew."
     )
     assert name_challenger(limits(), results(), others) == f"No challenger: {message}"
     monkeypatch.setattr(promote, "read_dataset", lambda: others)
@@ -133,7 +133,7 @@ def test_a_champion_that_fails_on_the_images_is_said_in_one_line(
     monkeypatch.setattr(loading, "classifier", lambda _: SimpleNamespace(classes=["Car", "Truck"]))  # of other code
     line = named()
     assert line.startswith(f"No challenger: The champion, {champion}, cannot predict the validation images: ")
-    assert line.endswith("has no attribute 'image_size'. Remove its alias champion to start anew.")
+    assert line.endswith("has no attribute 'image_size'. Remove its alias champion in the MLflow UI to start anew.")
     assert "\n" not in line
 
 

@@ -27,7 +27,7 @@ def tune(
     Trains on four fifths of train and judges on the rest; validation is never read. Prints the winner as YAML for
     params.yaml. The same command goes on after Ctrl-C or a kill; a second process of it shares the work.
 
-    Needs the extra [tune].
+    Needs Optuna: pip install -e '.\\[tune]'.
 
     Example: car-or-truck tune sprint --over optimizer.learning_rate=1e-3:3e-2:log --over "augment.flip=true|false"
     """

@@ -12,7 +12,7 @@ from car_or_truck.errors import Failure
 
 SPLITS = ("train", "valid")
 VALID_NAMES = ("valid", "val", "validation")  # what a source may call its validation set
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif"})
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"})
 
 
 def is_image(path: Path) -> bool:

@@ -132,7 +132,7 @@ def _announce(record: dict[str, Any]) -> None:
                 f"Out of reach: {', '.join(record['unreached'])}. These are SYNTHETIC IMAGES, drawn by the\n"
                 "project, not photographs. Models trained on them go to the MLflow\n"
                 "experiment car-or-truck-rendered. `make data` fetches again;\n"
-                "README.md tells how to name another source in params.yaml.",
+                "docs/data.md tells how to name another source in params.yaml.",
                 title="not the real data",
                 border_style="yellow",
                 expand=False,

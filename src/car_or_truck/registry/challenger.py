@@ -103,7 +103,7 @@ def champion_answers(champion: Version, cell: Cell, dataset: Dataset, split: str
         return known[1]
     loading.start(cell.precision, cell.threads)
     classifier = loading.classifier(champion)
-    remedy = "Remove its alias champion to start anew."
+    remedy = "Remove its alias champion in the MLflow UI to start anew."
     if tuple(classifier.classes) != dataset.classes:
         raise Failure(
             f"The champion, {champion}, tells {' from '.join(classifier.classes)}; the images in data/prepared show "

@@ -12,7 +12,6 @@ import warnings
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import mlflow
 import mlflow.tensorflow
@@ -57,9 +56,7 @@ def log(net: Any, image: NDArray[np.uint8], cell: TrainedCell) -> None:
     with runtime.quiet_native_logs(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The structure of `inputs`")
         warnings.filterwarnings("ignore", ".*Any type hint is inferred as AnyType")  # MLflow's own, on import
-        # The requirements are what is installed here, and MLflow would read every installed package to check that.
-        with patch("mlflow.utils.requirements_utils._check_requirement_satisfied", return_value=None):
-            Model.log(None, sys.modules[__name__], name=cell.name, net=net, image=image, cell=cell)
+        Model.log(None, sys.modules[__name__], name=cell.name, net=net, image=image, cell=cell)
 
 
 def save_model(path: str, mlflow_model: Model, net: Any, image: NDArray[np.uint8], cell: TrainedCell) -> None:
