@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import bz2
+import gzip
+import io
+import lzma
 import os
 import shutil
 import socket
@@ -7,6 +11,7 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +76,35 @@ def test_a_truncated_archive_is_an_error(keep: float, raw: Path, tmp_path: Path)
     path.write_bytes(content[: int(keep if keep >= 1 else keep * len(content))])
     with pytest.raises(Failure, match=r"a\.zip is not a complete zip or tar archive"):
         fetch(data("archive", "rendered", archive={"url": str(path)}), raw)
+    assert nothing_was_written(raw)
+
+
+PACKED: dict[str, Callable[[bytes], bytes]] = {
+    "": bytes,
+    "gz": gzip.compress,
+    "bz2": bz2.compress,
+    "xz": lzma.compress,
+}
+
+
+@pytest.mark.parametrize(
+    ("form", "damage"), [(form, damage) for form in PACKED for damage in ("cut", "header", "end")[: 3 if form else 2]]
+)
+def test_a_damaged_tar_is_an_error_and_not_a_part_of_one(form: str, damage: str, raw: Path, tmp_path: Path) -> None:
+    plain = io.BytesIO()
+    with tarfile.open(fileobj=plain, mode="w") as archive:
+        archive.add(photos(tmp_path / "photos"), "photos")
+        last = archive.getmembers()[-1]
+    content = bytearray(plain.getvalue())
+    if damage == "cut":
+        del content[last.offset :]  # between two files
+    if damage == "header":
+        content[last.offset + 10] ^= 1
+    path = tmp_path / "a.tar"
+    packed = PACKED[form](bytes(content))
+    path.write_bytes(packed[:-6] if damage == "end" else packed)  # of its checksum
+    with pytest.raises(Failure, match=r"a\.tar is not a complete zip or tar archive"):
+        fetch(data("archive", archive={"url": str(path)}), raw)
     assert nothing_was_written(raw)
 
 
@@ -239,6 +273,15 @@ def test_a_folders_files_are_linked_or_copied_as_asked(link: bool, raw: Path, tm
         path.chmod(path.stat().st_mode & 0o555)  # a source that cannot be written
     fetch(data("directory", directory={"path": str(folder), "link": link}), raw)
     assert (raw / "train/Car/a.JPEG").samefile(folder / "train/Car/a.JPEG") is link
+
+
+def test_of_links_the_files_are_linked(raw: Path, tmp_path: Path) -> None:
+    folder = photos(tmp_path / "photos")
+    (folder / "elsewhere.jpg").write_bytes((folder / "train/Car/a.JPEG").read_bytes())
+    (folder / "train/Car/b.jpg").symlink_to("../../elsewhere.jpg")
+    fetch(data("directory", directory={"path": str(folder), "link": True}), raw)
+    assert (raw / "train/Car/b.jpg").samefile(folder / "elsewhere.jpg")
+    assert not (raw / "train/Car/b.jpg").is_symlink()
 
 
 def test_a_split_by_content_stays_when_images_are_added(raw: Path, tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ from rich.progress import track
 
 from car_or_truck.errors import Failure
 
+DAMAGED = (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, LZMAError, NotImplementedError, OSError)
+
 
 def unpack(path: Path, into: Path, where: str, max_files: int, max_gigabytes: float) -> None:
     """Unpack the regular files of a zip or tar (of any compression) into a new folder.
@@ -27,7 +29,9 @@ def unpack(path: Path, into: Path, where: str, max_files: int, max_gigabytes: fl
             _unzip(path, into, max_files, max_gigabytes)
         else:
             _untar(path, into, max_files, max_gigabytes)
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, LZMAError, NotImplementedError) as error:
+    except DAMAGED as error:
+        if isinstance(error, OSError) and error.errno is not None:  # the disk's, not gzip's or bz2's
+            raise
         raise Failure(f"{where} is not a complete zip or tar archive: {' '.join(str(error).split())[:200]}") from None
     except RuntimeError as error:  # what zipfile raises for a password
         raise Failure(f"{where} cannot be unpacked: {error}") from None
@@ -77,6 +81,18 @@ def _untar(path: Path, into: Path, max_files: int, max_gigabytes: float) -> None
                 _write(opened, member, into / member.name)
             elif not member.isdir():
                 raise _Refused(f"its entry {member.name!r} is neither a file nor a folder")
+        _check_end(opened)
+
+
+def _check_end(opened: tarfile.TarFile) -> None:
+    """Raise ReadError unless the archive ends where its entries do: tarfile takes a broken header for the end."""
+    rest = opened.fileobj
+    assert rest is not None, "an open archive"
+    rest.seek(opened.offset)
+    if rest.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+        raise tarfile.ReadError("it breaks off or is damaged")
+    while rest.read(1 << 20):  # a compressed one has its checksum at the very end
+        pass
 
 
 def _write(opened: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> None:

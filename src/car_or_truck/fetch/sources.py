@@ -156,7 +156,7 @@ def _entries(root: Path, splits: tuple[str, ...], data: Data) -> Iterator[tuple[
 
 def _link(source: Path, target: Path) -> None:
     try:
-        os.link(source, target)
+        os.link(source.resolve(), target)  # a link to a link would break here
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise
