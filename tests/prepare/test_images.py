@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import struct
 import subprocess
 import sys
 import warnings
@@ -51,6 +52,21 @@ def test_a_rotated_photograph_is_turned_upright(tmp_path: Path) -> None:
     exif[0x0112] = 6  # the camera was turned: 90 degrees clockwise to look right
     picture().rotate(90).save(tmp_path / "a.png", exif=exif)
     assert np.array_equal(images.decode(tmp_path / "a.png", 128).pixels, np.asarray(picture()))
+
+
+def test_a_rotated_photograph_with_odd_exif_data_is_turned_too(tmp_path: Path) -> None:
+    exif = b"Exif\0\0" + struct.pack("<2sHIH", b"II", 42, 8, 2)
+    exif += struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0)  # the camera was turned
+    exif += struct.pack("<HHI4sI", 0x011A, 2, 3, b"72", 0)  # a resolution as text, which Pillow cannot write back
+    picture().rotate(90).save(tmp_path / "a.jpg", exif=exif, quality=100, subsampling=0)
+    seen = images.decode(tmp_path / "a.jpg", 128).pixels.astype(int)
+    assert np.abs(seen - np.asarray(picture()).astype(int)).mean() < 2
+
+
+def test_grey_levels_between_0_and_1_are_not_black(tmp_path: Path) -> None:
+    grey = np.asarray(picture().convert("L"))
+    Image.fromarray(grey.astype(np.float32) / 255).save(tmp_path / "a.tiff")
+    assert np.abs(images.decode(tmp_path / "a.tiff", 128).pixels[:, :, 0].astype(int) - grey.astype(int)).max() <= 1
 
 
 @pytest.mark.parametrize(("width", "height"), [(200, 100), (100, 200), (64, 64), (1, 300)])

@@ -176,6 +176,14 @@ def test_train_images_that_are_also_in_valid_are_dropped(leaky: Path) -> None:
     assert "Car/leak.jpeg" not in names(leaky, "train")
 
 
+def test_of_several_copies_each_one_in_train_is_a_leak(leaky: Path) -> None:
+    shutil.copyfile(leaky / "raw/train/Car/leak.jpeg", leaky / "raw/train/Car/again.jpeg")
+    audit = run(leaky)
+    assert [pair[0] for pair in audit["leaks"]] == audit["dropped"]
+    assert audit["dropped"] == ["train/Car/again.jpeg", "train/Car/leak.jpeg", "train/Truck/wrong.jpeg"]
+    assert len(audit["identical"]) == 3
+
+
 def test_leaks_are_kept_or_fatal_when_asked_for(leaky: Path) -> None:
     audit = run(leaky, leaks="keep")
     assert audit["dropped"] == []

@@ -6,7 +6,7 @@ Letterbox bars are excluded from every measure.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from itertools import combinations, pairwise
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import imagehash
@@ -68,17 +68,21 @@ def content_box(pixels: NDArray[np.uint8]) -> tuple[int, int, int, int]:
 
 
 def identical_pairs(names: Iterable[str], checksums: Iterable[str]) -> list[tuple[str, str]]:
-    """All pairs of names with the same checksum, sorted."""
-    groups = pd.Series(list(names)).groupby(list(checksums), sort=False)
-    return sorted(pair for _, group in groups if len(group) > 1 for pair in combinations(sorted(group), 2))
+    """Each name with the first of those that have its checksum, sorted; all pairs of blank images would be millions."""
+    ordered = pd.Series(list(checksums), list(names)).sort_index()
+    first = ordered.index.to_series().groupby(ordered.to_numpy()).transform("first")
+    return sorted((known, name) for name, known in first.items() if name != known)
 
 
 def near_pairs(hashes: NDArray[np.uint64], most: int = NEAR) -> list[tuple[int, int, int]]:
-    """(i, j, distance) of all i < j whose 64-bit hashes [n] differ in at most `most` bits.
+    """(i, j, distance) of i < j whose 64-bit hashes [n] differ in at most `most` bits.
 
+    Those of different hashes are all there; of images with the same hash, each is there with the first.
     Two hashes that differ in d bits agree in at least one of d + 1 bands of bits, so only hashes that
     share a band are compared: far fewer than all pairs.
     """
+    everything = hashes
+    hashes, firsts, group = np.unique(everything, return_index=True, return_inverse=True)
     edges = np.linspace(0, 64, most + 2).astype(int)
     distance_of: dict[tuple[int, int], int] = {}
     for low, high in pairwise(edges):
@@ -92,7 +96,12 @@ def near_pairs(hashes: NDArray[np.uint64], most: int = NEAR) -> list[tuple[int, 
                 distances = np.bitwise_count(hashes[others] ^ hashes[i])
                 for j, distance in zip(others[distances <= most], distances[distances <= most], strict=True):
                     distance_of[int(i), int(j)] = int(distance)
-    return sorted((i, j, distance) for (i, j), distance in distance_of.items())
+    same = [(int(firsts[known]), i, 0) for i, known in enumerate(group) if firsts[known] != i]
+    near = [
+        (int(min(firsts[i], firsts[j])), int(max(firsts[i], firsts[j])), distance)
+        for (i, j), distance in distance_of.items()
+    ]
+    return sorted([*same, *near])
 
 
 def split_differences(table: pd.DataFrame) -> dict[str, dict[str, float]]:
@@ -124,15 +133,18 @@ def audit(
     ones. `kept`: the images in the arrays, with their width, height, mode and Measures too.
     """
     pairs = identical_pairs(everything["name"], everything["sha256"])
-    by_name = everything.set_index("name")
+    labels = dict(zip(everything["name"], everything["label"], strict=True))
+    train = everything["split"] == "train"
+    elsewhere = everything[~train].sort_values("name").drop_duplicates("sha256").set_index("sha256")["name"]
+    leaks = everything[train].sort_values("name").set_index("name")["sha256"].map(elsewhere).dropna()
     near = near_pairs(kept["phash"].to_numpy(np.uint64))
     checksums, names = kept["sha256"].tolist(), kept["name"].tolist()
     sizes = (kept["width"].astype(str) + "x" + kept["height"].astype(str)).value_counts()
     return {
         "undecodable": undecodable,
         "identical": [list(pair) for pair in pairs],
-        "leaks": [list(pair) for pair in pairs if by_name.loc[pair[0], "split"] != by_name.loc[pair[1], "split"]],
-        "conflicts": [list(pair) for pair in pairs if by_name.loc[pair[0], "label"] != by_name.loc[pair[1], "label"]],
+        "leaks": [list(pair) for pair in leaks.items()],  # each image of train with one outside of it
+        "conflicts": [list(pair) for pair in pairs if labels[pair[0]] != labels[pair[1]]],
         "dropped": dropped,
         "near_duplicates": [[names[i], names[j], distance] for i, j, distance in near if checksums[i] != checksums[j]],
         "constant": kept.loc[kept["contrast"] < CONSTANT, "name"].tolist(),

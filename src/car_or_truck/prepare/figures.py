@@ -82,7 +82,7 @@ def contact_sheet(rows: dict[str, Pixels], title: str, path: Path, columns: int 
         ):
             axes.imshow(strip)
             axes.set_axis_off()
-            axes.set_title(caption, parse_math=False)  # a class may be called anything
+            axes.set_title(caption)
         drawing.save(figure, path)
 
 
@@ -107,7 +107,7 @@ def pair_sheet(pairs: list[tuple[Pixels, str, str, str]], title: str, path: Path
             axes = figure.add_subplot(rows, columns, place + 1)
             axes.imshow(tiles(images, 2))
             axes.set_axis_off()
-            text = {"transform": axes.transAxes, "ha": "center", "fontsize": 7, "parse_math": False}
+            text = {"transform": axes.transAxes, "ha": "center", "fontsize": 7}
             axes.text(0.5, -0.03, below, va="top", **text)
             for x, caption in zip((0.25, 0.75), above, strict=True):
                 axes.text(x, 1.03, caption, va="bottom", **text)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import warnings
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -49,7 +50,9 @@ def decode(file: Path | IO[bytes], size: int) -> Decoded:
                 raise ValueError(f"{image.width}x{image.height} pixels are more than {MOST_PIXELS:,}")
             if max(image.size) > MOST_SIDE:
                 raise ValueError(f"{image.width}x{image.height} pixels: a side is longer than {MOST_SIDE:,}")
-            ImageOps.exif_transpose(image, in_place=True)
+            image.load()
+            with suppress(Exception):  # of odd EXIF data, which is written back after the image was turned
+                ImageOps.exif_transpose(image, in_place=True)
             return Decoded(_letterboxed(_rgb(image), size), *image.size, mode)
     except UnidentifiedImageError:
         raise ValueError("not an image") from None
@@ -77,7 +80,8 @@ def _rgb(image: Image.Image) -> Image.Image:
     rows = max(1, STRIP // image.width)
     boxes = [(0, top, image.width, min(top + rows, image.height)) for top in range(0, image.height, rows)]
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
-        top = 65535.0 if max(_levels(image.crop(box)).max() for box in boxes) > 255 else 255.0
+        highest = max(_levels(image.crop(box)).max() for box in boxes)
+        top = 65535.0 if highest > 255 else 1.0 if image.mode == "F" and highest <= 1 else 255.0
         converted = Image.new("L", image.size)
         for box in boxes:  # scaled by hand, because Pillow would clip
             levels = _levels(image.crop(box)).clip(0, top) / top * 255
