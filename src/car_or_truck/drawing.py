@@ -35,6 +35,7 @@ STYLE: dict[str, Any] = {
     "legend.frameon": False,
     "figure.dpi": 140,
     "font.size": 10,
+    "text.parse_math": False,  # a file, a class or a variant may be called anything
     "svg.fonttype": "none",
     "svg.hashsalt": "car-or-truck",
     "axes.prop_cycle": mpl.cycler(color=PALETTE),

@@ -67,6 +67,37 @@ def test_the_gap_of_a_model_that_ends_below_that_is_drawn_whole(tmp_path: Path) 
     assert {"v0", "v1"} <= set(texts(tmp_path / "gap.svg"))
 
 
+def test_a_mean_goes_only_as_far_as_all_seeds(tmp_path: Path) -> None:
+    long, short = curves(1, 8), curves(1, 4).assign(seed=8)
+    figures.over_epochs(figures.LOSS, pd.concat([long, short]), looks(1), tmp_path / "loss.svg")
+    assert {"3", "4"} <= set(texts(tmp_path / "loss.svg"))
+    assert not {"5", "6", "8"} & set(texts(tmp_path / "loss.svg"))
+
+
+@pytest.mark.parametrize(
+    ("costs", "accuracies", "title"),
+    [
+        ((1e6, 2e6), (0.8, 0.9), "Each variant trades cost for accuracy"),
+        ((1e6, 2e6), (0.9, 0.8), "No variant is cheaper or more accurate than v0"),
+        ((2e6, 2e6), (0.9, 0.8), "No variant is cheaper or more accurate than v0"),
+        ((2e6, 2e6), (0.9, 0.9), "No variant is cheaper or more accurate than v0"),
+        ((1e6, 2e6, 2e6), (0.7, 0.9, 0.8), "1 of 3 variants is beaten by one that costs no more"),
+    ],
+)
+def test_the_title_on_cost_is_true_of_equal_costs_too(
+    costs: tuple[float, ...], accuracies: tuple[float, ...], title: str, tmp_path: Path
+) -> None:
+    names = [f"v{place}" for place in range(len(costs))]
+    table = pd.DataFrame({"variant": names, "multiply_adds": costs, "val_binary_accuracy": accuracies})
+    figures.cost(table, looks(len(costs)), tmp_path / "cost.svg")
+    assert f"<title>{title}</title>" in (tmp_path / "cost.svg").read_text()
+
+
+def test_a_name_in_a_figure_is_no_formula(tmp_path: Path) -> None:
+    with drawing.contact_sheet(tmp_path / "sheet.png", 1, 1, "$^{b$") as tiles:
+        tiles[0].caption("a$5_vs_$6.jpg")
+
+
 def test_the_widest_gap_comes_first_with_its_values(tmp_path: Path) -> None:
     table = pd.DataFrame(
         {

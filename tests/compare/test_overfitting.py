@@ -104,6 +104,14 @@ def test_the_sentence(cases: list[Overfitting], words: str) -> None:
             {"fine": [some(0.008)], "better": [some(-0.01)]},
             "fine has the widest gap: 0.8 points between train and validation accuracy (none). better -1.0 (none).",
         ),
+        (  # the loss of the other rises further
+            {"wide": [some(0.03)], "risen": [some(0.025, 0.5)]},
+            "wide has the widest gap: 3.0 points between train and validation accuracy (slight). risen 2.5 (strong).",
+        ),
+        (
+            {"under": [some(-0.01, 0.05)], "over": [some(-0.02)]},
+            "under has the widest gap: -1.0 points between train and validation accuracy (slight). over -2.0 (none).",
+        ),
         (
             {"lone": [some(0.01), some(0.03), some(0.5, collapsed=True)], "constant": [some(0, collapsed=True)]},
             "lone has a gap of 2.0 points between train and validation accuracy (none to slight).",

@@ -134,7 +134,8 @@ def test_the_lines_of_suspects_in_the_page_are_lines_of_the_file_of_exclusions(
     folder: Path, summary: dict[str, Any], page: str
 ) -> None:
     names = [f"valid/{number}.png" for number in range(8)]  # those that plain gets wrong
-    assert summary["suspects"] == {"variant": "plain", "seeds": 1, "count": 8, "names": names}
+    found = {"variant": "plain", "seeds": 1, "collapsed": False, "count": 8, "names": names}
+    assert summary["suspects"] == found
     assert list(pd.read_csv(folder / "reports/suspects.csv")["name"]) == names
     assert "8 validation images are predicted wrongly by the only seed of plain" in " ".join(page.split())
     (lines,) = re.findall(r"<pre>(valid/[^<]*)</pre>", page)

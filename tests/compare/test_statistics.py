@@ -52,6 +52,13 @@ def test_alike_answers_are_no_difference() -> None:
     assert (found.difference, found.low, found.high, found.probability, found.p) == (0, 0, 0, 0.5, 1)
 
 
+@given(answers)
+def test_the_interval_of_two_models_agrees_with_mcnemars_test(pair: tuple[list[bool], list[bool]]) -> None:
+    found = statistics.paired_difference(*pair)
+    assert found.p == statistics.mcnemar_exact(*pair).p
+    assert (found.low > 1e-12 or found.high < -1e-12) == (found.p < 0.05)
+
+
 def test_the_interval_of_two_models_is_near_the_closed_form() -> None:
     random = np.random.default_rng(1)
     a, b = random.random((2, 4000)) < [[0.83], [0.8]]

@@ -64,6 +64,30 @@ def test_equal_predictions_are_said_to_be_equally_accurate() -> None:
     )
 
 
+def test_a_tie_is_no_lead() -> None:
+    mirrored = CORRECT["low"][:, ::-1]
+    correct = {"one": CORRECT["low"], "two": mirrored, "far": recipe(0.4)}
+    said = verdict.headline(correct, verdict.compare_recipes(correct), MAJORITY)[0]
+    accuracy = f"{100 * CORRECT['low'].mean():.1f}% accuracy on 3,000 validation images"
+    assert said == f"one and two are equally accurate: {accuracy}."
+
+
+def test_never_are_fewer_images_or_seeds_asked_for_than_there_are() -> None:
+    random = np.random.default_rng(3)
+    asked = []
+    for _ in range(100):  # two seeds each, which truly spread
+        centre = random.normal([0.88, 0.85], 0.008, (2, 2)).T
+        hard = random.random((1, 1, 2000))
+        right = hard + random.normal(0, 0.2, (2, 2, 2000)) < centre[:, :, None]
+        (pair,) = verdict.compare_recipes({"a": right[0], "b": right[1]})
+        if not pair.significant:
+            asked.append((pair.more_images, pair.more_seeds))
+    assert len(asked) > 20
+    assert all(images is None or images > 0 for images, _ in asked)
+    assert all(seeds is None or seeds > 2 for _, seeds in asked)
+    assert any(seeds for _, seeds in asked)
+
+
 def test_several_seeds_compare_recipes() -> None:
     correct = {"low": recipe(0.7, 3), "high": recipe(0.9, 3)}
     (pair,) = verdict.compare_recipes(correct)
@@ -91,7 +115,7 @@ def test_one_variant_alone_is_no_comparison() -> None:
 
 def test_a_model_no_better_than_a_constant_is_told_so() -> None:
     said = verdict.headline({"net": recipe(0.58)}, [], MAJORITY)
-    assert said[0].endswith("Always answering Car would reach 58.0%: it is no better than that.")
+    assert said[0].endswith("Always answering Car would reach 58.0%: it is not significantly better.")
     assert "Always" not in verdict.headline({"net": recipe(0.7)}, [], MAJORITY)[0]
 
 

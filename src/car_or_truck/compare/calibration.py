@@ -54,10 +54,10 @@ def reliability(results: Sequence[Result], looks: figures.Styles, path: Path) ->
             labels = np.concatenate([model.labels for model in models])
             own = np.concatenate([model.probability for model in models])
             calibrated = np.concatenate([cross_fitted(model.labels, model.probability) for model in models])
-            predicted, observed, _ = _bins(labels, own)
+            predicted, observed, _ = _bins(labels, own, len(models))
             axes.plot(predicted, observed, linestyle=":", color=colour)
-            predicted, observed, counts = _bins(labels, calibrated)
-            ends = [wilson(round(share * n), int(n)) for share, n in zip(observed, counts, strict=True)]
+            predicted, observed, images = _bins(labels, calibrated, len(models))
+            ends = [wilson(round(share * n), n) for share, n in zip(observed, images, strict=True)]
             axes.vlines(predicted, *np.reshape(ends, (-1, 2)).T, color=colour, linewidth=1)
             axes.plot(predicted, observed, label=variant, **looks[variant])
         axes.set(
@@ -70,13 +70,14 @@ def reliability(results: Sequence[Result], looks: figures.Styles, path: Path) ->
         figures.legend(sheet, axes)
 
 
-def _bins(labels: NDArray[np.uint8], probability: NDArray[np.float64]) -> tuple[NDArray[Any], ...]:
-    """Of each bin with enough images: mean probability, share of label 1, images."""
+def _bins(labels: NDArray[np.uint8], probability: NDArray[np.float64], seeds: int) -> tuple[NDArray[Any], ...]:
+    """Of each bin with enough images: mean probability, share of label 1, images; all `seeds` predict each image."""
     place = calibration_bins(probability)
     counts = np.bincount(place, minlength=BINS)
-    enough = counts >= FEWEST
+    images = np.round(counts / seeds).astype(int)
+    enough = images >= FEWEST
     sums = [np.bincount(place, values, BINS)[enough] for values in (probability, labels)]
-    return (*(values / counts[enough] for values in sums), counts[enough])
+    return (*(values / counts[enough] for values in sums), images[enough])
 
 
 def roc(results: Sequence[Result], looks: figures.Styles, path: Path) -> None:

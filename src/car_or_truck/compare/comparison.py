@@ -46,8 +46,13 @@ class Comparison:
         table = tabulate(results, missing)
         summary, pairs = conclude(results, missing, dataset, table)
         best, found = suspects.best_seeds(results), suspects.find_suspects(results, dataset.classes)
-        facts = {"variant": best[0].variant, "seeds": len(best), "count": len(found), "names": list(found["name"])}
-        summary["suspects"] = facts
+        summary["suspects"] = {
+            "variant": best[0].variant,
+            "seeds": len(best),
+            "collapsed": suspects.have_collapsed(best),
+            "count": len(found),
+            "names": list(found["name"]),
+        }
         summary["cells"] = json.loads(table.to_json(orient="records", double_precision=15))
         return cls(results, missing, table, _curves(results), summary, pairs, found)
 

@@ -118,6 +118,9 @@ def in_points(table: pd.DataFrame) -> pd.DataFrame:
 
 def panel(course: Course, table: pd.DataFrame, looks: Styles, axes: Axes) -> None:
     """The mean over the seeds of each variant of `looks`, in a band from the lowest to the highest; others in grey."""
+    # Only as far as all seeds of a variant got: a mean over fewer of them would jump where one stopped.
+    shared = table.groupby(["variant", "seed"])["epoch"].max().groupby("variant").min()
+    table = table[table["epoch"] <= table["variant"].map(shared)]
     means = table.groupby(["variant", "epoch"])[course.solid].agg(["mean", "min", "max"])
     for variant in means.index.unique("variant").difference(list(looks), sort=False):
         axes.plot(means.loc[variant, "mean"], color=GREY, linewidth=0.7, zorder=1)
@@ -160,10 +163,10 @@ def cost(table: pd.DataFrame, looks: Styles, path: Path) -> None:
     front = statistics.pareto_front(means["multiply_adds"], means["val_binary_accuracy"])
     best = means[front].sort_values("multiply_adds")
     beaten = len(means) - len(best)
-    if len(best) == 1:
-        title = f"{best.index[0]} is both cheapest and best"
+    if best["multiply_adds"].min() == best["multiply_adds"].max():
+        title = f"No variant is cheaper or more accurate than {best.index[0]}"
     elif beaten:
-        title = f"{beaten} of {len(means)} variants cost more without being more accurate"
+        title = f"{beaten} of {len(means)} variants {'is' if beaten == 1 else 'are'} beaten by one that costs no more"
     else:
         title = "Each variant trades cost for accuracy"
     with drawing.canvas(path, SIZE[0], 3.2) as (sheet, (axes,)):

@@ -20,54 +20,37 @@ from car_or_truck.errors import Failure
 LEGEND = (
     "accuracy: of the saved weights on {valid} validation images. 95% CI: Wilson interval; reflects the number of "
     "images, not seed variance.",
-    "gap: accuracy of the saved weights on train minus that on validation, in points. rise: final minus lowest "
-    "validation loss, and the epoch of the lowest.",
+    "gap: accuracy of the saved weights on train minus that on validation, in points.",
 )
 WIDEST = 100  # columns
+AS_WRITTEN: Any = {"dtype": {"variant": str}, "keep_default_na": False, "na_values": [""]}  # 64 and nan are names too
 TIME = "time, images/s: of the training with its validation, on this machine."
 COLLAPSED = "* collapsed: it gives the same answer to every image."
 BIASED = "+ keep: best selected the weights on validation: its accuracy is optimistically biased."
 MOST_PAIRS = 6
-QUALITY, SCORES, SIZE, COSTS, TIMES = "quality", "scores", "size", "costs", "times"  # groups of columns
+QUALITY, SIZE, TIMES = "quality", "size", "times"  # groups of columns
 
 
 class Column(NamedTuple):
-    """A column: its title, its group, how it shows a row of `_view`, the field to sort by, and what it means."""
+    """A column: its title, its group, how it shows a row of `_view`, and the field without which it is left out."""
 
     title: str
     group: str
     form: str
     field: str
-    about: str = ""
-
-
-class Entry(NamedTuple):
-    """What is shown, and what the report sorts by."""
-
-    text: str
-    value: Any
 
 
 COLUMNS = (
     Column("variant", "", "{marked}", "variant"),
     Column("seed", "", "{seed}", "seed"),
     Column("accuracy", "", "{val_binary_accuracy:.1%}", "val_binary_accuracy"),
-    Column("95% CI", QUALITY, "{low:.1f}-{high:.1f}", "low", "Wilson interval"),
-    Column("test", QUALITY, "{test_binary_accuracy:.1%}", "test_binary_accuracy", "on test, which nothing else reads"),
-    Column("balanced", SCORES, "{val_balanced_accuracy:.3f}", "val_balanced_accuracy", "mean of both classes' recalls"),
-    Column("F1", SCORES, "{val_f1:.3f}", "val_f1"),
-    Column("ROC AUC", SCORES, "{val_roc_auc:.3f}", "val_roc_auc"),
-    Column("AP", SCORES, "{val_average_precision:.3f}", "val_average_precision", "average precision"),
-    Column("log loss", SCORES, "{val_loss:.3f}", "val_loss", "val_loss of the saved weights, in nats"),
-    Column("Brier", SCORES, "{val_brier_score:.3f}", "val_brier_score", "mean squared error of the probability"),
-    Column("ECE", SCORES, "{calibration:.1f}", "calibration", "expected calibration error, in points"),
-    Column("gap", QUALITY, "{gap:+.1f}", "gap", "accuracy on train minus that on validation, in points"),
-    Column("overfits", QUALITY, "{grade}", "grade", "by its gap and its rise: see the grades below"),
-    Column("rise @epoch", SCORES, "{overfit_rise:+.3f} @{overfit_epoch:.0f}", "overfit_rise", "of val_loss"),
+    Column("95% CI", QUALITY, "{low:.1f}-{high:.1f}", "low"),
+    Column("test", QUALITY, "{test_binary_accuracy:.1%}", "test_binary_accuracy"),
+    Column("gap", QUALITY, "{gap:+.1f}", "gap"),
+    Column("overfits", QUALITY, "{grade}", "grade"),
     Column("parameters", SIZE, "{parameters:,.0f}", "parameters"),
-    Column("mult-adds", COSTS, "{millions:,.1f} M", "millions", "multiply-adds for one image, in millions"),
-    Column("time", TIMES, "{duration}", "seconds", "of the training"),
-    Column("images/s", TIMES, "{images_per_second:,.0f}", "images_per_second", "while it trained"),
+    Column("time", TIMES, "{duration}", "seconds"),
+    Column("images/s", TIMES, "{images_per_second:,.0f}", "images_per_second"),
 )
 
 
@@ -77,7 +60,7 @@ def show(console: Console, explain: bool = False) -> None:
     if not path.is_file():
         raise Failure(f"There is no {path} yet. Run `dvc repro`.")
     comparison = files.read_json(paths.REPORTS / "comparison.json", "Run `dvc repro compare`.")
-    data, table = comparison["data"], _with_times(pd.read_csv(path), comparison["trained"])
+    data, table = comparison["data"], _with_times(pd.read_csv(path, **AS_WRITTEN), comparison["trained"])
     groups = _groups(console, table)
     if data["stand_in"]:
         console.print("These are SYNTHETIC images, not photographs: `make data` fetches again.", style="yellow")
@@ -130,7 +113,7 @@ def _grid(table: pd.DataFrame, groups: set[str], progress: str = "") -> Table:
         grid.add_column(column.title, justify="left" if column.title == "variant" else "right", no_wrap=True)
     for row, entries in zip(table.itertuples(), rows(table, groups), strict=True):
         sound = row.status == "compared" and not row.collapsed
-        grid.add_row(*(entry.text for entry in entries), style=None if sound else "dim")
+        grid.add_row(*entries, style=None if sound else "dim")
     return grid
 
 
@@ -140,7 +123,7 @@ def columns(table: pd.DataFrame, groups: set[str]) -> list[Column]:
     return [column for column in COLUMNS if column.group in {"", *groups} and column.field in fields]
 
 
-def rows(table: pd.DataFrame, groups: set[str]) -> list[list[Entry]]:
+def rows(table: pd.DataFrame, groups: set[str]) -> list[list[str]]:
     """The entries under `columns`, for each row of comparison.csv."""
     shown = columns(table, groups)
     return [[_entry(column, row) for column in shown] for row in _view(table).to_dict("records")]
@@ -151,20 +134,17 @@ def _view(table: pd.DataFrame) -> pd.DataFrame:
     marks = np.where(table["collapsed"].eq(True), "*", "").astype(object) + np.where(table["keep"].eq("best"), "+", "")
     view = table.assign(
         marked=table["variant"] + marks,
-        calibration=100 * table["val_expected_calibration_error"],
         gap=100 * table["generalization_gap"],
         low=100 * table["interval_low"],
         high=100 * table["interval_high"],
-        millions=table["multiply_adds"] / 1e6,
     )
     return view.assign(duration=view["seconds"].map(duration, na_action="ignore")) if "seconds" in view else view
 
 
-def _entry(column: Column, row: dict[str, Any]) -> Entry:
+def _entry(column: Column, row: dict[str, Any]) -> str:
     if column.title == "accuracy" and row["status"] != "compared":
-        return Entry("missing", -1)
-    value = row[column.field]
-    return Entry("", -1e9) if pd.isna(value) else Entry(column.form.format(**row), value)
+        return "missing"
+    return "" if pd.isna(row[column.field]) else column.form.format(**row)
 
 
 def legend(table: pd.DataFrame, valid: int) -> list[str]:

@@ -20,6 +20,7 @@ LEGEND = (
     "Strong: a gap of at least 10 points, or a final val_loss at least 50% above its lowest. Clear: 5 points or 20%. "
     "Slight: 2 points or 5%."
 )
+WORST = "overfits most"
 MOST = 5  # variants in the verdict
 
 
@@ -93,7 +94,15 @@ def headline(gaps: Sequence[Gap]) -> str:
     """How the sentence on the variant with the widest gap starts."""
     if len(gaps) == 1:
         return f"{gaps[0].variant} has a gap of"
-    return f"{gaps[0].variant} {'has the widest gap:' if gaps[0].grade == 'none' else 'overfits most: a gap of'}"
+    return f"{gaps[0].variant} {lead(gaps)}:{' a gap of' if lead(gaps) == WORST else ''}"
+
+
+def lead(gaps: Sequence[Gap]) -> str:
+    """What the variant with the widest gap does: WORST, unless its grade is milder than another's, by the loss."""
+    order = [*(_word(grade) for grade, _, _ in GRADES), _word(NONE)]
+    ranks = [order.index(item.grade.rpartition(" ")[2]) for item in gaps]  # of the worst of its seeds
+    worst = gaps[0].gap > 0 and ranks[0] == min(ranks) < order.index(_word(NONE))
+    return WORST if worst else "has the widest gap"
 
 
 def sentence(variant: str, cases: Sequence[Overfitting]) -> str:

@@ -68,7 +68,8 @@ def paired_difference(right_a: ArrayLike, right_b: ArrayLike, draws: int = DRAWS
     these images predicts, whose variance is known too: as far as the chi-square test of `variance_parts`
     finds luck alone plausible, the quantiles move towards those of luck alone. benchmarks/intervals.py
     shows what the intervals cover; PULL is chosen by it. With one seed each, seed variance is unknown:
-    the interval is then that of two models, not of their recipes.
+    the interval is then that of two models, not of their recipes, and p is McNemar's, with which the
+    interval is made to agree.
     """
     a, b = by_seed(right_a), by_seed(right_b)
     parts = variance_parts(a, b)
@@ -82,6 +83,9 @@ def paired_difference(right_a: ArrayLike, right_b: ArrayLike, draws: int = DRAWS
         error = observed + np.where(error > observed, narrower, wider) * (error - observed)
     half = float(np.quantile(error, LEVEL))
     p = min(1.0, (float((error >= abs(difference) - 1e-12).sum()) + 1) / (draws + 1))
+    if not parts.freedom:
+        p = mcnemar_exact(a[0], b[0]).p
+        half = max(half, abs(difference)) if p >= ALPHA else half  # few images decide, and the normal is too sure
     return Difference(
         difference,
         difference - half,
@@ -170,7 +174,9 @@ def images_needed(right_a: ArrayLike, right_b: ArrayLike, level: float = LEVEL) 
     """
     a, b = by_seed(right_a), by_seed(right_b)
     parts = variance_parts(a, b)
-    room = _tolerated(float(a.mean() - b.mean()), level) - parts.luck * max(0.0, parts.ratio - 1)
+    # Where seeds truly spread, only they tell how far, and few of them need a larger difference.
+    known = stats.t(parts.freedom) if parts.freedom and parts.p < ALPHA else norm
+    room = _tolerated(float(a.mean() - b.mean()), level, known) - parts.luck * max(0.0, parts.ratio - 1)
     return int(np.ceil(a.shape[1] * (parts.images + parts.luck) / room)) if room > 0 else None
 
 
@@ -190,9 +196,9 @@ def seeds_needed(right_a: ArrayLike, right_b: ArrayLike, level: float = LEVEL) -
     return max(1, int(np.ceil(one_each / room)))
 
 
-def _tolerated(difference: float, level: float) -> float:
+def _tolerated(difference: float, level: float, known: Any = norm) -> float:
     """The squared standard error at which a difference is just significant with a power of 80%."""
-    return float((difference / (norm.ppf((1 + level) / 2) + norm.ppf(POWER))) ** 2)
+    return float((difference / (known.ppf((1 + level) / 2) + norm.ppf(POWER))) ** 2)
 
 
 def by_seed(right: ArrayLike) -> NDArray[np.bool_]:

@@ -33,6 +33,11 @@ def best_seeds(results: Sequence[Result]) -> list[Result]:
     return [result for result in results if result.variant == best]
 
 
+def have_collapsed(seeds: Sequence[Result]) -> bool:
+    """Whether one of the models gives the same answer to every image."""
+    return any(has_collapsed(result.probability) for result in seeds)
+
+
 def find_suspects(results: Sequence[Result], classes: Sequence[str]) -> pd.DataFrame:
     """suspects.csv, the most confident first; the index is an image's place in the validation set.
 
@@ -43,7 +48,7 @@ def find_suspects(results: Sequence[Result], classes: Sequence[str]) -> pd.DataF
     best = best_seeds(results)
     probability = np.mean([result.probability for result in best], axis=0)
     wrong = ~np.any([result.correct for result in best], axis=0)
-    wrong &= not any(has_collapsed(result.probability) for result in best)
+    wrong &= not have_collapsed(best)
     error = np.abs(best[0].labels - probability)  # the probability of the wrong class
     table = pd.DataFrame(
         {
@@ -70,4 +75,4 @@ def draw(suspects: pd.DataFrame, images: Pixels, positive: str, path: Path) -> N
         for tile, row in zip(tiles, shown.itertuples(), strict=False):
             tile.show(images[row.Index])
             caption = f"{short(row.name)}\n{row.label}: P({positive}) {row.probability:.2f}"
-            tile.caption(caption, fontsize=7.5, parse_math=False)  # a file may be called anything
+            tile.caption(caption, fontsize=7.5)

@@ -107,27 +107,20 @@ def compare_models(correct: Correct) -> list[ModelPair]:
 
 
 def compare_recipes(correct: Correct) -> list[RecipePair]:
-    """Every pair of variants, the most accurate first; `correct` maps a variant to [seeds, images].
-
-    If both have one seed, p is that of McNemar's exact test.
-    """
+    """Every pair of variants, the most accurate first; `correct` maps a variant to [seeds, images]."""
     names = _ranked_pairs(correct)
     answers = [(correct[first], correct[second]) for first, second in names]
     estimates = [statistics.paired_difference(*both) for both in answers]
-    seeded = [max(len(first), len(second)) > 1 for first, second in answers]
-    p_values = [
-        estimate.p if several else statistics.mcnemar_exact(first[0], second[0]).p
-        for (first, second), estimate, several in zip(answers, estimates, seeded, strict=True)
-    ]
+    corrected = statistics.holm([estimate.p for estimate in estimates])
     level = 1 - ALPHA / max(1, len(names))  # what is needed must survive the correction too
     pairs = []
-    for (first, second), both, estimate, several, p in zip(
-        names, answers, estimates, seeded, statistics.holm(p_values), strict=True
-    ):
-        images, needed = both[0].shape[-1], statistics.images_needed(*both, level)
-        more_images = None if needed is None else max(1, needed - images)
-        more_seeds = statistics.seeds_needed(*both, level)
-        pairs.append(RecipePair(first, second, estimate, float(p), several, images, more_images, more_seeds))
+    for (first, second), both, estimate, p in zip(names, answers, estimates, corrected, strict=True):
+        seeds, images = max(map(len, both)), both[0].shape[-1]
+        needed, more_seeds = statistics.images_needed(*both, level), statistics.seeds_needed(*both, level)
+        # Where so many images or seeds should do already, these were unlucky: at least one seed more.
+        more_images = needed - images if needed is not None and needed > images else None
+        more_seeds = max(more_seeds, seeds + 1) if more_seeds is not None else None
+        pairs.append(RecipePair(first, second, estimate, float(p), seeds > 1, images, more_images, more_seeds))
     return pairs
 
 
@@ -143,19 +136,24 @@ def headline(correct: Correct, pairs: list[RecipePair], majority: tuple[str, flo
     accuracy = f"{100 * correct[best].mean():.1f}% accuracy on {images:,} validation images"
     if seeds > 1:
         accuracy += f" (mean of {seeds} seeds)"
+    tied = [name for name in ranked if correct[name].mean() == correct[best].mean()]
     rivals = [pair.second for pair in pairs if pair.first == best and not pair.significant]
+    behind = [name for name in rivals if name not in tied]
+    unsure = f", but not significantly ahead of {_listed(behind)}" if behind else ""
     if len(ranked) == 1:
         line = f"{best} is the only variant here: {accuracy}."
+    elif len(tied) > 1:
+        line = f"{_listed(tied)} are equally accurate: {accuracy}{unsure}."
     elif not rivals:
         nearest = min((pair for pair in pairs if pair.first == best), key=lambda pair: pair.estimate.difference)
         lead = f"{100 * nearest.estimate.difference:.1f} points ahead of {nearest.second}"
         runner_up = ", the runner-up" if len(ranked) > 2 else ""
         line = f"{best} wins: {accuracy}, {lead}{runner_up} ({nearest.interval})."
     else:
-        line = f"{best} leads with {accuracy}, but not significantly ahead of {_listed(rivals)}."
+        line = f"{best} leads with {accuracy}{unsure}."
     constant, share = majority
     if wilson(round(correct[best].mean() * images), images)[0] <= share:
-        line += f" Always answering {constant} would reach {100 * share:.1f}%: it is no better than that."
+        line += f" Always answering {constant} would reach {100 * share:.1f}%: it is not significantly better."
     single = len(ranked) > 1 and not any(pair.of_recipes for pair in pairs)
     return [line, ONE_SEED] if single else [line]
 

@@ -60,10 +60,10 @@ def accuracies(table: pd.DataFrame, looks: Styles, path: Path) -> None:
         _lines(axes, means.index, [f"{100 * mean:.1f}%" for mean in means])
         axes.xaxis.set_major_formatter(PERCENT)
         label = "accuracy on validation with 95% CI (one dot per seed)"
-        axes.set(
-            title=f"{means.index[-1]}{' is most accurate' * (len(means) > 1)}: {100 * means.iloc[-1]:.1f}%",
-            xlabel=label,
-        )
+        best = means.index[means == means.iloc[-1]]
+        name = best[0] if len(best) == 1 else f"{len(best)} variants"
+        most = f" {'is' if len(best) == 1 else 'are'} most accurate" * (len(means) > 1)
+        axes.set(title=f"{name}{most}: {100 * means.iloc[-1]:.1f}%", xlabel=label)
 
 
 def differences(pairs: Sequence[RecipePair], path: Path, most: int = 15) -> None:

@@ -13,6 +13,7 @@ import mlflow
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 
 from car_or_truck.cells import names
+from car_or_truck.compare import overfitting
 from car_or_truck.compare.comparison import Comparison
 from car_or_truck.errors import in_one_line
 from car_or_truck.tracking import runs, store
@@ -89,7 +90,7 @@ def headline(comparison: Comparison) -> str:
     if len(accuracies) == 1:
         return f"{best} has {accuracy} accuracy on validation, {widest} below train.{note}"
     doubt = "" if all(pair.significant for pair in comparison.pairs if pair.first == best) else ", not significantly"
-    overfits = "has the widest gap" if gaps[0]["grade"] == "none" else "overfits most"
+    overfits = overfitting.lead([overfitting.Gap(**gap) for gap in gaps])
     return f"{best} is best on validation ({accuracy}{doubt}); {gaps[0]['variant']} {overfits} ({widest}).{note}"
 
 
