@@ -4,11 +4,35 @@ from __future__ import annotations
 
 import subprocess
 
+PATCH = ("--binary", "--no-ext-diff", "--no-textconv", "--no-color", "--src-prefix=a/", "--dst-prefix=b/")
+
 
 def git(*arguments: str, strip: bool = True) -> str | None:
     """The output of a git command; None without git, without a repository, or when the command fails."""
     try:
-        done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True, timeout=30)
+        output = _run(*arguments, passing=(0,)).decode()
     except (OSError, UnicodeDecodeError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip() if strip else done.stdout
+    return output.strip() if strip else output
+
+
+def changes(commit: str) -> bytes:
+    """What differs from `commit`, as `git apply` takes it: new files in src/ too, but no results, which a run changes.
+
+    Empty without git, and when nothing differs.
+    """
+    new = (git("ls-files", "-z", "--others", "--exclude-standard", "--", "src") or "").split("\0")
+    try:  # in bytes, because files may have any encoding and line ends
+        patch = _run("diff", *PATCH, commit, "--", ".", ":!dvc.lock", ":!reports", passing=(0,))
+        return patch + b"".join(
+            _run("diff", "--no-index", *PATCH, "--", "/dev/null", path, passing=(0, 1)) for path in new if path
+        )
+    except (OSError, subprocess.SubprocessError):
+        return b""
+
+
+def _run(*arguments: str, passing: tuple[int, ...]) -> bytes:
+    done = subprocess.run(["git", *arguments], capture_output=True, timeout=30)
+    if done.returncode not in passing:
+        raise subprocess.CalledProcessError(done.returncode, "git")
+    return done.stdout

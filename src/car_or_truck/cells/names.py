@@ -51,6 +51,7 @@ def tags(cell: Cell) -> dict[str, str]:
 def surroundings() -> dict[str, str]:
     """The DVC stage, experiment and git commit that this process runs in."""
     commit, dirty = git("rev-parse", "HEAD"), git("status", "--porcelain", "--untracked-files=no")
+    dirty = dirty or git("ls-files", "--others", "--exclude-standard", "--", "src")  # new code decides numbers too
     tags = {"dvc.stage": os.environ.get("DVC_STAGE", ""), "dvc.exp": os.environ.get("DVC_EXP_NAME", "")}
     if commit:
         tags |= {"git.commit": commit, "git.dirty": str(bool(dirty)).lower(), "mlflow.source.git.commit": commit}

@@ -10,12 +10,10 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import mlflow
 from rich.console import Console
-from ruamel.yaml import YAML
 
 from car_or_truck import files, paths
 from car_or_truck.cells import names
@@ -25,6 +23,7 @@ from car_or_truck.params import Params
 from car_or_truck.registry import versions
 from car_or_truck.registry.versions import Version
 from car_or_truck.tracking import copies, delivery, permissions, relocation, store
+from car_or_truck.tracking.provenance import locked_stages
 
 
 @dataclass
@@ -74,10 +73,7 @@ def clean(params: Params, console: Console, dry_run: bool = False) -> None:
 def trained_cells(params: Params) -> set[str]:
     """The fingerprints of the cells in models/. Failure when models/ lacks any that dvc.lock records."""
     cells = {files.read_json(path, "")["cell"] for path in paths.MODELS.glob("*/*/cell.json")}
-    try:
-        recorded = YAML(typ="safe").load(Path("dvc.lock"))["stages"]
-    except (OSError, KeyError, TypeError):
-        recorded = {}
+    recorded = locked_stages()
     missing = [
         cell_name(variant, seed)
         for variant, seed in params.cells

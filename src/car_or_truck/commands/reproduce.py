@@ -116,7 +116,7 @@ def _account(origin: Origin) -> Iterator[tuple[str, str]]:
     commit = origin.commit or "none: it was not trained in a git repository"
     yield f"commit       {commit} {here}", "" if origin.is_here else "its commit is not in this repository"
     if origin.changes:
-        lines = len(origin.changes.read_text(encoding="utf-8").splitlines())
+        lines = len(origin.changes.read_bytes().splitlines())
         path = f"{provenance.FOLDER}/{provenance.CHANGES}"
         yield f"             with uncommitted changes, which its run keeps as {path} ({lines} lines)", ""
     if "rebuilt" in origin.tags:

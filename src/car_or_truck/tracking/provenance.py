@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -11,13 +12,16 @@ import mlflow
 import pandas as pd
 from mlflow.exceptions import MlflowException
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from car_or_truck.cells.cell import Cell
 from car_or_truck.cells.results import Evaluation
-from car_or_truck.git import git
+from car_or_truck.errors import Failure, in_one_line
+from car_or_truck.git import changes
 from car_or_truck.params import FILE
 
 FOLDER = "trace"
+WRITING = 1  # second, within which a file that changed may change again
 CELL, PARAMS, CHANGES = "cell.json", "params.yaml", "changes.patch"
 METRICS, SCORES, OUTPUTS = "metrics.json", "evaluation.json", "outputs.json"
 PREDICTIONS = {"valid": "predictions.csv", "test": "test_predictions.csv"}  # by split
@@ -29,10 +33,12 @@ def log_source(cell: Cell, commit: str | None) -> None:
     mlflow.log_text(json.dumps(facts, indent=2), f"{FOLDER}/{CELL}")
     if FILE.is_file():
         mlflow.log_artifact(str(FILE), FOLDER)
-    # dvc.lock and the reports are results, which every run changes.
-    changes = git("diff", commit, "--binary", "--", ".", ":!dvc.lock", ":!reports", strip=False) if commit else None
-    if changes:
-        mlflow.log_text(changes, f"{FOLDER}/{CHANGES}")
+    patch = changes(commit) if commit else b""
+    if patch:
+        with TemporaryDirectory() as folder:
+            path = Path(folder) / CHANGES
+            path.write_bytes(patch)
+            mlflow.log_artifact(str(path), FOLDER)
 
 
 def log_results(run_id: str, cell: Cell) -> None:
@@ -45,11 +51,26 @@ def log_results(run_id: str, cell: Cell) -> None:
 
 def dvc_outputs(cell_name: str) -> dict[str, Any]:
     """The entries of dvc.lock for the stages that a model comes from, as far as there are any."""
+    stages = locked_stages()
+    return {stage: stages[stage] for stage in ("fetch", "prepare", f"train@{cell_name}") if stage in stages}
+
+
+def locked_stages() -> dict[str, Any]:
+    """The entries of dvc.lock by stage; {} without it. Raises Failure when it is broken.
+
+    DVC writes it in place, which takes part of a second: one that just changed is waited for.
+    """
+    path = Path("dvc.lock")
+    for _ in range(WRITING * 10):
+        if not path.is_file() or not 0 <= time.time() - path.stat().st_mtime < WRITING:
+            break
+        time.sleep(0.2)
     try:
-        stages = YAML(typ="safe").load(Path("dvc.lock"))["stages"]
+        return dict(YAML(typ="safe").load(path)["stages"])
     except (OSError, KeyError, TypeError):
         return {}
-    return {stage: stages[stage] for stage in ("fetch", "prepare", f"train@{cell_name}") if stage in stages}
+    except YAMLError as error:
+        raise Failure(f"{path} is not valid YAML: {in_one_line(error, 200)}. Run `git checkout {path}`.") from None
 
 
 def download(run_id: str, folder: Path) -> Path:
