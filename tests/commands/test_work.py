@@ -111,7 +111,7 @@ def test_an_unknown_model_is_named_with_those_that_there_are(committed: Project)
 
 
 def test_changes_that_are_not_committed_are_named(committed: Project) -> None:
-    assert work.committed() == committed.run("git", "rev-parse", "HEAD").strip()
+    assert work.committed(params.load()) == committed.run("git", "rev-parse", "HEAD").strip()
     committed.edit(lambda tree: tree["train"].update(batch_size=8))
     with pytest.raises(Failure, match=r"Not committed: params\.yaml\. .*commit and push first"):
         work.work(params.load(), [CELL], 60)

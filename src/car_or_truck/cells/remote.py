@@ -8,7 +8,7 @@ import platform
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from car_or_truck.errors import Failure, in_one_line
 from car_or_truck.train.checkpoint import Checkpoint
@@ -70,7 +70,8 @@ class Remote:
 
         def live() -> None:
             while True:
-                self.fs.pipe_file(place, json.dumps({"worker": me, "time": time.time()}).encode())
+                with suppress(Exception):  # each file system raises its own; the next one may come through
+                    self.fs.pipe_file(place, json.dumps({"worker": me, "time": time.time()}).encode())
                 if done.wait(HEARTBEAT):
                     return
 
@@ -82,7 +83,9 @@ class Remote:
         finally:
             done.set()
             thread.join()
-            self.remove("workers", f"{cell}.json")
+            with suppress(Exception):  # what is left of a worker counts as dead after SILENCE
+                if self._holder(place)[0] == me:  # else another one took over
+                    self.remove("workers", f"{cell}.json")
 
     def _holder(self, place: str) -> tuple[str | None, float]:
         """Who works at the cell, and for how many seconds no sign of life came."""

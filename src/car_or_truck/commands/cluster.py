@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -41,7 +43,7 @@ def repro_on_ray(params: Params, address: str, needs: Needs, console: Console) -
         import ray
     except ImportError:
         raise Failure("Ray is not installed: `pip install -e '.[ray]'`, here and on every node.") from None
-    commit, url = committed(), git("remote", "get-url", "origin")
+    commit, url = committed(params), git("remote", "get-url", "origin")
     if not url or not git("branch", "--remotes", "--contains", commit):
         raise Failure(f"The commit {commit[:12]} is on no git remote, from which the nodes could clone it: `git push`.")
     jobs = stale_jobs(params)
@@ -92,8 +94,11 @@ def run_work(cell: str, url: str, commit: str, tracking: dict[str, str], checkpo
     with FileLock(f"{clone}.lock"):
         if not clone.exists():
             part = f"{clone}.part"
-            subprocess.run(["git", "clone", "--quiet", url, part], check=True)
-            subprocess.run(["git", "-C", part, "checkout", "--quiet", "--detach", commit], check=True)
+            shutil.rmtree(part, ignore_errors=True)  # of a clone that was cut off
+            for command in (["clone", "--quiet", url, part], ["-C", part, "checkout", "--quiet", "--detach", commit]):
+                done = subprocess.run(["git", *command], stderr=subprocess.PIPE, text=True)
+                if done.returncode:
+                    raise Failure(f"On {node} `git {' '.join(command)}` fails: {' '.join(done.stderr.split())[-200:]}")
             Path(part).rename(clone)
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     environment = {**os.environ, **tracking, "PYTHONPATH": str(clone / "src"), "PATH": path}
@@ -103,7 +108,8 @@ def run_work(cell: str, url: str, commit: str, tracking: dict[str, str], checkpo
         try:
             code = process.wait()
         except BaseException:  # cancelled
-            os.killpg(process.pid, signal.SIGINT)
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGINT)
             raise
     if code:
         raise Failure(f"{failed_line(log)} (in {log} on {node})")

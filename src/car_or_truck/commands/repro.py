@@ -9,6 +9,7 @@ import signal
 import subprocess
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -97,7 +98,8 @@ def run_side_by_side(jobs: Sequence[Job], run: Callable[[Job], None], most: int,
         pool.shutdown(wait=False, cancel_futures=True)
         for job in jobs:  # none is left but after an interrupt
             if job.stop:
-                job.stop()
+                with suppress(ProcessLookupError):  # it ended in this moment
+                    job.stop()
         pool.shutdown()
     failed = [f"{job.cell}: {job.note}" for job in jobs if job.state == "failed"]
     if failed:

@@ -13,7 +13,7 @@ from car_or_truck.errors import Failure
 from car_or_truck.git import git
 from car_or_truck.params import Params
 
-CODE = ("src", "dvc.yaml", "params.yaml", "data/exclude.csv", ".dvc/config")  # what the commit must hold as it is here
+CODE = ("src", "dvc.yaml", "params.yaml", ".dvc/config")  # what the commit must hold as it is here
 
 
 def work(params: Params, cells: Sequence[str], checkpoint_seconds: float) -> None:
@@ -25,7 +25,7 @@ def work(params: Params, cells: Sequence[str], checkpoint_seconds: float) -> Non
     for cell in cells:
         if cell not in known:
             raise Failure(f"{cell!r} is none of the models of train.variants and train.seeds: {', '.join(known)}.")
-    commit, remote = committed(), Remote()
+    commit, remote = committed(params), Remote()
     environment = {**os.environ, CHECKPOINT_SECONDS: str(checkpoint_seconds)}
     run_dvc("pull", "--run-cache", "prepare")
     for cell in cells:
@@ -38,12 +38,14 @@ def work(params: Params, cells: Sequence[str], checkpoint_seconds: float) -> Non
             remove_checkpoint(remote, read_trained(*known[cell])[0].fingerprint)
 
 
-def committed() -> str:
+def committed(params: Params) -> str:
     """The current commit; a Failure when code or parameters differ from it."""
     commit = git("rev-parse", "HEAD")
     if commit is None:
         raise Failure(f"{paths.root()} has no git commit, by which workers elsewhere could find code and parameters.")
-    changed = git("status", "--porcelain", "--", *CODE, strip=False)
+    changed = git("status", "--porcelain", "--", *CODE, params.data.exclude, strip=False)
+    if changed is None:
+        raise Failure(f"data.exclude is {params.data.exclude}, outside of the repository: workers elsewhere lack it.")
     if changed:
         names = ", ".join(line[3:] for line in changed.splitlines()[:3])
         raise Failure(f"Not committed: {names}. Workers elsewhere see only commits: commit and push first.")

@@ -27,7 +27,7 @@ class LiveRuns:
             runs = self.client.search_runs([known.experiment_id], "attributes.status = 'RUNNING'")
             return {
                 run.info.run_name: self.client.get_metric_history(run.info.run_id, "val_binary_accuracy")
-                for run in runs
+                for run in reversed(runs)  # the latest of a name counts
             }
         except (Failure, MlflowException, OSError):
             return {}

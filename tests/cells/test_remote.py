@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import json
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dvc.fs import LocalFileSystem
+
+from car_or_truck.cells import remote
+from car_or_truck.cells.remote import Remote
+
+
+@pytest.fixture
+def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Remote:
+    """A remote in a folder, with quick signs of life."""
+    monkeypatch.setattr(remote, "HEARTBEAT", 0.01)
+    there = Remote.__new__(Remote)
+    there.fs, there.folder = LocalFileSystem(), str(tmp_path / "remote")
+    return there
+
+
+def signs(made: Remote, count: int) -> list[float]:
+    """So many different signs of life, as they come."""
+    found: list[float] = []
+    place, deadline = made.place("workers", "net-1.json"), time.monotonic() + 20
+    while len(found) < count and time.monotonic() < deadline:
+        with suppress(FileNotFoundError, ValueError):  # while it is being written
+            sign = json.loads(made.fs.cat_file(place))["time"]
+            found += [sign] * (sign not in found)
+    return found
+
+
+def test_a_worker_lives_on_after_a_request_that_failed(made: Remote, monkeypatch: pytest.MonkeyPatch) -> None:
+    write, failures = made.fs.pipe_file, [OSError("the network is down")] * 3
+
+    def unreliable(*arguments: Any) -> None:
+        if failures and made.fs.exists(made.place("workers", "net-1.json")):
+            raise failures.pop()
+        write(*arguments)
+
+    monkeypatch.setattr(made.fs, "pipe_file", unreliable)
+    with made.holding("net-1"):
+        assert len(signs(made, 4)) == 4
+    assert not failures
+    assert not made.fs.exists(made.place("workers", "net-1.json"))
+
+
+def test_the_sign_of_another_worker_stays(made: Remote, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = made.place("workers", "net-1.json")
+    with made.holding("net-1"):
+        assert signs(made, 1)
+        monkeypatch.setattr(made.fs, "pipe_file", lambda *_: None)  # cut off, until another took over
+        time.sleep(0.1)
+        Path(place).write_text(json.dumps({"worker": "another:1", "time": time.time()}))
+    assert json.loads(made.fs.cat_file(place))["worker"] == "another:1"
