@@ -12,6 +12,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+from mlflow.exceptions import RestException
 
 from car_or_truck.cells.cell import read_trained
 from car_or_truck.cells.results import read_evaluation
@@ -184,3 +185,21 @@ def test_the_model_is_the_one_that_the_images_belong_to_or_else_the_one_there_is
     assert versions.model_name(small_store.client) == REAL
     shutil.copytree(project.root / "data/prepared", small_store.root / "data/prepared")
     assert versions.model_name(small_store.client) == NAME
+
+
+@pytest.mark.parametrize(
+    ("code", "says"), [("PERMISSION_DENIED", "may not write to"), ("INTERNAL_ERROR", "cannot be used: INTERNAL_ERROR: no answer")]
+)
+def test_a_store_that_does_not_say_is_not_taken_for_one_that_has_nothing(
+    code: str, says: str, small_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise RestException({"error_code": code, "message": "no answer"})
+
+    for name in ("get_registered_model", "get_model_version", "get_model_version_by_alias"):
+        monkeypatch.setattr(small_store.client, name, refuse)
+    for wanted in ("1", "champion", f"models:/{REAL}/1"):
+        with pytest.raises(Failure, match=says):
+            versions.find(small_store.client, wanted)
+    with pytest.raises(Failure, match=says):
+        versions.exists(small_store.client, REAL, "1")

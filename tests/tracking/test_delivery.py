@@ -7,11 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import mlflow
+import pytest
+from mlflow.entities import LoggedModelOutput
 
 from car_or_truck.evaluate.reliability import Reliability
 from car_or_truck.tracking import delivery, runs, store
 from helpers.clones import Project
 from helpers.registered import version
+from helpers.stores import Store
 
 
 def test_a_delivered_model_gets_what_a_later_evaluation_measured(
@@ -43,3 +46,18 @@ def test_a_delivered_model_gets_what_a_later_evaluation_measured(
     assert deliver() == (copy, True)
     assert (kept / "data/reliability.npz").read_bytes() == path.read_bytes()
     assert deliver() == (copy, False)
+
+
+def test_a_run_whose_files_are_gone_here_does_not_stop_the_delivery_of_others(
+    empty_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ours, server = (Store(tmp_path / name, empty_database) for name in ("ours", "server"))
+    monkeypatch.chdir(ours.root)
+    run_id = ours.train("net")
+    model = ours.client.search_logged_models([ours.experiment])[0]
+    ours.client.log_outputs(run_id, [LoggedModelOutput(model.model_id, 0)])
+    shutil.rmtree(ours.root / "mlruns/car-or-truck/models")
+    copy, added = delivery.deliver(run_id, server.client.tracking_uri)
+    assert added
+    assert server.client.get_run(copy).info.status == "FINISHED"
+    assert "net-1: files are missing here, and not delivered" in capsys.readouterr().out

@@ -133,3 +133,28 @@ def test_a_file_that_is_no_database_is_said_to_be_unusable(project: Path) -> Non
     (project / "mlflow.db").write_bytes(b"not a database, but for all that a file" * 100)
     with pytest.raises(Failure, match=r"The MLflow store sqlite:.*mlflow.db cannot be used: .* Move it away"):
         store.open_store()
+
+
+@pytest.mark.parametrize(
+    ("says", "remedy"),
+    [
+        ("(sqlite3.OperationalError) database is locked", "Another process writes to it: try again."),
+        ("(sqlite3.OperationalError) database or disk is full", "Free some space on its disk."),
+        ("attempt to write a readonly database", "Make it and its folder writable."),
+        ("database disk image is malformed", "Move it away; `car-or-truck sync` then rebuilds"),
+    ],
+)
+def test_only_a_broken_store_is_to_be_moved_away(says: str, remedy: str) -> None:
+    assert remedy in str(store.unusable(OSError(says), "sqlite:///mlflow.db"))
+
+
+@pytest.mark.parametrize("name", ["50%20off", "what?"])
+def test_a_folder_that_no_address_can_hold_is_refused(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "dvc.yaml").touch()
+    monkeypatch.chdir(tmp_path / name)
+    with pytest.raises(Failure, match="in its path, which means something else in an address"):
+        store.connect(NAME)
+    assert [path.name for path in tmp_path.rglob("*")] == [name, "dvc.yaml"]

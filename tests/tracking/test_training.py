@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import subprocess
 from contextlib import AbstractContextManager, nullcontext
@@ -147,3 +148,17 @@ def test_a_run_ends_as_its_training_does(error: type[BaseException] | None, stat
     assert mlflow.active_run() is None
     (run,) = small_store.client.search_runs([small_store.experiment])
     assert run.info.status == status
+
+
+def test_a_run_whose_training_cannot_begin_has_failed(small_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    saved = checkpoint(small_store)
+
+    def full() -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(saved, "write", full)
+    with pytest.raises(OSError, match="No space"), training.training_run(cell(), saved, {}):
+        pass
+    (run,) = small_store.client.search_runs([small_store.experiment])
+    assert run.info.status == "FAILED"
+    assert mlflow.active_run() is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -179,20 +180,22 @@ def remove_challenger(client: mlflow.MlflowClient, name: str) -> None:
 
 def exists(client: mlflow.MlflowClient, name: str, number: str) -> bool:
     """Whether a version is still there."""
+    return _if_there(lambda: client.get_model_version(name, number)) is not None
+
+
+def _if_there(get: Callable[[], Any]) -> Any | None:
+    """What `get` gets from the store; None if it is not there. Raises Failure when the store does not say."""
     try:
-        client.get_model_version(name, number)
-    except MlflowException:
-        return False
-    return True
+        return get()
+    except MlflowException as error:
+        if error.get_http_status_code() in (400, 404):  # for an unknown alias MLflow has 400
+            return None
+        raise store.unusable(error, store.uri()) from error
 
 
 def _is_registered(client: mlflow.MlflowClient, name: str) -> bool:
     """Whether there is a registered model of that name; a search would find none on a server of MLflow 2."""
-    try:
-        client.get_registered_model(name)
-    except MlflowException:
-        return False
-    return True
+    return _if_there(lambda: client.get_registered_model(name)) is not None
 
 
 def model_name(client: mlflow.MlflowClient) -> str:
@@ -214,13 +217,12 @@ def find(client: mlflow.MlflowClient, wanted: str) -> Version:
     if not match:
         raise Failure(f"{wanted!r} is not a version: give 3, champion, models:/NAME/3 or models:/NAME@champion.")
     name = match.group(1) or model_name(client)
-    try:
-        if match.group(2).isdigit():
-            return _version(client.get_model_version(name, match.group(2)))
-        return _version(client.get_model_version_by_alias(name, match.group(2)))
-    except MlflowException:
+    get = client.get_model_version if match.group(2).isdigit() else client.get_model_version_by_alias
+    found = _if_there(lambda: get(name, match.group(2)))
+    if found is None:
         remedy = " `car-or-truck promote` makes one." if match.group(2) == CHAMPION else ""
-        raise Failure(f"{name} has no version {match.group(2)!r}.{remedy}{_known(client, name)}") from None
+        raise Failure(f"{name} has no version {match.group(2)!r}.{remedy}{_known(client, name)}")
+    return _version(found)
 
 
 def _known(client: mlflow.MlflowClient, name: str) -> str:

@@ -23,6 +23,7 @@ from mlflow.models import Model
 from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS, MLFLOW_RUN_NOTE
 
 from car_or_truck import files
+from car_or_truck.errors import in_one_line
 from car_or_truck.tracking import permissions, store
 
 MARK = "delivered."  # how the tags begin that only a delivery writes and reads
@@ -78,13 +79,22 @@ def bring_artifacts(run: Any, copy: Any, local: mlflow.MlflowClient, remote: mlf
     """All the files of the run, if any of them changed."""
     if not local.list_artifacts(run.info.run_id):  # its training was killed before it wrote any
         return False
-    folder = Path(mlflow.artifacts.download_artifacts(artifact_uri=run.info.artifact_uri, tracking_uri=store.own()))
-    digest = _digest(folder)
-    if copy.data.tags.get(ARTIFACTS) == digest:
+    folder = _files(run.info.artifact_uri, run)
+    digest = _digest(folder) if folder else None
+    if folder is None or copy.data.tags.get(ARTIFACTS) == digest:
         return False
     remote.log_artifacts(copy.info.run_id, str(folder))
     remote.set_tag(copy.info.run_id, ARTIFACTS, digest)  # last, so that an interrupted delivery brings them again
     return True
+
+
+def _files(location: str, run: Any) -> Path | None:
+    """The files that the own store keeps at `location`; None, and a word, when they are gone."""
+    try:
+        return Path(mlflow.artifacts.download_artifacts(artifact_uri=location, tracking_uri=store.own()))
+    except (MlflowException, OSError) as error:
+        _say_once(f"{run.info.run_name}: files are missing here, and not delivered: {in_one_line(error, 200)}")
+        return None
 
 
 def _digest(folder: Path) -> str:
@@ -99,7 +109,9 @@ def bring_model(run: Any, copy: Any, local: mlflow.MlflowClient, remote: mlflow.
         return False
     model, target = local.get_logged_model(outputs[0].model_id), copy.info.run_id
     theirs = remote.get_logged_model(delivered[0].model_id) if delivered else None
-    source = Path(mlflow.artifacts.download_artifacts(artifact_uri=model.artifact_location, tracking_uri=store.own()))
+    source = _files(model.artifact_location, run)
+    if source is None:
+        return False
     digest = _digest(source)
     added = copy.data.tags.get(MODEL) != digest
     if added:

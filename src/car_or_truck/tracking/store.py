@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import platform
+import re
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -39,6 +40,13 @@ for noisy in ("mlflow", "alembic"):
 CHOSEN = os.environ.get("MLFLOW_TRACKING_URI")  # by the person; MLflow overwrites the variable
 LOCAL = "sqlite:///"
 CREATION_SECONDS = 10  # after which a store that another process is creating counts as given up
+HEALTHY = {  # what SQLite says of a store that is whole, and what to do
+    "database is locked": "Another process writes to it: try again.",
+    "is full": "Free some space on its disk.",
+    "readonly database": "Make it and its folder writable.",
+    "unable to open": "Make it and its folder readable and writable.",
+}
+MOVE_AWAY = "Move it away; `car-or-truck sync` then rebuilds the runs of all models in models/."
 PROCESS = "process"  # the tag of the process that writes a run
 ABOUT = (
     "One run a trained model: a variant of params.yaml trained with one seed. loss, binary_accuracy, val_loss and "
@@ -66,8 +74,11 @@ def uri() -> str:
 
 
 def default_store() -> str:
-    """mlflow.db at the root, which a bare `mlflow ui` opens."""
-    return f"{LOCAL}{paths.root() / 'mlflow.db'}"
+    """mlflow.db at the root, which a bare `mlflow ui` opens. Raises Failure for a root that no address can hold."""
+    root = paths.root()
+    if found := re.search(r"\?|%[0-9A-Fa-f]{2}", str(root)):
+        raise Failure(f"{root} has {found[0]} in its path, which means something else in an address: rename it.")
+    return f"{LOCAL}{root / 'mlflow.db'}"
 
 
 def artifact_root(experiment: str, where: str) -> str | None:
@@ -162,7 +173,7 @@ def _is_half_made(path: Path) -> bool:
     if not path.is_file():
         return False
     try:
-        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=20)) as database:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=20)) as database:
             tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
             return bool(tables) and (
                 "experiments" not in tables or database.execute("SELECT 1 FROM experiments LIMIT 1").fetchone() is None
@@ -212,7 +223,7 @@ def unusable(error: Exception, where: str) -> Failure:
     if permissions.is_refusal(error):
         return permissions.forbidden(f"write to {where}")
     if where.startswith(LOCAL):
-        remedy = "Move it away; `car-or-truck sync` then rebuilds the runs of all models in models/."
+        remedy = next((remedy for sign, remedy in HEALTHY.items() if sign in str(error)), MOVE_AWAY)
     elif getattr(error, "error_code", None) == "UNAUTHENTICATED":
         remedy = "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to those of an account there."
     else:

@@ -56,20 +56,23 @@ def training_run(cell: Cell, saved: Checkpoint, tags: Mapping[str, str]) -> Iter
     process = {store.PROCESS: store.this_process()}
     if runs.is_active(state.run_id):
         run = mlflow.start_run(run_id=state.run_id)
-        mlflow.set_tags(process)  # its commit stays that of its start, which its patch belongs to
     else:
         run = mlflow.start_run(
             experiment_id=experiment_id, run_name=cell.name, tags={**names.tags(cell), **tags, **process}
         )
-        if state.run_id and server:  # of a worker elsewhere, whose checkpoint this is
-            close_copy(state.run_id, experiment, server)
-        state.run_id = run.info.run_id
-        saved.write()
     run_id, status = str(run.info.run_id), "FAILED"
-    courier = Courier(run_id, server) if server else None
+    courier: Courier | None = None
     try:
+        if state.run_id == run_id:
+            mlflow.set_tags(process)  # its commit stays that of its start, which its patch belongs to
+        else:
+            if state.run_id and server:  # of a worker elsewhere, whose checkpoint this is
+                close_copy(state.run_id, experiment, server)
+            state.run_id = run_id
+            saved.write()
         callbacks: list[Any] = [_Curves()]
-        if courier:
+        if server:
+            courier = Courier(run_id, server)
             callbacks.append(keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: courier.call()))
         _describe_run(run, cell)
         runs.log_epochs(run_id, state.rows, state.times)
