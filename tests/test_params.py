@@ -148,6 +148,13 @@ def test_what_is_no_parameter_file_is_refused(text: str, tmp_path: Path) -> None
     assert failure(text, tmp_path).startswith("params.yaml")
 
 
+@pytest.mark.parametrize("classes", ["[]", "[Car]", "[Car, Truck, Bus]"])
+def test_anything_but_two_classes_is_named(classes: str, tmp_path: Path) -> None:
+    said = failure(SHIPPED.replace("classes: [Car, Truck]", f"classes: {classes}"), tmp_path)
+    assert said.startswith("params.yaml: data.classes")
+    assert len(said.splitlines()) == 1
+
+
 def test_an_address_in_braces_needs_quotes(tmp_path: Path) -> None:
     text = SHIPPED.replace("  classes: [Car, Truck]", "  classes: {a: https://example.org/a.zip}")
     assert failure(text, tmp_path).endswith("Put quotes around a value with a colon.")

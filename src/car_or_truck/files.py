@@ -70,7 +70,10 @@ def read_model(path: Path, kind: type[Model], remedy: str) -> Model:
     try:
         return kind.model_validate_json(path.read_bytes())
     except (OSError, ValueError) as error:
-        reason = f"{error.error_count()} wrong keys" if isinstance(error, ValidationError) else error
+        reason: Any = error
+        if isinstance(error, ValidationError):
+            broken = any(detail["type"] == "json_invalid" for detail in error.errors())
+            reason = "it is broken" if broken else f"{error.error_count()} wrong keys"
         raise Failure(f"{path} cannot be read ({reason}). {remedy}") from None
 
 

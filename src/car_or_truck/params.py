@@ -176,10 +176,10 @@ def check(tree: dict[str, Any], source: str) -> Params:
         params = Params.model_validate(tree)
     except ValidationError as error:
         # pydantic also reports a tuple with wrong items as too short: once is enough
-        wrong = [_explain(detail) for detail in error.errors() if detail["type"] != "too_short" or not detail["input"]]
+        known = {detail["type"] for detail in error.errors()} != {"too_short"}
+        wrong = [_explain(one) for one in error.errors() if one["type"] != "too_short" or not (known and one["input"])]
         raise Failure(_listed(source, wrong)) from None
-    wrong = list(_contradictions(params))
-    if wrong:
+    if wrong := list(_contradictions(params)):
         raise Failure(_listed(source, wrong))
     return params
 

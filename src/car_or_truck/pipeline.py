@@ -142,10 +142,13 @@ def _show_first(params: Params, cell: TrainedCell, scores: dict[str, Any], conso
     from car_or_truck.cells.results import read_results
     from car_or_truck.compare import comparison, leaderboard
 
-    results, _ = read_results(params, read_dataset())
+    try:
+        results, _ = read_results(params, read_dataset())
+    except Failure:  # params.yaml was edited meanwhile
+        return
     # Code that has changed since will train or evaluate the others again.
     current = [item for item in results if item.cell.code == cell.code and scores.keys() <= item.scores.keys()]
-    if len(current) < len(params.cells):
+    if 0 < len(current) < len(params.cells):
         trained = {result.name: result.cell.fingerprint for result in current}
         leaderboard.show_first(console, comparison.tabulate(current), trained, len(params.cells))
 

@@ -6,6 +6,7 @@ import csv
 import http.server
 import io
 import json
+import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,6 +55,16 @@ def test_a_broken_file_is_reported_and_the_others_are_answered(
     predict.predict([str(pictures)], model, predict.Output("csv"), Console(stderr=True))
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert [float(row["probability"]) for row in rows] == [answer["probability"] for answer in answers]
+
+
+@pytest.mark.usefixtures("standing_in_finished")
+@pytest.mark.parametrize("form", ["text", "csv", "json"])
+def test_a_file_name_may_be_of_any_bytes(
+    form: str, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copyfile(pictures / "0.png", tmp_path / "caf\udce9.png")  # Latin-1, as in old archives
+    predict.predict([str(tmp_path)], "models/exercise/31415", predict.Output(form), Console(stderr=True))
+    assert "caf%E9.png" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("standing_in_finished")

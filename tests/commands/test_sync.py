@@ -170,6 +170,23 @@ def variants(client: mlflow.MlflowClient) -> dict[int, str]:
     return {version.number: version.tags["variant"] for version in versions.versions(client, SYNTHETIC)}
 
 
+def test_a_copy_or_a_broken_model_beside_the_others_is_left_out(
+    project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(project.root)
+    shutil.copytree("models/tutorial/31415", "models/tutorial/31415.bak")
+    shutil.copytree("models/tutorial/31415", "models/old/7")
+    cut = Path("models/old/7/cell.json")
+    cut.write_bytes(cut.read_bytes()[:100])
+    shutil.copytree("models/tutorial/31415", "models/tutorial/7")
+    Path("models/tutorial/7/model.keras").unlink()
+    assert sorted(cell.name for cell, _ in sync._trained()) == ["exercise-31415", "tutorial-31415"]
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == 2
+    assert any("models/tutorial/7 has no model.keras" in line for line in said)
+    assert any("models/old/7/cell.json cannot be read (it is broken)" in line for line in said)
+
+
 def test_versions_that_were_lost_come_back_with_their_numbers_and_the_champion_with_its_record(
     lost: mlflow.MlflowClient, project: Project, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -33,9 +33,6 @@ def main() -> None:
     atexit.register(gc.freeze)  # at its end Python would look through all objects for garbage, for seconds
     try:
         app()
-    except KeyboardInterrupt:
-        print("Interrupted.", file=sys.stderr)
-        sys.exit(130)
     except Exception as error:
         if "CAR_OR_TRUCK_DEBUG" in os.environ:
             traceback.print_exc()

@@ -150,7 +150,7 @@ def _predict_batch(
             if isinstance(result, str):
                 print(f"{picture.name}: {result}", file=sys.stderr)
             else:
-                names.append(picture.name)
+                names.append(folders.storable_name(picture.name))
                 decoded.append(result)
     size = classifier.image_size
     stack = np.stack(decoded) if decoded else np.empty((0, size, size, 3), np.uint8)

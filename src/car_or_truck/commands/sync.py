@@ -7,6 +7,7 @@ gives the versions their numbers, and the champion back.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 
 import mlflow
@@ -34,8 +35,7 @@ def sync(params: Params, independent: bool = False) -> None:
     """
     if independent and not store.make_independent():
         print(f"{store.own()} is independent already.", flush=True)
-    folders = [path.parent for path in paths.MODELS.glob("*/*/cell.json")]
-    trained = [read_trained(folder.parent.name, int(folder.name)) for folder in folders]
+    trained = list(_trained())
     models = sorted({names.experiment_name(cell.stand_in) for cell, _ in trained})
     noted = {name: ledger.read(store.own(), name, ledger.VERSIONS) for name in models}
     empty = [name for name in models if not _numbers(name)]
@@ -46,7 +46,7 @@ def sync(params: Params, independent: bool = False) -> None:
     # Those that never had a number come last, in the order in which `dvc repro` trains them.
     trained.sort(key=lambda item: (numbers[item[0].fingerprint] or math.inf, *_place(params, item[0])))
     rebuilt = sum(_rebuild(cell, history, numbers[cell.fingerprint]) for cell, history in trained)
-    print(f"{len(folders)} trained models in {paths.MODELS}/: {rebuilt or 'no'} runs had to be rebuilt.", flush=True)
+    print(f"{len(trained)} trained models in {paths.MODELS}/: {rebuilt or 'no'} runs had to be rebuilt.", flush=True)
     server = store.server()
     for name in filter(_numbers, models):
         if name in empty:
@@ -56,6 +56,19 @@ def sync(params: Params, independent: bool = False) -> None:
     _rebuild_comparison(params, rebuilt > 0)
     if server:
         print(f"{server}: {_deliver(server) or 'no'} runs had to be delivered.", flush=True)
+
+
+def _trained() -> Iterator[tuple[TrainedCell, pd.DataFrame]]:
+    """The models in models/ that are whole; says of the others why they are left out."""
+    for path in paths.MODELS.glob("*/*/cell.json"):
+        folder = path.parent
+        try:
+            if not (folder / "model.keras").is_file():
+                raise Failure(f"{folder} has no model.keras.")
+            if folder.name.isdecimal():  # a seed, and no copy or leftover
+                yield read_trained(folder.parent.name, int(folder.name))
+        except Failure as failure:
+            print(f"Left out: {failure}", flush=True)
 
 
 def _place(params: Params, cell: TrainedCell) -> tuple[int, str]:
