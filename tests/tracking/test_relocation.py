@@ -9,9 +9,10 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 
 import mlflow
@@ -23,7 +24,7 @@ from car_or_truck import params
 from car_or_truck.commands import clean, sync
 from car_or_truck.errors import Failure
 from car_or_truck.registry import versions
-from car_or_truck.tracking import relocation, store
+from car_or_truck.tracking import processes, relocation, store
 from helpers.clones import ROOT, Project
 from helpers.stores import NAME, SYNTHETIC, Store
 
@@ -120,6 +121,23 @@ def test_a_moved_folder_takes_its_store_along(
     (run,) = mlflow.MlflowClient().search_runs([experiment], "tags.`made.in` LIKE '%'")
     assert run.data.tags["made.in"] == str(before)  # what is history stays
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(("minutes", "refused"), [(1, True), (60, False)])
+def test_a_store_that_a_training_elsewhere_writes_to_stays_where_it_is(
+    minutes: int, refused: bool, original: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    epoch = round(1000 * (time.time() - 60 * minutes))
+    tags = {"cell": "d", processes.TAG: "the-host:1:1.00"}
+    run = original.client.create_run(original.experiment, start_time=epoch - 1, tags=tags)
+    original.client.log_metric(run.info.run_id, "loss", 0.5, epoch)
+    moved = Path(shutil.move(original.root, tmp_path / "as the container has it"))
+    before = locations(moved)
+    monkeypatch.chdir(moved)
+    says = r"A training on the-host writes to .*Let it end first"
+    with pytest.raises(Failure, match=says) if refused else nullcontext():
+        store.open_store()
+    assert (locations(moved) == before) is refused
 
 
 @pytest.mark.parametrize("use", [store.open_store, lambda: store.connect(NAME)], ids=["open", "connect"])

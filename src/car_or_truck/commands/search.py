@@ -22,7 +22,7 @@ from car_or_truck.commands import search_space
 from car_or_truck.commands.search_space import Dimension
 from car_or_truck.errors import Failure, in_one_line
 from car_or_truck.params import Params
-from car_or_truck.tracking import store, trials
+from car_or_truck.tracking import processes, store, trials
 from car_or_truck.train import batches, runtime
 from car_or_truck.train.checkpoint import Checkpoint
 from car_or_truck.train.fit import Data, fit
@@ -94,7 +94,7 @@ def next_trial(search: Search, wanted: int) -> tuple[optuna.Trial, dict[str, Any
             trial = study.ask()
         else:
             return None
-        trial.set_user_attr(PROCESS, store.this_process())
+        trial.set_user_attr(PROCESS, processes.this_process())
         # By the trial's number, so that a study that was interrupted draws what it would have drawn.
         seed = int(np.random.SeedSequence([search.seed, trial.number]).generate_state(1)[0])
         study.sampler = optuna.samplers.TPESampler(n_startup_trials=STARTUP, seed=seed)
@@ -107,7 +107,7 @@ def next_trial(search: Search, wanted: int) -> tuple[optuna.Trial, dict[str, Any
 def _is_left(trial: optuna.trial.FrozenTrial) -> bool:
     """Whether no process works at a running trial. This one works at one at a time, so at none now."""
     process = trial.user_attrs.get(PROCESS)
-    return process in (None, store.this_process()) or store.is_gone(process)
+    return process in (None, processes.this_process()) or processes.is_gone(process)
 
 
 def run_trial(search: Search, trial: optuna.Trial, values: Mapping[str, Any]) -> str:

@@ -14,7 +14,7 @@ from car_or_truck.cells.cell import cell_name
 from car_or_truck.cells.names import COMPARISON
 from car_or_truck.compare import figures, report
 from car_or_truck.compare.comparison import Comparison
-from car_or_truck.tracking import datasets, delivery, runs, store, views
+from car_or_truck.tracking import datasets, delivery, processes, runs, store, views
 
 GREY = "#999999"  # no variant's colour
 REPORT = "The whole report is the artifact report.html."
@@ -37,7 +37,7 @@ def _add_run(comparison: Comparison) -> None:
     about = [*warning, *comparison.summary["verdict"], *comparison.summary["overfitting"], REPORT]
     tags = {
         COMPARISON: names.comparison_digest(comparison.summary),
-        store.PROCESS: store.this_process(),
+        processes.TAG: processes.this_process(),
         "data.source": cell.data.source,
         "data.digest": cell.data.digest,
         **names.surroundings(),

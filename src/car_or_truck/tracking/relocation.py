@@ -10,6 +10,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import sys
+import time
 from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
@@ -17,6 +18,7 @@ from urllib.parse import unquote, urlsplit
 
 from car_or_truck.cells import names
 from car_or_truck.errors import Failure, in_one_line
+from car_or_truck.tracking import processes
 
 LOCATIONS = (
     ("experiments", "artifact_location"),
@@ -28,6 +30,7 @@ LOCATIONS = (
 OF_ARTIFACTS = LOCATIONS[1:3]  # a version's are those of its model; an experiment's folder also holds what others wrote
 BACKUP = ".before-relocation"
 PATIENCE = 60  # seconds, for another process that writes
+BUSY = 900  # seconds since its last epoch, after which a training on another machine counts as dead
 
 
 def settle(database: Path, independent: bool = False) -> bool:
@@ -50,6 +53,7 @@ def settle(database: Path, independent: bool = False) -> bool:
             former = _former_roots(database)
             if not former:
                 return False
+            _refuse_while_busy(connection, database, former)
             moves = {prefix: here.as_uri() for prefix in former} | {str(root): str(here) for root in former.values()}
             if independent:
                 _bring_artifacts(connection, moves, former.values(), here)
@@ -65,6 +69,22 @@ def settle(database: Path, independent: bool = False) -> bool:
     lacking = f" {lost} of its models are not there." if lost else ""
     print(f"{database} was in {places}: its locations now name {here}.{lacking}", file=sys.stderr, flush=True)
     return True
+
+
+def _refuse_while_busy(connection: sqlite3.Connection, database: Path, former: dict[str, Path]) -> None:
+    """Raise Failure while a training writes there: under the same folder's other path, as a container has one."""
+    known = connection.execute(
+        "SELECT tags.value, MAX(start_time, COALESCE(MAX(metrics.timestamp), 0)) FROM runs "
+        "JOIN tags ON tags.run_uuid = runs.run_uuid AND tags.key = ? "
+        "LEFT JOIN metrics ON metrics.run_uuid = runs.run_uuid WHERE runs.status = 'RUNNING' GROUP BY runs.run_uuid",
+        (processes.TAG,),
+    )
+    for process, milliseconds in known.fetchall():
+        if not processes.is_gone(process) and time.time() - milliseconds / 1000 < BUSY:
+            raise Failure(
+                f"A training on {process.partition(':')[0]} writes to {database} by its path in "
+                f"{', '.join(map(str, former.values()))}. Let it end first, or stop it there."
+            )
 
 
 def local_path(location: str | None) -> Path | None:

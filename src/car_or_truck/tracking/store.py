@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import platform
 import re
 import sqlite3
 import time
@@ -17,12 +16,11 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import psutil
 from filelock import FileLock
 
 from car_or_truck import paths
 from car_or_truck.errors import Failure, in_one_line
-from car_or_truck.tracking import permissions, relocation
+from car_or_truck.tracking import permissions, processes, relocation
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
@@ -47,7 +45,6 @@ HEALTHY = {  # what SQLite says of a store that is whole, and what to do
     "unable to open": "Make it and its folder readable and writable.",
 }
 MOVE_AWAY = "Move it away; `car-or-truck sync` then rebuilds the runs of all models in models/."
-PROCESS = "process"  # the tag of the process that writes a run
 ABOUT = (
     "One run a trained model: a variant of params.yaml trained with one seed. loss, binary_accuracy, val_loss and "
     "val_binary_accuracy are its curves over the epochs, from 1. accuracy, roc_auc and calibration_error describe the "
@@ -182,28 +179,11 @@ def _is_half_made(path: Path) -> bool:
         return False  # MLflow says what is wrong
 
 
-def this_process() -> str:
-    """A name of this process that is unique over machines and time."""
-    return f"{platform.node()}:{os.getpid()}:{psutil.Process().create_time():.2f}"
-
-
-def is_gone(process: str) -> bool:
-    """Whether the process that `this_process` named so was one of this machine, and has ended."""
-    node, _, numbers = process.partition(":")
-    pid, _, created = numbers.partition(":")
-    if node != platform.node():
-        return False
-    try:
-        return f"{psutil.Process(int(pid)).create_time():.2f}" != created
-    except psutil.NoSuchProcess:
-        return True
-
-
 def _close_abandoned(experiment: str) -> None:
     """Mark runs as KILLED that are RUNNING although their process on this machine is gone."""
     client = mlflow.MlflowClient()
     for run in client.search_runs([experiment], "attributes.status = 'RUNNING'"):
-        if is_gone(run.data.tags.get(PROCESS, "")):
+        if processes.is_gone(run.data.tags.get(processes.TAG, "")):
             client.set_terminated(run.info.run_id, "KILLED")
             print(f"MLflow run {run.info.run_name}: its process is gone, so it is marked KILLED.", flush=True)
 

@@ -22,7 +22,7 @@ from car_or_truck.cells import names
 from car_or_truck.cells.cell import Cell, TrainedCell
 from car_or_truck.cells.times import read_pace
 from car_or_truck.evaluate import inspection
-from car_or_truck.tracking import datasets, model, provenance, runs, store
+from car_or_truck.tracking import datasets, model, processes, provenance, runs, store
 from car_or_truck.tracking.delivery import Courier, close_copy
 from car_or_truck.train import batches
 from car_or_truck.train.checkpoint import Checkpoint
@@ -53,7 +53,7 @@ def training_run(cell: Cell, saved: Checkpoint, tags: Mapping[str, str]) -> Iter
     """
     experiment, state, server = names.experiment_name(cell.stand_in), saved.state, store.server()
     experiment_id = store.connect(experiment)
-    process = {store.PROCESS: store.this_process()}
+    process = {processes.TAG: processes.this_process()}
     if runs.is_active(state.run_id):
         run = mlflow.start_run(run_id=state.run_id)
     else:
@@ -116,7 +116,7 @@ def rebuild(cell: TrainedCell, history: pd.DataFrame) -> str:
     net = keras.saving.load_model(cell.model_folder / "model.keras")
     image = batches.load(paths.PREPARED, "valid", cell.side).images[0]
     experiment_id = store.connect(names.experiment_name(cell.stand_in))
-    tags = {**names.tags(cell), store.PROCESS: store.this_process(), "rebuilt": "true"}
+    tags = {**names.tags(cell), processes.TAG: processes.this_process(), "rebuilt": "true"}
     with mlflow.start_run(experiment_id=experiment_id, run_name=cell.name, tags=tags) as run:
         _describe_run(run, cell)
         runs.log_epochs(run.info.run_id, history.to_dict("records"), [])

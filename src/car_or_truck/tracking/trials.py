@@ -17,7 +17,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from car_or_truck.cells import names
 from car_or_truck.cells.cell import Cell
 from car_or_truck.errors import in_one_line
-from car_or_truck.tracking import runs, store
+from car_or_truck.tracking import processes, runs, store
 from car_or_truck.train.checkpoint import Checkpoint
 
 STUDY = "study"  # the tag that names a run's study
@@ -96,13 +96,13 @@ def trial_run(parent: str, number: int, cell: Cell, saved: Checkpoint) -> Iterat
 def _go_on(run_id: str) -> None:
     client = mlflow.MlflowClient()
     client.update_run(run_id, status="RUNNING")
-    client.set_tag(run_id, store.PROCESS, store.this_process())
+    client.set_tag(run_id, processes.TAG, processes.this_process())
 
 
 def _tags(study: str, cell: Cell) -> dict[str, str]:
     """Those of a cell but `cell`: what is trained on a part of train is none."""
     tags = {key: value for key, value in names.tags(cell).items() if key != "cell"}
-    return {**tags, STUDY: study, store.PROCESS: store.this_process()}
+    return {**tags, STUDY: study, processes.TAG: processes.this_process()}
 
 
 def _parameters(cell: Cell) -> list[Param]:

@@ -1,0 +1,27 @@
+"""Which process writes a run: its tag tells a training that was killed from one that goes on, here or elsewhere."""
+
+from __future__ import annotations
+
+import os
+import platform
+
+import psutil
+
+TAG = "process"
+
+
+def this_process() -> str:
+    """A name of this process that is unique over machines and time."""
+    return f"{platform.node()}:{os.getpid()}:{psutil.Process().create_time():.2f}"
+
+
+def is_gone(process: str) -> bool:
+    """Whether the process that `this_process` named so was one of this machine, and has ended."""
+    node, _, numbers = process.partition(":")
+    pid, _, created = numbers.partition(":")
+    if node != platform.node():
+        return False
+    try:
+        return f"{psutil.Process(int(pid)).create_time():.2f}" != created
+    except psutil.NoSuchProcess:
+        return True
