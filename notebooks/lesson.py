@@ -183,7 +183,7 @@ def train_model(name, recipe):
     net = convnet.build(recipe, SIZE)
     with TemporaryDirectory() as folder:
         checkpoint = Checkpoint(Path(folder) / "checkpoint.npz")
-        history, _ = fit.fit(net, setup, fit.Data(**splits), checkpoint, [progress(name, len(train))])
+        history, _ = fit.fit(net, setup, fit.Data(**splits), checkpoint, [progress(len(train))])
     net = convnet.inference_copy(net)
     predicted = {key: net.predict(batches.in_order(part, 64), verbose=0)[:, 0] for key, part in splits.items()}
     table = pd.DataFrame({"name": names, "label": valid.labels, "probability": predicted["valid"].astype(float)})
@@ -203,7 +203,7 @@ models = {"tutorial": train_model("tutorial", tutorial)}
 # ## 3. Learning curves
 
 # %%
-show(figures.learning_curves, models["tutorial"].history, "tutorial")
+show(figures.learning_curves, models["tutorial"].history, "tutorial", figures.only_in_training(tutorial))
 
 # %% [markdown]
 # Read the left plot first. While both losses fall, the model learns what holds for new images as well. Once the
@@ -233,7 +233,7 @@ models["exercise"].net.summary()
 diagram(models["exercise"].net, "exercise")
 
 # %%
-show(figures.learning_curves, models["exercise"].history, "exercise")
+show(figures.learning_curves, models["exercise"].history, "exercise", figures.only_in_training(exercise))
 
 # %% [markdown]
 # Two things to watch. If the accuracy on validation stands still for the first epochs, the model gives the same answer
@@ -269,7 +269,7 @@ sprint = Recipe.model_validate(
 )
 models["sprint"] = train_model("sprint", sprint)
 diagram(models["sprint"].net, "sprint")
-show(figures.learning_curves, models["sprint"].history, "sprint")
+show(figures.learning_curves, models["sprint"].history, "sprint", figures.only_in_training(sprint))
 
 # %% [markdown]
 # ## 6. Which is best?
