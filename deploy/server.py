@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shlex
 import shutil
 import signal
 import socket
@@ -20,11 +21,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 from filelock import FileLock, Timeout
 from ruamel.yaml import YAML
 
 HERE = Path(__file__).parent
+PRIVATE = "10.*,172.1[6-9].*,172.2?.*,172.3[01].*,192.168.*"
+PORT = "5432"  # a part of its socket's name
 DEBIANS = Path("/usr/lib/postgresql")  # holds a folder a version, outside of PATH
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # Ctrl-C, `kill`, and a terminal that closes
 OWNER = "postgres" if os.geteuid() == 0 else None  # PostgreSQL refuses to run as root
 
 
@@ -42,14 +47,14 @@ def main(folder: Path) -> None:
         "MLFLOW_HOST": host,
         "MLFLOW_PORT": port,
         "MLFLOW_ARTIFACTS_DESTINATION": str(folder / "artifacts"),
-        "MLFLOW_SERVER_ALLOWED_HOSTS": f"{name}:*,localhost:*,127.0.0.1:*,10.*,192.168.*",
+        "MLFLOW_SERVER_ALLOWED_HOSTS": f"{name}:*,localhost:*,127.0.0.1:*,{PRIVATE}",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
     }
     fixed = {
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
         "PGHOST": str(folder / "database"),
-        "PGPORT": "5432",
+        "PGPORT": PORT,
         "PGUSER": "mlflow",
         "MLFLOW_AUTH_CONFIG_PATH": str(HERE / "basic_auth.ini"),
         "MLFLOW_AUTH_ADMIN_PASSWORD": password.read_text(encoding="ascii"),
@@ -57,7 +62,8 @@ def main(folder: Path) -> None:
     }
     environment = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_TRACKING_")}
     command = YAML(typ="safe").load(HERE / "compose.yaml")["services"]["mlflow"]["command"]
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for stop in STOPS:
+        signal.signal(stop, signal.default_int_handler)
     try:
         with (
             FileLock(folder / "lock", timeout=0),
@@ -103,23 +109,40 @@ def database(data: Path) -> Iterator[None]:
         postgresql("postgres", "--single", "-D", str(part), "postgres", line="CREATE DATABASE mlflow")
         part.rename(data)
     control = ("pg_ctl", f"--pgdata={data}", "--silent", "--wait")
-    if (data / "postmaster.pid").exists():  # the last `make server` was killed
-        postgresql(*control, "--mode=fast", "stop", check=False)
-    postgresql(*control, f"--log={data}/log", f"--options=-k '{data}' -h ''", "start")
+    known = data / "postmaster.pid"
+    if known.exists():  # the last `make server` was killed
+        if is_postgresql(known.read_text(encoding="ascii").split()[:1]):
+            postgresql(*control, "--mode=fast", "stop", check=False)
+        known.unlink(missing_ok=True)  # its number may be another program's now
+    options = f"-k {shlex.quote(str(data))} -h '' -p {PORT}"
     try:
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)  # until there is something to stop
+        try:
+            postgresql(*control, f"--log={data}/log", f"--options={options}", "start")
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
         yield
     finally:
-        postgresql(*control, "--mode=fast", "stop")
+        if known.exists():
+            postgresql(*control, "--mode=fast", "stop")
+
+
+def is_postgresql(numbers: list[str]) -> bool:
+    """Whether the process of that number is PostgreSQL's."""
+    try:
+        return bool(numbers) and psutil.Process(int(numbers[0])).name().startswith("postgres")
+    except psutil.NoSuchProcess:
+        return False
 
 
 def postgresql(program: str, *arguments: str, line: str = "", check: bool = True) -> None:
     """Run a program of PostgreSQL's, in a session that Ctrl-C does not reach; exit with its complaint if it fails."""
     places = [os.environ["PATH"], *(str(path) for path in sorted(DEBIANS.glob("*/bin"), reverse=True))]
-    found = shutil.which(program, path=os.pathsep.join(places))
-    if found is None:
+    executable = shutil.which(program, path=os.pathsep.join(places))
+    if executable is None:
         sys.exit("`make server` needs PostgreSQL: sudo apt install postgresql")
     done = subprocess.run(
-        [found, *arguments],
+        [executable, *arguments],
         input=line,
         capture_output=True,
         text=True,
@@ -136,9 +159,10 @@ def postgresql(program: str, *arguments: str, line: str = "", check: bool = True
 
 def answers(server: subprocess.Popen[bytes], address: str) -> bool:
     """Wait until the server answers; False when it ends before."""
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     while server.poll() is None:
         try:
-            urllib.request.urlopen(address, timeout=5).close()
+            direct.open(address, timeout=5).close()
             return True
         except OSError:
             time.sleep(0.5)

@@ -1,6 +1,6 @@
 #!/bin/sh
 #SBATCH --job-name=car-or-truck
-#SBATCH --array=1-6
+#SBATCH --array=1-3
 #SBATCH --cpus-per-task=2
 #SBATCH --requeue
 # The n-th model of params.yaml in each task. From a clone whose commit is pushed:
@@ -9,6 +9,8 @@ set -eu
 clone=${TMPDIR:-/tmp}/car-or-truck-$SLURM_ARRAY_JOB_ID-$SLURM_ARRAY_TASK_ID
 rm -rf "$clone"  # of a task that was requeued; its checkpoint is in DVC's remote
 git clone --quiet "$SLURM_SUBMIT_DIR" "$clone"
+trap 'rm -rf "$clone"' EXIT
 cd "$clone"
+[ ! -f "$SLURM_SUBMIT_DIR/.dvc/config.local" ] || cp "$SLURM_SUBMIT_DIR/.dvc/config.local" .dvc/  # the remote's credentials
 export PATH="$SLURM_SUBMIT_DIR/.venv/bin:$PATH" PYTHONPATH="$clone/src"
 car-or-truck work "$(dvc stage list --name-only | sed -n 's/^train@//p' | sed -n "${SLURM_ARRAY_TASK_ID}p")"

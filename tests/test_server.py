@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import importlib.util
 import os
 import re
 import socket
@@ -84,8 +85,8 @@ def make_server(folder: Path, **variables: str) -> str:
 def test_a_port_that_is_taken_is_named_with_the_way_out(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = str(other.getsockname()[1])
-        said = make_server(tmp_path / "server", MLFLOW_HOST="127.0.0.1", MLFLOW_PORT=port)
-    assert said == (
+        output = make_server(tmp_path / "server", MLFLOW_HOST="127.0.0.1", MLFLOW_PORT=port)
+    assert output == (
         f"MLflow cannot listen on 127.0.0.1:{port}: [Errno 98] Address already in use. "
         "Choose a free port: make server MLFLOW_PORT=5050\n"
     )
@@ -97,8 +98,8 @@ def test_without_postgresql_it_says_how_to_install_it(tmp_path: Path, monkeypatc
     (tmp_path / "deploy" / "server.py").write_text(script)
     (tmp_path / "deploy" / "compose.yaml").write_bytes((DEPLOY / "compose.yaml").read_bytes())
     monkeypatch.setattr(sys.modules[__name__], "SCRIPT", tmp_path / "deploy" / "server.py")
-    said = make_server(tmp_path / "server", PATH="/nowhere", MLFLOW_PORT="0")
-    assert said == "`make server` needs PostgreSQL: sudo apt install postgresql\n"
+    output = make_server(tmp_path / "server", PATH="/nowhere", MLFLOW_PORT="0")
+    assert output == "`make server` needs PostgreSQL: sudo apt install postgresql\n"
 
 
 @pytest.mark.slow
@@ -116,10 +117,32 @@ def test_a_second_start_goes_on_with_the_data_and_the_accounts_of_the_first(monk
                     run = client.create_run(client.create_experiment("kept"))
                     client.log_text(run.info.run_id, "kept", "text.txt")
                 assert mlflow.artifacts.load_text(f"runs:/{run.info.run_id}/text.txt") == "kept"
-                said = (folder / "server.txt").read_text()
-                assert f"export MLFLOW_TRACKING_URI={server.address} " in said
-                assert server.account("admin")["MLFLOW_TRACKING_PASSWORD"] not in said
+                output = (folder / "server.txt").read_text()
+                assert f"export MLFLOW_TRACKING_URI={server.address} " in output
+                assert server.account("admin")["MLFLOW_TRACKING_PASSWORD"] not in output
             assert "Stopped." in (folder / "server.txt").read_text()
             assert not (folder / "database" / "postmaster.pid").exists()
         assert stat.S_IMODE((folder / "admin-password").stat().st_mode) == 0o600
         assert stat.S_IMODE((folder / "artifacts").stat().st_mode) == 0o700
+
+
+@pytest.mark.slow
+@needs_postgresql
+def test_the_database_starts_whatever_its_folder_is_called_and_whoever_has_its_old_number(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    spec = importlib.util.spec_from_file_location("server", SCRIPT)
+    assert spec
+    assert spec.loader
+    server = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(server)
+    monkeypatch.setenv("PGPORT", "5433")  # of another database of the person's
+    with folder_for_postgresql() as folder, subprocess.Popen(["sleep", "600"]) as bystander:
+        data = folder / "o'brien's database"
+        with server.database(data):
+            assert (data / ".s.PGSQL.5432").exists()
+        (data / "postmaster.pid").write_text(f"{bystander.pid}\n{data}\n")  # as after a power cut
+        with server.database(data):
+            assert bystander.poll() is None
+        assert not (data / "postmaster.pid").exists()
+        bystander.kill()

@@ -74,8 +74,9 @@ def can_make_hosts() -> bool:
     """Whether this machine lets the tests make network namespaces."""
     if os.geteuid() != 0 or shutil.which("ip") is None:
         return False
-    done = subprocess.run(["ip", "netns", "add", "ct-probe"], capture_output=True)
-    subprocess.run(["ip", "netns", "delete", "ct-probe"], capture_output=True)
+    probe = f"ct-probe-{os.getpid()}"  # of one of the processes that share the tests
+    done = subprocess.run(["ip", "netns", "add", probe], capture_output=True)
+    subprocess.run(["ip", "netns", "delete", probe], capture_output=True)
     return done.returncode == 0
 
 

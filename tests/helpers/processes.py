@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -87,5 +87,6 @@ def running(project: Project, *command: str, ready: str, **variables: str) -> It
                 time.sleep(0.3)
             yield address
         finally:
-            os.killpg(server.pid, 15)
+            with suppress(ProcessLookupError):  # it ended by itself
+                os.killpg(server.pid, 15)
             server.wait(timeout=60)
