@@ -64,8 +64,8 @@ def spread(random: np.random.Generator, deviation: float, images: int, seeds: tu
 def simulate(simulation: Simulation, runs: int, draws: int = DRAWS) -> tuple[float, float, float]:
     """The share of intervals that hold zero, the share of p < 0.05, and the mean width of the intervals."""
     random = np.random.default_rng(0)
-    found = [paired_difference(*simulation(random), draws=draws) for _ in range(runs)]
-    low, high, p = (np.array([getattr(each, name) for each in found]) for name in ("low", "high", "p"))
+    differences = [paired_difference(*simulation(random), draws=draws) for _ in range(runs)]
+    low, high, p = (np.array([getattr(each, name) for each in differences]) for name in ("low", "high", "p"))
     return float(((low <= 0) & (high >= 0)).mean()), float((p < 0.05).mean()), float((high - low).mean())
 
 

@@ -92,8 +92,10 @@ def main(rounds: int) -> None:
     times: dict[tuple[str, str], list[float]] = {cell: [] for cell in cells}
     for _ in range(rounds):
         for cell in cells:
-            said = subprocess.run([sys.executable, __file__, *cell], capture_output=True, text=True, check=True).stdout
-            times[cell].append(float(said.split()[-1]))
+            output = subprocess.run(
+                [sys.executable, __file__, *cell], capture_output=True, text=True, check=True
+            ).stdout
+            times[cell].append(float(output.split()[-1]))
     print("| library | precision | CPU ms per step | relative to PyTorch |\n|---|---|---|---|")
     for side, precision in cells:
         middle, other = median(times[side, precision]), times.get(("torch", precision))

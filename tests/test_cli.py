@@ -25,19 +25,19 @@ def test_the_stages_and_what_a_person_runs_are_verbs() -> None:
 
 
 def test_the_help_groups_the_verbs_and_cuts_nothing_off(tmp_path: Path) -> None:
-    said = Project(tmp_path).run("car-or-truck", "--help", COLUMNS="80")
+    output = Project(tmp_path).run("car-or-truck", "--help", COLUMNS="80")
     for panel in ("Look", "Search", "Registry", "Stages (dvc repro runs these)", "Team"):
-        assert f"─ {panel} ─" in said
-    assert "─ Commands ─" not in said
-    assert "--install-completion" in said
+        assert f"─ {panel} ─" in output
+    assert "─ Commands ─" not in output
+    assert "--install-completion" in output
     for verb in VERBS:
-        assert re.search(rf"^│ {verb} +[A-Z][^│]*\. +│$", said, re.MULTILINE), verb  # on one line
+        assert re.search(rf"^│ {verb} +[A-Z][^│]*\. +│$", output, re.MULTILINE), verb  # on one line
 
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_has_help_with_an_example(verb: str) -> None:
-    said = Project(ROOT).run("car-or-truck", verb, "--help")
-    assert re.search(rf"Example: .*car-or-truck {verb}\b", said)
+    output = Project(ROOT).run("car-or-truck", verb, "--help")
+    assert re.search(rf"Example: .*car-or-truck {verb}\b", output)
 
 
 def test_help_is_quick_because_it_imports_nothing_heavy() -> None:
@@ -65,11 +65,11 @@ def test_help_is_quick_because_it_imports_nothing_heavy() -> None:
 )
 def test_a_failure_is_explained_in_a_line_or_two(arguments: list[str], code: int, says: str, tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
-    said = Project(tmp_path).run("car-or-truck", *arguments, code=code)
-    assert says in said
-    assert "Traceback" not in said
+    output = Project(tmp_path).run("car-or-truck", *arguments, code=code)
+    assert says in output
+    assert "Traceback" not in output
     if code == 1:
-        assert len(said.splitlines()) <= 2
+        assert len(output.splitlines()) <= 2
         assert "Traceback" in Project(tmp_path).run("car-or-truck", "--debug", *arguments, code=1)
 
 
@@ -78,6 +78,6 @@ def test_outside_a_project_it_says_where_to_stand(tmp_path: Path) -> None:
 
 
 def test_the_installer_says_plainly_when_no_python_fits(tmp_path: Path) -> None:
-    said = Project(tmp_path).run("sh", str(ROOT / "scripts/install"), code=1, PYTHON="/bin/false no-such-python")
-    assert "needs Python 3.11, 3.12 or 3.13 with its venv module" in said
+    output = Project(tmp_path).run("sh", str(ROOT / "scripts/install"), code=1, PYTHON="/bin/false no-such-python")
+    assert "needs Python 3.11, 3.12 or 3.13 with its venv module" in output
     assert not list(tmp_path.iterdir())

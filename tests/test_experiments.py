@@ -30,9 +30,9 @@ def test_two_workers_take_experiments_from_the_queue_into_a_store_that_was_not_t
         project.run("dvc", "exp", "run", "--queue", "-n", name, "-S", f"variants.exercise.head.dropout={dropout}")
     project.run("dvc", "queue", "start", "-j", "2")
     waited_since = time.monotonic()
-    while (said := project.run("dvc", "queue", "status")).count("Success") < 2:
-        assert "Failed" not in said, said + project.run("dvc", "queue", "logs", "drier", code=None)
-        assert time.monotonic() - waited_since < 300, said
+    while (output := project.run("dvc", "queue", "status")).count("Success") < 2:
+        assert "Failed" not in output, output + project.run("dvc", "queue", "logs", "drier", code=None)
+        assert time.monotonic() - waited_since < 300, output
         time.sleep(2)
     found = {run.data.tags.get("dvc.exp"): run for run in runs(project) if "dvc.exp" in run.data.tags}
     assert set(found) == {"drier", "wetter"}
@@ -68,8 +68,8 @@ def test_a_cell_that_fails_leaves_the_others_to_go_on(project: Project) -> None:
         tree["variants"]["exercise"]["epochs"] = 2
 
     project.edit(wild)
-    said = project.run("dvc", "repro", "--keep-going", code=255)
-    assert "Training diverged in epoch" in said
-    assert re.search(r"^ +2/2 ", said, re.MULTILINE)
+    output = project.run("dvc", "repro", "--keep-going", code=255)
+    assert "Training diverged in epoch" in output
+    assert re.search(r"^ +2/2 ", output, re.MULTILINE)
     statuses = {run.info.run_name: run.info.status for run in reversed(runs(project))}
     assert statuses == {"tutorial-31415": "FAILED", "exercise-31415": "FINISHED"}

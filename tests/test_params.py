@@ -148,11 +148,27 @@ def test_what_is_no_parameter_file_is_refused(text: str, tmp_path: Path) -> None
     assert failure(text, tmp_path).startswith("params.yaml")
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("seeds: [31415]", "seeds: []", "train.seeds is []: should have at least 1 item"),
+        ("batch_size: 64", "batch_size: {a: 1}", "train.batch_size is {'a': 1}: should be a valid integer"),
+        (
+            "units: 6, dropout: 0.0",
+            "units: six, dropout: 0.0",
+            "variants.tutorial.head.units is 'six': should be a list",
+        ),
+    ],
+)
+def test_a_wrong_value_is_named_in_plain_words(old: str, new: str, says: str, tmp_path: Path) -> None:
+    assert failure(SHIPPED.replace(old, new, 1), tmp_path) == f"params.yaml: {says}"
+
+
 @pytest.mark.parametrize("classes", ["[]", "[Car]", "[Car, Truck, Bus]"])
 def test_anything_but_two_classes_is_named(classes: str, tmp_path: Path) -> None:
-    said = failure(SHIPPED.replace("classes: [Car, Truck]", f"classes: {classes}"), tmp_path)
-    assert said.startswith("params.yaml: data.classes")
-    assert len(said.splitlines()) == 1
+    output = failure(SHIPPED.replace("classes: [Car, Truck]", f"classes: {classes}"), tmp_path)
+    assert output.startswith("params.yaml: data.classes")
+    assert len(output.splitlines()) == 1
 
 
 def test_an_address_in_braces_needs_quotes(tmp_path: Path) -> None:

@@ -263,8 +263,8 @@ def test_editing_a_parameter_makes_stale_only_what_it_can_change(project: Projec
 def test_an_experiment_changes_one_variant_and_shows_in_the_projects_own_store(project: Project) -> None:
     project.run("git", "add", ".")
     project.run("git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-q", "-m", "results")
-    said = project.run("dvc", "exp", "run", "-n", "more-dropout", "-S", "variants.exercise.head.dropout=0.5")
-    assert set(re.findall(r"Running stage '([^']+)'", said)) == {
+    output = project.run("dvc", "exp", "run", "-n", "more-dropout", "-S", "variants.exercise.head.dropout=0.5")
+    assert set(re.findall(r"Running stage '([^']+)'", output)) == {
         "train@exercise-31415",
         "evaluate@exercise-31415",
         "compare",
@@ -295,8 +295,8 @@ def test_adding_a_variant_trains_that_variant_and_dropping_one_leaves_no_trace(p
         tree["train"]["variants"] = ["exercise", "mine"]
 
     project.edit(another)
-    said = project.run("dvc", "repro")
-    assert set(re.findall(r"Running stage '([^']+)'", said)) == {"train@mine-31415", "evaluate@mine-31415", "compare"}
+    output = project.run("dvc", "repro")
+    assert set(re.findall(r"Running stage '([^']+)'", output)) == {"train@mine-31415", "evaluate@mine-31415", "compare"}
     assert set(pd.read_csv(project.root / "reports/comparison.csv")["variant"]) == {"exercise", "mine"}
 
 
@@ -353,19 +353,19 @@ def test_a_slip_in_the_parameters_stops_before_any_work(project: Project) -> Non
         tree["variants"]["exercise"]["head"]["dropuot"] = 0.3
 
     project.edit(slip)
-    said = project.run("dvc", "repro", code=None)
-    assert "variants.exercise.head.dropuot is an unknown key; did you mean 'dropout'?" in said
-    assert "epoch" not in said
-    assert "Traceback" not in said
+    output = project.run("dvc", "repro", code=None)
+    assert "variants.exercise.head.dropuot is an unknown key; did you mean 'dropout'?" in output
+    assert "epoch" not in output
+    assert "Traceback" not in output
 
 
 def test_a_variant_that_is_not_defined_stops_before_any_work(project: Project) -> None:
     project.edit(lambda tree: tree["train"].update(variants=["tutorial", "excercise"]))
-    said = project.run("dvc", "repro", code=255)  # DVC itself notices, before it runs the stage
-    assert "Parameters 'variants.excercise' are missing from 'params.yaml'" in said
-    assert "epoch" not in said
-    said = project.run("dvc", "repro", "--force", "fetch", code=None)
-    assert "train.variants lists 'excercise', which is not defined; did you mean 'exercise'?" in said
+    output = project.run("dvc", "repro", code=255)  # DVC itself notices, before it runs the stage
+    assert "Parameters 'variants.excercise' are missing from 'params.yaml'" in output
+    assert "epoch" not in output
+    output = project.run("dvc", "repro", "--force", "fetch", code=None)
+    assert "train.variants lists 'excercise', which is not defined; did you mean 'exercise'?" in output
 
 
 @pytest.mark.slow
@@ -373,9 +373,9 @@ def test_a_dead_tracking_server_costs_a_warning_and_nothing_else(project: Projec
     path = project.root / "models/exercise/31415/history.csv"
     untroubled = path.read_bytes()
     path.unlink()
-    said = project.run("car-or-truck", "train", "exercise", "31415", MLFLOW_TRACKING_URI="http://127.0.0.1:9")
-    assert said.count("The tracking server http://127.0.0.1:9 did not take this run") == 1
-    assert "`car-or-truck sync` delivers it later" in said
+    output = project.run("car-or-truck", "train", "exercise", "31415", MLFLOW_TRACKING_URI="http://127.0.0.1:9")
+    assert output.count("The tracking server http://127.0.0.1:9 did not take this run") == 1
+    assert "`car-or-truck sync` delivers it later" in output
     assert path.read_bytes() == untroubled
 
 
@@ -385,8 +385,8 @@ def test_a_loss_that_is_no_number_marks_the_run_failed_and_registers_nothing(pro
         tree["variants"]["tutorial"]["optimizer"] = {"name": "adam", "learning_rate": 3e38}
 
     project.edit(wild)
-    said = project.run("car-or-truck", "train", "tutorial", "31415", code=1)
-    assert "Training diverged in epoch" in said
+    output = project.run("car-or-truck", "train", "tutorial", "31415", code=1)
+    assert "Training diverged in epoch" in output
     client = mlflow.MlflowClient(f"sqlite:///{project.root / 'mlflow.db'}")
     assert sorted(run.info.status for run in runs(client)) == ["FAILED", "FINISHED", "FINISHED"]
     assert len(client.search_model_versions("name = 'car-or-truck-rendered'")) == 2

@@ -177,7 +177,7 @@ def check(tree: dict[str, Any], source: str) -> Params:
     except ValidationError as error:
         # pydantic also reports a tuple with wrong items as too short: once is enough
         known = {detail["type"] for detail in error.errors()} != {"too_short"}
-        wrong = [_explain(one) for one in error.errors() if one["type"] != "too_short" or not (known and one["input"])]
+        wrong = [_explain(err) for err in error.errors() if err["type"] != "too_short" or not (known and err["input"])]
         raise Failure(_listed(source, wrong)) from None
     if wrong := list(_contradictions(params)):
         raise Failure(_listed(source, wrong))
@@ -195,8 +195,7 @@ def load_with(variant: str) -> Params:
 def _listed(source: str, wrong: list[str], most: int = 3) -> str:
     """The first errors, one a line: YAML's merge keys repeat one typo in every variant that inherits it."""
     lines = [f"{source}: {line}" for line in wrong[:most]]
-    if len(wrong) > most:
-        lines.append(f"{source}: and {len(wrong) - most} more like these")
+    lines += [f"{source}: and {len(wrong) - most} more like these"] * (len(wrong) > most)
     return "\n".join(lines)
 
 
@@ -225,11 +224,12 @@ def _explain(detail: ErrorDetails) -> str:
         return f"{where} is an unknown key;{_near(key, allowed)} allowed here: {', '.join(allowed)}"
     if detail["type"] == "missing":
         return f"{where} is missing"
-    message = re.sub(r"^(Value error, |Input |String )", "", detail["msg"]).replace("valid tuple", "list")
-    message = re.sub(r"valid dictionary or instance of \w+", "mapping of keys to values", message)
-    if isinstance(detail["input"], dict):  # a rule over several keys: the message names them
-        return f"{where}: {message}"
-    return f"{where} is {detail['input']!r}: {message}"
+    text = re.sub(r"^(Value error, |Input |String |Tuple )| after validation, not \d+$", "", detail["msg"])
+    text = re.sub(r"valid dictionary or instance of \w+", "mapping of keys to values", text)
+    text = text.replace("valid tuple", "list")
+    if isinstance(detail["input"], dict) and detail["type"] == "value_error":  # a rule over several keys: it names them
+        return f"{where}: {text}"
+    return f"{where} is {detail['input']!r}: {text}"
 
 
 def _near(word: str, known: Any) -> str:

@@ -73,9 +73,9 @@ def test_a_cluster_of_hosts_gives_the_bytes_of_a_serial_run_though_one_is_killed
         time.sleep(5)
         victim.kill()
         assert running.wait(timeout=1200) == 0, log_of(head)
-        said = log_of(head)
-        assert "3 models to train or evaluate" in said
-        assert said.count("retried 1x") == 1
+        output = log_of(head)
+        assert "3 models to train or evaluate" in output
+        assert output.count("retried 1x") == 1
         assert digests(project.root) == digests(serial.root)
         assert (
             head.run("dvc", "status", folder=project.root, variables=here).strip()

@@ -75,11 +75,11 @@ def test_a_picture_is_answered_with_label_confidence_and_where_the_model_looks(l
     model = classifier(limit)
     content = picture("webp", (30, 60))
     with served(done(model)) as address:
-        said = requests.post(f"{address}/answer", content, timeout=60).json()
+        output = requests.post(f"{address}/answer", content, timeout=60).json()
     (expected,) = model.answers(model.decode(BytesIO(content))[None]).to_dict("records")
-    assert (said["label"], said["unlike"]) == (expected["label"], unlike)
-    assert said["confidence"] == pytest.approx(expected["confidence"])
-    shown, lit = (np.asarray(Image.open(BytesIO(base64.b64decode(said[key])))) for key in ("picture", "lit"))
+    assert (output["label"], output["unlike"]) == (expected["label"], unlike)
+    assert output["confidence"] == pytest.approx(expected["confidence"])
+    shown, lit = (np.asarray(Image.open(BytesIO(base64.b64decode(output[key])))) for key in ("picture", "lit"))
     assert shown.shape == lit.shape == (demo.SHOWN, demo.SHOWN, 3)
     assert not shown[: demo.SHOWN // 5].any(), "a wide picture has black bars"
     assert (shown != lit).any()

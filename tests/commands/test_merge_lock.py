@@ -210,9 +210,9 @@ def test_git_reports_a_conflict_when_a_side_is_no_lock_file(repository: Project)
     repository.run("git", "checkout", "-q", "main")
     lock.write_text("not: one\n")
     commit(repository, "ours")
-    said = repository.run("git", "merge", "theirs", code=1)
-    assert "is not a lock file of DVC" in said
-    assert "CONFLICT (content): Merge conflict in dvc.lock" in said
+    output = repository.run("git", "merge", "theirs", code=1)
+    assert "is not a lock file of DVC" in output
+    assert "CONFLICT (content): Merge conflict in dvc.lock" in output
     assert lock.read_text() == "not: one\n"
 
 
@@ -231,13 +231,13 @@ def test_after_a_merge_dvc_runs_only_what_neither_branch_has_run(repository: Pro
         (root / "params.yaml").write_text(PARAMS.replace(f"  {name}: 1", f"  {name}: 2"))
         repository.run("dvc", "repro", "-q")
         commit(repository, branch)
-    said = repository.run("git", "merge", "-q", "--no-edit", "theirs")
+    output = repository.run("git", "merge", "-q", "--no-edit", "theirs")
     line = "dvc.lock: compare was changed on both sides; `dvc repro` runs it again."
-    assert [text for text in said.splitlines() if text.startswith("dvc.lock:")] == [line]
+    assert [text for text in output.splitlines() if text.startswith("dvc.lock:")] == [line]
     repository.run("dvc", "checkout", "-q", "--allow-missing")
     assert repository.stale() == {"compare"}
     assert [(root / f"{name}.scores").read_text() for name in "ab"] == ["  a: 2\n", "  b: 2\n"]
-    said = repository.run("dvc", "repro")
-    assert said.count("Running stage") == said.count("Running stage 'compare'") == 1
+    output = repository.run("dvc", "repro")
+    assert output.count("Running stage") == output.count("Running stage 'compare'") == 1
     for name in ("table", "reports/metrics.json"):
         assert (root / name).read_text() == "  a: 2\n  b: 2\n"

@@ -44,14 +44,14 @@ def test_a_broken_file_is_reported_and_the_others_are_answered(
 ) -> None:
     model = "models/exercise/31415"
     assert predict.predict([str(pictures), "missing.png"], model, predict.Output("json"), Console(stderr=True)) == 2
-    said = capsys.readouterr()
-    answers = json.loads(said.out)
+    output = capsys.readouterr()
+    answers = json.loads(output.out)
     assert [Path(answer["image"]).name for answer in answers] == ["0.png", "1.jpeg", "2.webp"]
     for answer in answers:
         assert answer["label"] == ("Truck" if answer["probability"] > 0.5 else "Car")
         assert answer["probability_of"] == "Truck"
-    assert "broken.jpg: " in said.err
-    assert "missing.png: no such file" in said.err
+    assert "broken.jpg: " in output.err
+    assert "missing.png: no such file" in output.err
     predict.predict([str(pictures)], model, predict.Output("csv"), Console(stderr=True))
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert [float(row["probability"]) for row in rows] == [answer["probability"] for answer in answers]
@@ -89,21 +89,21 @@ def test_a_registered_model_adds_confidence_and_prediction_sets_in_every_form(
     model = str(version(store.open_store(), "exercise").number)
     picture = str(pictures / "1.jpeg")
 
-    def said(form: str, coverage: float | None = None) -> str:
+    def output(form: str, coverage: float | None = None) -> str:
         predict.predict([picture], model, predict.Output(form, coverage), Console(stderr=True))
         return capsys.readouterr().out
 
-    (answer,) = json.loads(said("json", 0.9))
+    (answer,) = json.loads(output("json", 0.9))
     assert answer["confidence"] >= 0.5
     assert (answer["unlike"], answer["note"]) == (False, "")
     assert set(answer["prediction_set"]) <= {"Car", "Truck"}
-    (row,) = csv.DictReader(io.StringIO(said("csv", 0.9)))
+    (row,) = csv.DictReader(io.StringIO(output("csv", 0.9)))
     assert float(row["confidence"]) == answer["confidence"]
     assert row["prediction_set"] == "|".join(answer["prediction_set"])
     text = f"{picture}  {answer['label']:<8}  {answer['confidence']:>6.1%}"
     unsure = "  unsure" if answer["confidence"] < predict.UNSURE else ""
-    assert said("text") == f"{text}{unsure}\n"
-    assert said("text", 0.9) == f"{text}  90% set: {' or '.join(answer['prediction_set']) or 'none'}{unsure}\n"
+    assert output("text") == f"{text}{unsure}\n"
+    assert output("text", 0.9) == f"{text}  90% set: {' or '.join(answer['prediction_set']) or 'none'}{unsure}\n"
 
 
 @pytest.mark.usefixtures("standing_in_finished")

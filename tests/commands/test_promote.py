@@ -23,12 +23,14 @@ def test_a_model_that_fails_a_gate_is_not_promoted_and_nothing_changes(
     client: mlflow.MlflowClient, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = versions.aliases(client, NAME)
-    with pytest.raises(Failure, match=r"is not promoted. accuracy is [\d.]+%, must be >= 90% \(short by [\d.]+%\)[.;]"):
+    with pytest.raises(
+        Failure, match=r"is not promoted. accuracy is [\d.]+%, must be >= 90.0% \(short by [\d.]+ points\)[.;]"
+    ):
         promote.promote(loose(min_accuracy=0.9), "1", console())
-    said = capsys.readouterr().out
-    assert re.search(r" accuracy +[\d.]+% +>= 90% +FAIL by [\d.]+%", said)
-    assert re.search(r" generalization gap +-?[\d.]+% +<= 100% +PASS", said)
-    assert "pictures predicted as evaluated" in said
+    output = capsys.readouterr().out
+    assert re.search(r" accuracy +[\d.]+% +>= 90\.0% +FAIL by [\d.]+ points", output)
+    assert re.search(r" generalization gap +-?[\d.]+ points +<= 100 points +PASS", output)
+    assert "pictures predicted as evaluated" in output
     assert versions.aliases(client, NAME) == before
     assert client.get_experiment_by_name(f"{NAME}-promotions") is None
 
@@ -55,13 +57,13 @@ def test_promote_by_force_predict_and_roll_back(
     predict.predict([picture], None, predict.Output(), console())
     assert f"Using {NAME} version 1" in capsys.readouterr().out
     promote.rollback(console())
-    said = capsys.readouterr().out
-    assert "moved by hand, from version 2 to version 1" in said
-    assert "version 2 (exercise-31415) is the champion again" in said
+    output = capsys.readouterr().out
+    assert "moved by hand, from version 2 to version 1" in output
+    assert "version 2 (exercise-31415) is the champion again" in output
     promote.show_history(console())
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     for part in ("rolled back to", "moved by hand", "forced past the gates: the second"):
-        assert part in said, part
+        assert part in output, part
 
 
 @pytest.mark.slow

@@ -88,8 +88,8 @@ def test_models_of_earlier_workspaces_stay_and_are_compared_with_those_of_this_o
         update={"variants": {"plain": recipe(), "wide": recipe(blocks=[{"filters": 4}, {"filters": 8}])}}
     )
     record.record(both.model_copy(update={"train": both.train.model_copy(update={"seeds": (7, 8)})}))
-    said = capsys.readouterr().out
-    assert said == ("results: 2 models from here, 1 kept from before.\nNot recorded: wide-8, which is not trained.\n")
+    output = capsys.readouterr().out
+    assert output == ("results: 2 models from here, 1 kept from before.\nNot recorded: wide-8, which is not trained.\n")
     table = pd.read_csv("results/comparison.csv")
     assert set(zip(table["variant"], table["seed"], strict=True)) == {("plain", 7), ("plain", 8), ("wide", 7)}
     assert rows()["plain"][:3] == ["87.50%", "85.00% to 90.00%", "2"]

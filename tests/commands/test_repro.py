@@ -40,13 +40,13 @@ def serial(tmp_path_factory: pytest.TempPathFactory) -> Project:
 def test_side_by_side_leaves_what_a_serial_run_leaves(serial: Project, tmp_path: Path) -> None:
     project = clone(tmp_path / "project")
     project.edit(grid)
-    said = project.run("car-or-truck", "repro", "-j", "2", PYTHONPATH=source(project))
-    assert "4 models to train or evaluate, 2 at a time" in said
+    output = project.run("car-or-truck", "repro", "-j", "2", PYTHONPATH=source(project))
+    assert "4 models to train or evaluate, 2 at a time" in output
     assert "up to date" in project.run("dvc", "status")
     assert digests(project.root) == digests(serial.root)
     assert stages(project) == stages(serial)
-    said = project.run("car-or-truck", "repro", "-j", "2", PYTHONPATH=source(project))
-    assert "models to train" not in said
+    output = project.run("car-or-truck", "repro", "-j", "2", PYTHONPATH=source(project))
+    assert "models to train" not in output
 
 
 @pytest.mark.slow
@@ -54,9 +54,9 @@ def test_a_failed_model_is_named_and_the_others_are_finished(tmp_path: Path) -> 
     project = clone(tmp_path / "project")
     project.edit(grid)
     project.edit(lambda tree: tree["variants"]["exercise"]["optimizer"].update(learning_rate=1e30))
-    said = project.run("car-or-truck", "repro", "-j", "2", code=1, PYTHONPATH=source(project))
-    assert "2 of 4 models failed; the others are done." in said
-    assert "exercise-1: Training diverged in epoch 1" in said
+    output = project.run("car-or-truck", "repro", "-j", "2", code=1, PYTHONPATH=source(project))
+    assert "2 of 4 models failed; the others are done." in output
+    assert "exercise-1: Training diverged in epoch 1" in output
     assert {path.parent.name for path in project.root.glob("models/*/*")} == {"tutorial"}
 
 
@@ -72,11 +72,11 @@ def test_an_interrupted_run_goes_on_with_the_next_call(how: signal.Signals, seri
         assert time.monotonic() - since < 300
         time.sleep(0.1)
     os.kill(process.pid, how)
-    said, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=120)
     if how == signal.SIGINT:
-        assert "Stopping. The next call continues" in said
+        assert "Stopping. The next call continues" in output
         assert process.returncode == 130
-        assert "Traceback" not in said
+        assert "Traceback" not in output
     project.run("car-or-truck", "repro", "-j", "2", PYTHONPATH=source(project))
     assert digests(project.root) == digests(serial.root)
 

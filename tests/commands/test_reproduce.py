@@ -22,8 +22,8 @@ from helpers.stores import SYNTHETIC as NAME
 def test_a_version_is_traced_from_itself_alone(finished: Project, capsys: pytest.CaptureFixture[str]) -> None:
     number = version(store.open_store(), "exercise").number
     reproduce.reproduce(f"models:/{NAME}/{number}", console())
-    said = capsys.readouterr().out
-    assert said.startswith(f"{NAME} version {number} (exercise-31415) can be reproduced here: commit, data, ")
+    output = capsys.readouterr().out
+    assert output.startswith(f"{NAME} version {number} (exercise-31415) can be reproduced here: commit, data, ")
     dataset = json.loads((finished.root / "data/prepared/dataset.json").read_text())
     lock = (finished.root / "dvc.lock").read_text()
     for part in (
@@ -33,12 +33,12 @@ def test_a_version_is_traced_from_itself_alone(finished: Project, capsys: pytest
         "of train@exercise-31415 (in the cache)",
         "package      tensorflow==",
     ):
-        assert part in said, part
-    for line in said.splitlines():
+        assert part in output, part
+    for line in output.splitlines():
         if line.startswith("DVC output   "):
             assert f"md5: {line.split()[3]}" in lock
-    assert "not in the cache" not in said
-    assert "uncommitted changes" not in said
+    assert "not in the cache" not in output
+    assert "uncommitted changes" not in output
 
 
 def test_what_is_not_here_is_said_first(
@@ -97,8 +97,8 @@ def test_a_version_is_made_again_to_the_byte_also_from_changes_that_were_not_com
     project.run("dvc", "repro", "--force", "--single-item", "evaluate@exercise-31415")
     project.run("git", "checkout", "-q", "params.yaml", "src")
     before, database = project.run("git", "status", "--porcelain"), (project.root / "mlflow.db").read_bytes()
-    said = project.run("car-or-truck", "reproduce", "3", "--run")
-    assert "with uncommitted changes, which its run keeps as trace/changes.patch" in said
-    assert "REPRODUCED: all 40 predictions are the same to the last bit; the model is the same to the byte." in said
+    output = project.run("car-or-truck", "reproduce", "3", "--run")
+    assert "with uncommitted changes, which its run keeps as trace/changes.patch" in output
+    assert "REPRODUCED: all 40 predictions are the same to the last bit; the model is the same to the byte." in output
     assert project.run("git", "status", "--porcelain") == before
     assert (project.root / "mlflow.db").read_bytes() == database  # its runs go to a store of the clone

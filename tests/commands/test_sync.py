@@ -181,10 +181,10 @@ def test_a_copy_or_a_broken_model_beside_the_others_is_left_out(
     shutil.copytree("models/tutorial/31415", "models/tutorial/7")
     Path("models/tutorial/7/model.keras").unlink()
     assert sorted(cell.name for cell, _ in sync._trained()) == ["exercise-31415", "tutorial-31415"]
-    said = capsys.readouterr().out.splitlines()
-    assert len(said) == 2
-    assert any("models/tutorial/7 has no model.keras" in line for line in said)
-    assert any("models/old/7/cell.json cannot be read (it is broken)" in line for line in said)
+    output = capsys.readouterr().out.splitlines()
+    assert len(output) == 2
+    assert any("models/tutorial/7 has no model.keras" in line for line in output)
+    assert any("models/old/7/cell.json cannot be read (it is broken)" in line for line in output)
 
 
 def test_versions_that_were_lost_come_back_with_their_numbers_and_the_champion_with_its_record(
@@ -195,16 +195,16 @@ def test_versions_that_were_lost_come_back_with_their_numbers_and_the_champion_w
     (notes / "4.json").write_text((notes / "2.json").read_text().replace("exercise", "earlier"))
     project.edit(lambda tree: tree["train"].update(variants=["tutorial", "exercise"]))
     sync.sync(params.load())
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     assert variants(lost) == {2: "exercise", 5: "tutorial"}
-    assert "numbers that they had. Not rebuilt, as models/ lacks their models: 4 (earlier-31415)." in said
-    assert f"{SYNTHETIC}: the record of promotions is back, 2 in all; champion: none." in said  # it was version 1
+    assert "numbers that they had. Not rebuilt, as models/ lacks their models: 4 (earlier-31415)." in output
+    assert f"{SYNTHETIC}: the record of promotions is back, 2 in all; champion: none." in output  # it was version 1
     assert versions.aliases(lost, SYNTHETIC)["previous"].number == 2
 
     sync.sync(params.load())
-    said = capsys.readouterr().out
-    assert "numbers" not in said
-    assert "promotions" not in said
+    output = capsys.readouterr().out
+    assert "numbers" not in output
+    assert "promotions" not in output
     lost.delete_model_version(SYNTHETIC, "2")
     sync.sync(params.load())
     assert "exercise-31415: what was version 2 is version 6 now." in capsys.readouterr().out
@@ -219,10 +219,10 @@ def test_versions_without_known_numbers_come_in_the_order_of_params_yaml_and_syn
     report.write_text(report.read_text().replace("exercise", "earlier"))
     project.edit(lambda tree: tree["train"].update(variants=["tutorial", "exercise"]))
     sync.sync(params.load())
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     assert variants(lost) == {1: "tutorial", 2: "exercise"}
-    assert f"A models:/{SYNTHETIC}/N from elsewhere may mean another model" in said
-    assert "No comparison, as that in reports/ is not of the models that are here now. Run `dvc repro`." in said
+    assert f"A models:/{SYNTHETIC}/N from elsewhere may mean another model" in output
+    assert "No comparison, as that in reports/ is not of the models that are here now. Run `dvc repro`." in output
 
 
 @pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType")  # MLflow's own, on import
@@ -233,20 +233,20 @@ def test_a_server_that_dies_half_way_gets_all_of_it_later(project: Project, serv
     process = start(project, MLFLOW_TRACKING_URI=server.url)
     assert process.stdout
     with process.stdout:
-        said = await_epochs(process, 8)
+        output = await_epochs(process, 8)
         server.kill()
-        said += process.stdout.read()
-    assert process.wait() == 0, said
-    assert said.count("did not take this run") == 1
-    assert "epoch 40/40" in said
-    said = project.run("car-or-truck", "evaluate", "tutorial", "31415", MLFLOW_TRACKING_URI=server.url)
-    assert said.count("did not take this run") == 1
+        output += process.stdout.read()
+    assert process.wait() == 0, output
+    assert output.count("did not take this run") == 1
+    assert "epoch 40/40" in output
+    output = project.run("car-or-truck", "evaluate", "tutorial", "31415", MLFLOW_TRACKING_URI=server.url)
+    assert output.count("did not take this run") == 1
 
     server.start()
     own = f"sqlite:///{project.root / 'mlflow.db'}"
     assert told(server.url) != told(own)
-    said = project.run("car-or-truck", "sync", MLFLOW_TRACKING_URI=server.url)
-    assert "4 runs had to be delivered" in said  # the two of the finished project and its comparison too
+    output = project.run("car-or-truck", "sync", MLFLOW_TRACKING_URI=server.url)
+    assert "4 runs had to be delivered" in output  # the two of the finished project and its comparison too
     assert told(server.url) == told(own)
     assert "no runs had to be delivered" in project.run("car-or-truck", "sync", MLFLOW_TRACKING_URI=server.url)
     assert told(server.url) == told(own)
@@ -292,9 +292,9 @@ def test_a_server_that_never_answers_does_not_slow_the_training_down(project: Pr
         since = time.monotonic()
         await_epochs(process, 11)
         assert time.monotonic() - since < 30
-        said = process.stdout.read()
+        output = process.stdout.read()
     assert process.wait() == 0
-    assert said.count("did not take this run (too slow)") == 1
+    assert output.count("did not take this run (too slow)") == 1
     silent.close()
 
 
@@ -307,11 +307,11 @@ def test_a_store_that_was_deleted_is_rebuilt_and_a_clone_fills_its_own(project: 
     before = told(own)
     (project.root / "mlflow.db").unlink()
     shutil.rmtree(project.root / "mlruns")
-    said = project.run("car-or-truck", "sync")
-    assert "2 runs had to be rebuilt" in said
-    assert "versions have the numbers that they had.\n" in said
-    assert "champion: version 1" in said
-    assert "The comparison was rebuilt from reports/.\n" in said
+    output = project.run("car-or-truck", "sync")
+    assert "2 runs had to be rebuilt" in output
+    assert "versions have the numbers that they had.\n" in output
+    assert "champion: version 1" in output
+    assert "The comparison was rebuilt from reports/.\n" in output
     own = f"sqlite:///{project.root / 'src' / '..' / 'mlflow.db'}"  # else MLflow's engine would read the deleted file
     after = told(own)
     assert len(after) == 2
@@ -338,7 +338,7 @@ def test_a_store_that_was_deleted_is_rebuilt_and_a_clone_fills_its_own(project: 
     project.run("git", "clone", "-q", ".", str(tmp_path / "elsewhere"))
     elsewhere = Project(tmp_path / "elsewhere")
     elsewhere.run("dvc", "pull")
-    said = elsewhere.run("car-or-truck", "sync")
-    assert "2 runs had to be rebuilt" in said
-    assert f"A models:/{SYNTHETIC}/N from elsewhere may mean another model" in said
+    output = elsewhere.run("car-or-truck", "sync")
+    assert "2 runs had to be rebuilt" in output
+    assert f"A models:/{SYNTHETIC}/N from elsewhere may mean another model" in output
     assert len(told(f"sqlite:///{elsewhere.root / 'mlflow.db'}")) == 2

@@ -96,8 +96,8 @@ def runs() -> list[Any]:
     return sorted((run for run in found if "trial" in run.data.tags), key=lambda run: int(run.data.tags["trial"]))
 
 
-def winner(said: str) -> str:
-    return said[said.index("  # Trial") :]
+def winner(output: str) -> str:
+    return output[output.index("  # Trial") :]
 
 
 def test_every_fifth_image_of_each_class_is_held_out() -> None:
@@ -139,8 +139,10 @@ def test_the_validation_set_is_never_read(here: Path) -> None:
 def test_a_long_trial_says_how_far_it_is(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(search, "SILENCE", 0)
     tune.tune(params.load(), "plain", ["head.dropout=0:0.5"], 1, None)
-    said = capsys.readouterr().err
-    assert re.search(r"^trial 0: epoch 1 of 2, \d+\.\d%; \d+ s left of it\ntrial 0: epoch 2 of 2, ", said, re.MULTILINE)
+    output = capsys.readouterr().err
+    assert re.search(
+        r"^trial 0: epoch 1 of 2, \d+\.\d%; \d+ s left of it\ntrial 0: epoch 2 of 2, ", output, re.MULTILINE
+    )
 
 
 def test_trials_are_runs_nested_in_their_studys(here: Path) -> None:
@@ -170,11 +172,11 @@ def test_the_winner_can_be_pasted_into_params(here: Path, tmp_path: Path, capsys
     with pytest.MonkeyPatch.context() as patch:  # so that the last trial wins
         patch.setattr(tune, "select_best", lambda correct: Selection(list(correct)[-1], len(correct), 0.9, 0.8))
         tune.tune(loaded, "plain", OVER, TRIALS, None)
-    said = capsys.readouterr().out
-    assert "  # Corrected for having been chosen: 80.0%.\n" in said
+    output = capsys.readouterr().out
+    assert "  # Corrected for having been chosen: 80.0%.\n" in output
     text = (here / "params.yaml").read_text()
     assert text.rstrip().splitlines()[-1].startswith("    ")  # in the variants
-    (tmp_path / "params.yaml").write_text(text + said)
+    (tmp_path / "params.yaml").write_text(text + output)
     pasted = params.load(tmp_path / "params.yaml")
     tuned = pasted.variants["plain-tuned"]
     assert tuned != loaded.variants["plain"]
@@ -259,9 +261,9 @@ def test_a_killed_search_keeps_its_trials_and_ends_like_an_undisturbed_one(
     process = start(project, *command)
     number = await_trial(project, process)
     process.send_signal(how)
-    said = process.communicate(timeout=60)[0]
+    output = process.communicate(timeout=60)[0]
     assert process.returncode == (-how if how == signal.SIGKILL else 130)
-    assert how == signal.SIGKILL or "The same command continues where the trial is." in said
+    assert how == signal.SIGKILL or "The same command continues where the trial is." in output
     again = project.run(*command)
     assert f"trials so far: {number}." in again
     assert f"trial {number} continues after epoch " in again
@@ -275,10 +277,10 @@ def test_a_killed_search_keeps_its_trials_and_ends_like_an_undisturbed_one(
 def test_two_processes_share_a_study(project: Project) -> None:
     longer(project)
     processes = [start(project, *COMMAND) for _ in range(2)]
-    said = [process.communicate(timeout=300)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], said
+    output = [process.communicate(timeout=300)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], output
     trials = study(project.root).trials
     assert [trial.number for trial in trials] == list(range(TRIALS))
     assert all(trial.state.is_finished() for trial in trials)
     assert len({trial.user_attrs["process"] for trial in trials}) == 2
-    assert sum(text.count("\ntrial ") for text in said) == TRIALS
+    assert sum(text.count("\ntrial ") for text in output) == TRIALS

@@ -60,10 +60,10 @@ def test_a_killed_workers_model_is_finished_elsewhere_to_the_same_bytes(team: Te
     for child in session(process.pid):
         os.kill(child, signal.SIGKILL)
     process.communicate(timeout=60)
-    said = work_in(second, CELL)
-    assert "works at it; waiting" in said  # until the dead worker counts as dead
-    assert "continues after epoch" in said
-    assert "came from DVC's remote" in said
+    output = work_in(second, CELL)
+    assert "works at it; waiting" in output  # until the dead worker counts as dead
+    assert "continues after epoch" in output
+    assert "came from DVC's remote" in output
     assert not list((team.folder / "storage/car-or-truck/checkpoints").glob("*.npz"))
     team.run("dvc", "fetch", "--run-cache", "prepare")
     assert "is cached" in team.run("dvc", "repro", "--pull", f"evaluate@{CELL}")
@@ -82,11 +82,11 @@ def test_of_two_workers_at_one_model_one_waits_and_trains_nothing(team: Team) ->
         project.run("git", "-c", "user.name=t", "-c", "user.email=t@e.org", "commit", "-qam", "x", code=0, **SAME_DATE)
     one = start(clones[0], *commands, PYTHONPATH=str(clones[0].root / "src"))
     await_epochs(one, 1)
-    said = work_in(clones[1], CELL)
+    output = work_in(clones[1], CELL)
     one.communicate(timeout=600)
     assert one.returncode == 0
-    assert "works at it; waiting" in said
-    assert "  epoch " not in said
+    assert "works at it; waiting" in output
+    assert "  epoch " not in output
     assert digests(clones[0].root) == digests(clones[1].root)
 
 
@@ -160,5 +160,5 @@ def test_the_examples_run_the_grid_by_their_schedulers(scheduler: str, team: Tea
             for step in ("setup", "run"):
                 Project(machine).run("bash", "-ec", task[step], code=0, **variables)
     project.run("dvc", "fetch", "--run-cache", "prepare")
-    said = project.run("dvc", "repro", "--pull", "evaluate", PYTHONPATH=str(project.root / "src"))
-    assert said.count("is cached - skipping run") == 4
+    output = project.run("dvc", "repro", "--pull", "evaluate", PYTHONPATH=str(project.root / "src"))
+    assert output.count("is cached - skipping run") == 4

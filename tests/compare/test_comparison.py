@@ -28,8 +28,8 @@ def test_the_pair_is_told_as_its_predictions_have_it(finished: Project) -> None:
     for variant in ("tutorial", "exercise"):
         table = pd.read_csv(finished.root / f"reports/cells/{variant}/31415/predictions.csv")
         right[variant] = (table["probability"] > 0.5) == (table["label"] == 1)
-    said = comparison(finished)
-    (pair,), (models,) = said["pairs"], said["models"]
+    output = comparison(finished)
+    (pair,), (models,) = output["pairs"], output["models"]
     expected = statistics.mcnemar_exact(right[pair["first"]], right[pair["second"]])
     assert pair["difference"] == pytest.approx(right[pair["first"]].mean() - right[pair["second"]].mean())
     assert (models["only_first"], models["only_second"], models["p"]) == (
@@ -37,10 +37,10 @@ def test_the_pair_is_told_as_its_predictions_have_it(finished: Project) -> None:
         expected.only_second,
         expected.p,
     )
-    assert not pair["of_recipes"]
-    assert any("not their recipes" in line for line in said["verdict"])
+    assert not pair["several_seeds"]
+    assert any("not their recipes" in line for line in output["verdict"])
     page = (finished.root / "reports/report.html").read_text()
-    for line in [pair["words"], *said["verdict"], *said["overfitting"]]:
+    for line in [pair["words"], *output["verdict"], *output["overfitting"]]:
         assert line.replace("'", "&#39;") in page
 
 
@@ -101,7 +101,7 @@ def test_times_are_shown_where_they_are_known(project: Project) -> None:
 
 def test_accuracy_is_read_in_one_way(finished: Project) -> None:
     table = pd.read_csv(finished.root / "reports/comparison.csv").set_index("variant")
-    said = comparison(finished)
+    output = comparison(finished)
     for variant in ("tutorial", "exercise"):
         folder = finished.root / f"reports/cells/{variant}/31415"
         evaluation = json.loads((folder / "evaluation.json").read_text())
@@ -119,8 +119,8 @@ def test_accuracy_is_read_in_one_way(finished: Project) -> None:
         history = pd.read_csv(finished.root / f"models/{variant}/31415/history.csv")
         assert evaluation["training_gap"] == (history["binary_accuracy"] - history["val_binary_accuracy"]).iloc[-1]
         assert history["val_binary_accuracy"].iloc[-1] == pytest.approx(right / len(predictions), abs=1e-7)  # float32
-    best = said["pairs"][0]["first"]
-    assert f"{100 * table.loc[best, 'val_binary_accuracy']:.1f}% accuracy on 40 validation" in said["verdict"][0]
+    best = output["pairs"][0]["first"]
+    assert f"{100 * table.loc[best, 'val_binary_accuracy']:.1f}% accuracy on 40 validation" in output["verdict"][0]
 
 
 def test_the_comparison_is_one_run_in_mlflow_and_stays_one(project: Project) -> None:
@@ -144,14 +144,14 @@ def test_cells_that_are_missing_or_stale_are_shown_as_such(project: Project) -> 
     project.edit(more)
     shutil.copytree(project.root / "models/tutorial/31415", project.root / "models/tutorial/7")
     printed = project.run("car-or-truck", "compare")
-    said = comparison(project)
-    assert [(one["variant"], one["seed"], one["why"]) for one in said["missing"]] == [
+    output = comparison(project)
+    assert [(one["variant"], one["seed"], one["why"]) for one in output["missing"]] == [
         ("tutorial", 7, "is not trained"),  # a copy of another cell is none
         ("exercise", 31415, "was trained with other parameters than params.yaml has now"),
         ("exercise", 7, "is not trained"),
     ]
-    assert said["pairs"] == []
-    assert said["verdict"][0].startswith("tutorial is the only variant here: ")
+    assert output["pairs"] == []
+    assert output["verdict"][0].startswith("tutorial is the only variant here: ")
     assert "exercise-7 is missing: it is not trained." in " ".join(printed.split())
     table = pd.read_csv(project.root / "reports/comparison.csv")
     assert list(table["status"].eq("compared")) == [True, False, False, False]
@@ -172,8 +172,8 @@ def test_a_variant_that_was_dropped_does_not_linger(project: Project) -> None:
 
 def test_without_a_cell_there_is_nothing_to_compare(project: Project) -> None:
     shutil.rmtree(project.root / "models")
-    said = project.run("car-or-truck", "compare", code=1)
-    assert said == (
+    output = project.run("car-or-truck", "compare", code=1)
+    assert output == (
         "There is nothing to compare: tutorial-31415 is not trained (1 more cannot be compared either). "
         "Run `dvc repro`.\n"
     )
@@ -190,8 +190,8 @@ def test_a_store_that_cannot_be_reached_does_not_stop_the_comparison(
     store: str, warning: str, project: Project
 ) -> None:
     project.edit(lambda tree: tree["train"].update(variants=["exercise"]))  # something new to tell it
-    said = project.run("car-or-truck", "compare", MLFLOW_TRACKING_URI=store)
-    assert len([line for line in said.splitlines() if warning in line]) == 1
-    assert not re.search(r"Traceback|WARNING", said)
+    output = project.run("car-or-truck", "compare", MLFLOW_TRACKING_URI=store)
+    assert len([line for line in output.splitlines() if warning in line]) == 1
+    assert not re.search(r"Traceback|WARNING", output)
     assert comparison(project)["verdict"][0].startswith("exercise is the only variant here: ")
     assert "exercise is the only variant here: " in (project.root / "reports/report.html").read_text()

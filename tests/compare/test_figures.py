@@ -110,6 +110,6 @@ def test_the_widest_gap_comes_first_with_its_values(tmp_path: Path) -> None:
     )
     gaps = [Gap("v1", 0.17, "strong"), Gap("v0", 0.01, "none")]
     verdict_figures.dumbbell(table, gaps, looks(2), tmp_path / "drawn.svg")
-    said = texts(tmp_path / "drawn.svg")
-    assert "v1 overfits most: a gap of 17.0 points" in said
-    assert {"75.0", "92.0", "17.0 points", "strong", "90.0", "91.0", "1.0 points", "none"} <= set(said)
+    output = texts(tmp_path / "drawn.svg")
+    assert "v1 overfits most: a gap of 17.0 points" in output
+    assert {"75.0", "92.0", "17.0 points", "strong", "90.0", "91.0", "1.0 points", "none"} <= set(output)

@@ -89,9 +89,9 @@ def test_every_number_of_a_model_is_that_of_its_predictions(folder: Path, summar
         assert f">{text}</td>" in page
     assert [item["why"] for item in summary["missing"]] == ["is not trained"]
     assert "absent-7 is missing: it is not trained." in summary["verdict"]
-    said = summary["overfits"].split(". ")
+    output = summary["overfits"].split(". ")
     for line in [
-        *said,
+        *output,
         *summary["verdict"],
         *summary["overfitting"],
         *summary["changes"],

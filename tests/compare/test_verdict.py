@@ -24,7 +24,7 @@ def test_a_significant_lead_is_stated_with_its_interval() -> None:
     correct = {"low": CORRECT["low"], "high": CORRECT["high"]}
     (pair,) = verdict.compare_recipes(correct)
     assert pair.significant
-    assert not pair.of_recipes
+    assert not pair.several_seeds
     points = 100 * (CORRECT["high"].mean() - CORRECT["low"].mean())
     assert pair.words == f"high beats low by {points:.1f} points ({pair.interval})."
     accuracy = f"{100 * CORRECT['high'].mean():.1f}% accuracy on 3,000 validation images"
@@ -52,9 +52,9 @@ def test_a_difference_that_is_not_significant_says_what_would_be_needed() -> Non
     assert close.more_images == needed - 3000
     digits = len(str(close.more_images)) - 2  # rounded up to two of them
     assert f"about {-(-close.more_images // 10**digits) * 10**digits:,} more images would be needed" in close.words
-    said = verdict.headline(CORRECT, list(pairs.values()), MAJORITY)
-    assert said[0].startswith(f"{close.first} leads with ")
-    assert said[0].endswith(f"but not significantly ahead of {close.second}.")
+    output = verdict.headline(CORRECT, list(pairs.values()), MAJORITY)
+    assert output[0].startswith(f"{close.first} leads with ")
+    assert output[0].endswith(f"but not significantly ahead of {close.second}.")
 
 
 def test_equal_predictions_are_said_to_be_equally_accurate() -> None:
@@ -67,9 +67,9 @@ def test_equal_predictions_are_said_to_be_equally_accurate() -> None:
 def test_a_tie_is_no_lead() -> None:
     mirrored = CORRECT["low"][:, ::-1]
     correct = {"one": CORRECT["low"], "two": mirrored, "far": recipe(0.4)}
-    said = verdict.headline(correct, verdict.compare_recipes(correct), MAJORITY)[0]
+    output = verdict.headline(correct, verdict.compare_recipes(correct), MAJORITY)[0]
     accuracy = f"{100 * CORRECT['low'].mean():.1f}% accuracy on 3,000 validation images"
-    assert said == f"one and two are equally accurate: {accuracy}."
+    assert output == f"one and two are equally accurate: {accuracy}."
 
 
 def test_never_are_fewer_images_or_seeds_asked_for_than_there_are() -> None:
@@ -91,11 +91,11 @@ def test_never_are_fewer_images_or_seeds_asked_for_than_there_are() -> None:
 def test_several_seeds_compare_recipes() -> None:
     correct = {"low": recipe(0.7, 3), "high": recipe(0.9, 3)}
     (pair,) = verdict.compare_recipes(correct)
-    assert pair.of_recipes
+    assert pair.several_seeds
     assert pair.significant
-    said = verdict.headline(correct, [pair], MAJORITY)
-    assert "(mean of 3 seeds)" in said[0]
-    assert len(said) == 1  # nothing about a single seed
+    output = verdict.headline(correct, [pair], MAJORITY)
+    assert "(mean of 3 seeds)" in output[0]
+    assert len(output) == 1  # nothing about a single seed
 
 
 def test_seeds_that_differ_ask_for_seeds() -> None:
@@ -108,14 +108,14 @@ def test_seeds_that_differ_ask_for_seeds() -> None:
 
 def test_one_variant_alone_is_no_comparison() -> None:
     assert verdict.compare_recipes({"low": CORRECT["low"]}) == []
-    said = verdict.headline({"low": CORRECT["low"]}, [], MAJORITY)
+    output = verdict.headline({"low": CORRECT["low"]}, [], MAJORITY)
     accuracy = f"{100 * CORRECT['low'].mean():.1f}% accuracy on 3,000 validation images"
-    assert said == [f"low is the only variant here: {accuracy}."]
+    assert output == [f"low is the only variant here: {accuracy}."]
 
 
 def test_a_model_no_better_than_a_constant_is_told_so() -> None:
-    said = verdict.headline({"net": recipe(0.58)}, [], MAJORITY)
-    assert said[0].endswith("Always answering Car would reach 58.0%: it is not significantly better.")
+    output = verdict.headline({"net": recipe(0.58)}, [], MAJORITY)
+    assert output[0].endswith("Always answering Car would reach 58.0%: it is not significantly better.")
     assert "Always" not in verdict.headline({"net": recipe(0.7)}, [], MAJORITY)[0]
 
 

@@ -37,6 +37,14 @@ OFFLINE = {"KAGGLE_API_ENVIRONMENT": "TEST", "http_proxy": "http://127.0.0.1:9",
 
 # What the environment of whoever runs the tests may hold, and a fresh machine does not
 FOREIGN = ("MLFLOW_TRACKING_URI", "DVC_ROOT", "DVC_STAGE", "DVC_EXP_NAME", "CAR_OR_TRUCK_DEBUG")
+# No signature on a commit, and no remote of the person's own.
+IMPERSONAL = {
+    "GIT_CONFIG_COUNT": "1",
+    "GIT_CONFIG_KEY_0": "commit.gpgsign",
+    "GIT_CONFIG_VALUE_0": "false",
+    "DVC_GLOBAL_CONFIG_DIR": "/nonexistent",
+    "DVC_SYSTEM_CONFIG_DIR": "/nonexistent",
+}
 
 
 class Project:

@@ -182,8 +182,8 @@ def decoded_alone(path: Path) -> tuple[list[str], str]:
 @pytest.mark.parametrize("kind", [np.uint16, np.float32])
 def test_deep_levels_are_scaled_in_little_memory(kind: type, tmp_path: Path) -> None:
     Image.fromarray(np.full((4000, 4000), 60_000, kind)).save(tmp_path / "a.tiff")
-    lines, said = decoded_alone(tmp_path / "a.tiff")
-    assert (len(lines), said) == (1, "")
+    lines, output = decoded_alone(tmp_path / "a.tiff")
+    assert (len(lines), output) == (1, "")
     assert int(lines[0]) < 64 + 16 + 100  # its levels, the same in 8 bits, and a strip
 
 
@@ -191,8 +191,8 @@ def test_pillows_own_warning_of_large_images_is_not_printed(tmp_path: Path) -> N
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         Image.new("1", (10_000, 10_000)).save(tmp_path / "a.png")
-    lines, said = decoded_alone(tmp_path / "a.png")
-    assert (lines[0], said) == ("more than 64,000,000 pixels", "")
+    lines, output = decoded_alone(tmp_path / "a.png")
+    assert (lines[0], output) == ("more than 64,000,000 pixels", "")
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "a.JPEG", "a.png", "a.WebP", "a.bmp", "a.GIF"])

@@ -110,7 +110,7 @@ def test_a_class_left_empty_stops_it_and_the_arrays_before_stay(folder: Path) ->
     run(folder)
     for path in (folder / "raw/valid/Truck").iterdir():
         path.write_text("no picture")
-    with pytest.raises(Failure, match=r"No image of Truck is left in valid .*: not an image"):
+    with pytest.raises(Failure, match=r"No image of Truck is left in validation .*: not an image"):
         run(folder)
     assert len(batches.load(folder / "prepared", "valid")) == 40
     assert sorted(path.name for path in folder.iterdir()) == ["audit", "prepared", "raw"]
@@ -153,7 +153,7 @@ def test_the_stand_in_takes_the_place_of_photographs_that_are_excluded(folder: P
 
 def test_a_class_that_is_excluded_as_a_whole_stops_it(folder: Path) -> None:
     trucks = [f"valid/Truck/{path.name}" for path in (folder / "raw/valid/Truck").iterdir()]
-    says = r"No image of Truck is left in valid \(left out: valid/Truck/.*: by hand\). .* or change data.exclude,"
+    says = r"No image of Truck is left in validation \(left out: valid/Truck/.*: by hand\). .* or change data.exclude,"
     with pytest.raises(Failure, match=says):
         run(folder, exclude=exclude(folder, *trucks))
 

@@ -38,7 +38,7 @@ def test_the_most_accurate_that_passes_the_gates_is_the_challenger_until_it_is_c
     line = named()
     assert line.startswith(f"Challenger: {exercise} of {NAME}, the most accurate with 95.00% of 2 that pass the gates")
     line = named(min_accuracy=0.99)
-    assert "it would not be promoted: accuracy is 95%, must be >= 99% (short by 4%)" in line
+    assert "it would not be promoted: accuracy is 95.0%, must be >= 99.0% (short by 4 points)" in line
     assert versions.aliases(client, NAME)["challenger"].number == exercise.number
 
     selection = versions.selection(client, versions.find(client, "challenger"))

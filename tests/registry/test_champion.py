@@ -16,13 +16,13 @@ import pytest
 from car_or_truck.errors import Failure
 from car_or_truck.registry import champion as champions
 from car_or_truck.registry import versions
-from car_or_truck.registry.gates import Decision, Gate
+from car_or_truck.registry.gates import POINTS, Decision, Gate
 from car_or_truck.tracking.store import one_at_a_time
 from helpers.stores import NAME, Store
 
 ACCURACY = Gate("accuracy", 0.9, ">=", 0.7)
-PASSES = Decision((ACCURACY, Gate("accuracy minus champion's, lower end", None, ">=", -0.01)))
-FAILS = Decision((ACCURACY, Gate("generalization gap", 0.5, "<=", 0.25)))
+PASSES = Decision((ACCURACY, Gate("accuracy minus champion's, lower end", None, ">=", -0.01, unit=POINTS)))
+FAILS = Decision((ACCURACY, Gate("generalization gap", 0.5, "<=", 0.25, unit=POINTS)))
 # Everything that a move changes in the store, in whatever order
 CHANGES = (
     "create_experiment",
@@ -97,8 +97,8 @@ def test_a_promotion_moves_the_aliases_and_is_written_to_the_version_and_the_rec
         f"Champion: [Version 2 of {NAME}](#/models/{NAME}/versions/2), promoted by {move.person}: all gates pass: "
         f"it is better. Before: [Version 1 of {NAME}](#/models/{NAME}/versions/1).\n\n"
         "| gate | value | must be | verdict | |\n|---|---:|---|---|---|\n"
-        "| accuracy | 90% | >= 70% | PASS |  |\n"
-        "| accuracy minus champion's, lower end |  | >= -1% |  |  |"
+        "| accuracy | 90.0% | >= 70.0% | PASS |  |\n"
+        "| accuracy minus champion's, lower end |  | >= -1 points |  |  |"
     )
     assert run.data.metrics == {"accuracy": 0.9}  # in the UI, as a column
     assert run.info.run_name == "version 2 promoted"
@@ -110,7 +110,9 @@ def test_a_forced_promotion_records_the_failing_gate_and_the_reason(store: Store
     assert (move.verdict, move.reason) == ("forced past the gates", "the demo is tonight")
     assert store.client.get_model_version(NAME, "2").tags["promotion"].endswith("the gates: the demo is tonight")
     run = store.client.get_run(move.run_id)
-    assert "| generalization gap | 50% | <= 25% | FAIL by 25% |" in run.data.tags["mlflow.note.content"]
+    assert (
+        "| generalization gap | 50 points | <= 25 points | FAIL by 25 points |" in run.data.tags["mlflow.note.content"]
+    )
     assert run.data.metrics == {"accuracy": 0.9, "generalization_gap": 0.5}
 
 

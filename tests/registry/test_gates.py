@@ -78,7 +78,8 @@ def test_the_largest_drop_on_a_slice_has_a_gate_if_params_limit_it() -> None:
 def test_what_fails_is_said_with_its_number_its_limit_and_by_how_much() -> None:
     decision = gates.judge(scoring(0.65, gap=0.3), None, LIMITS)
     assert decision.failures == (
-        "accuracy is 65%, must be >= 70% (short by 5%); generalization gap is 30%, must be <= 20% (short by 10%)"
+        "accuracy is 65.0%, must be >= 70.0% (short by 5 points); "
+        "generalization gap is 30 points, must be <= 20 points (short by 10 points)"
     )
     assert not decision.passes
     good = gates.judge(scoring(0.9), None, LIMITS)

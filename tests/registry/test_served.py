@@ -58,9 +58,9 @@ def test_the_champion_is_served_and_refuses_what_is_wrong(project: Project) -> N
         for body in right:
             answer = ask(body)
             assert answer.status_code == 200, answer.text
-            said = pd.DataFrame(answer.json()["predictions"])
-            assert list(said["probability"]) == pytest.approx(expected, abs=1e-3)
-            assert list(said["label"]) == ["Truck" if value > 0.5 else "Car" for value in said["probability"]]
+            output = pd.DataFrame(answer.json()["predictions"])
+            assert list(output["probability"]) == pytest.approx(expected, abs=1e-3)
+            assert list(output["label"]) == ["Truck" if value > 0.5 else "Car" for value in output["probability"]]
 
         wrong: list[tuple[Any, str]] = [
             ({"dataframe_records": [{"image": str(project.root / "data/raw/valid/Car")}]}, "not base64"),
@@ -110,6 +110,6 @@ print(json.dumps([list(answer["probability"]), net.count_params()]))
         env=environment,
     )
     assert done.returncode == 0, done.stderr
-    said, parameters = json.loads(done.stdout.splitlines()[-1])
-    assert said == pytest.approx(expected, abs=1e-3)
+    output, parameters = json.loads(done.stdout.splitlines()[-1])
+    assert output == pytest.approx(expected, abs=1e-3)
     assert parameters in (107_085, 253_133)

@@ -116,12 +116,12 @@ def test_who_may_not_promote_is_told_so_in_a_line_and_nothing_moves(team: Team, 
     before = aliases(client)
     assert set(before) == {"challenger"}
     for who in ("cleo", "dora"):
-        said = team.run(who, "car-or-truck", "promote", "--force", "it is mine", code=1)
-        assert said.splitlines()[-1] == (
+        output = team.run(who, "car-or-truck", "promote", "--force", "it is mine", code=1)
+        assert output.splitlines()[-1] == (
             f"{who} may not move the champion of {NAME} on {team.server.address}. "
             "The server's administrator can permit it: see docs/team.md."
         )
-        assert "Traceback" not in said
+        assert "Traceback" not in output
     assert aliases(client) == before
     assert [(move.person, move.status) for move in champions.history(client, NAME)] == []
 
@@ -143,9 +143,9 @@ def test_a_colleague_who_may_promote_finds_the_models_of_another(team: Team, cli
 def test_the_champion_predicts_and_serves_for_whoever_may_read(team: Team) -> None:
     table = pd.read_csv(team.ben.root / "reports/cells/exercise/31415/predictions.csv").head(4)
     pictures = [team.ben.root / "data/raw/valid" / name for name in table["name"]]
-    said = team.run("dora", "car-or-truck", "predict", "--csv", *map(str, pictures))
-    assert f"Using {NAME} version" in said
-    predicted = [line.split(",") for line in said.splitlines() if line.startswith(str(team.ben.root))]
+    output = team.run("dora", "car-or-truck", "predict", "--csv", *map(str, pictures))
+    assert f"Using {NAME} version" in output
+    predicted = [line.split(",") for line in output.splitlines() if line.startswith(str(team.ben.root))]
     assert [float(row[2]) for row in predicted] == pytest.approx(list(table["probability"]), abs=1e-3)
 
     command = ("mlflow", "models", "serve", "-m", f"models:/{NAME}@champion", "--env-manager", "local")
@@ -158,27 +158,27 @@ def test_the_champion_predicts_and_serves_for_whoever_may_read(team: Team) -> No
 
 
 def test_a_colleague_reproduces_the_champion_of_another_to_the_byte(team: Team) -> None:
-    said = team.run("dora", "car-or-truck", "reproduce", "--run")
+    output = team.run("dora", "car-or-truck", "reproduce", "--run")
     commit = team.ben.run("git", "log", "--format=%H", "--max-parents=0").strip()
     for part in (
         f"commit       {commit} (available)",
         "(in data/prepared)",
         "REPRODUCED: all 40 predictions are the same to the last bit; the model is the same to the byte.",
     ):
-        assert part in said, part
-    assert "not in the cache" not in said
+        assert part in output, part
+    assert "not in the cache" not in output
 
 
 def test_who_may_not_write_and_who_is_not_known_are_told_so_in_a_line(team: Team, client: mlflow.MlflowClient) -> None:
     before = {run.info.run_id for run in runs(client)}
-    said = team.run("dora", "car-or-truck", "sync", code=1)
-    assert said.splitlines()[-1] == (
+    output = team.run("dora", "car-or-truck", "sync", code=1)
+    assert output.splitlines()[-1] == (
         f"dora may not write to {team.server.address}. The server's administrator can permit it: see docs/team.md."
     )
     assert {run.info.run_id for run in runs(client)} == before
     unknown = team.server.account("dora") | {"MLFLOW_TRACKING_PASSWORD": "another"}
-    said = team.ben.run("car-or-truck", "predict", "x.png", code=1, **unknown)
-    assert said.splitlines()[-1].endswith(
+    output = team.ben.run("car-or-truck", "predict", "x.png", code=1, **unknown)
+    assert output.splitlines()[-1].endswith(
         "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to those of an account there."
     )
 
@@ -202,8 +202,8 @@ def test_sync_delivers_what_a_colleague_pulled_and_the_comparison_of_it_once(
 def test_clean_is_for_the_owner_and_spares_what_a_colleague_delivered(team: Team, client: mlflow.MlflowClient) -> None:
     before = [run.info.run_id for run in runs(client)]
     (stale,) = [version for version in versions.versions(client, NAME) if version.run_id == replaced(client)]
-    said = team.anna.run("car-or-truck", "clean", code=1, **team.server.account("ben"))
-    assert said.splitlines()[-1].startswith(f"ben may not remove runs and versions from {team.server.address}. ")
+    output = team.anna.run("car-or-truck", "clean", code=1, **team.server.account("ben"))
+    assert output.splitlines()[-1].startswith(f"ben may not remove runs and versions from {team.server.address}. ")
     assert [run.info.run_id for run in runs(client)] == before
     assert "Moved to the trash." in team.run("anna", "car-or-truck", "clean")
     assert [run.info.run_id for run in runs(client)] == [run_id for run_id in before if run_id != stale.run_id]

@@ -156,7 +156,7 @@ def test_an_alias_that_is_moved_there_is_what_predict_asks(
     assert client.get_model_version_by_alias(NAME, "champion").version in (2, "2")
 
     picture = next((project.root / "data/raw/valid/Car").iterdir())
-    said = project.run("car-or-truck", "predict", str(picture))
-    assert f"Using {NAME} version 2 (exercise-31415)" in said
-    said = project.run("car-or-truck", "promote", "--history")
-    assert "from none to version 2" in said
+    output = project.run("car-or-truck", "predict", str(picture))
+    assert f"Using {NAME} version 2 (exercise-31415)" in output
+    output = project.run("car-or-truck", "promote", "--history")
+    assert "from none to version 2" in output

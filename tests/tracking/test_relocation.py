@@ -106,8 +106,8 @@ def test_a_moved_folder_takes_its_store_along(
     before.rename(after)
     stand(after)
     check_whole(after)
-    said = capsys.readouterr().err.splitlines()
-    assert said == [f"{after}/mlflow.db was in {before}: its locations now name {after}."]
+    output = capsys.readouterr().err.splitlines()
+    assert output == [f"{after}/mlflow.db was in {before}: its locations now name {after}."]
     names = {(before.as_uri(), after.as_uri()), (str(before), str(after))}
     moved = {
         next((new + place[len(old) :] for old, new in names if f"{place}/".startswith(f"{old}/")), place)

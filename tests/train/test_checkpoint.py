@@ -128,9 +128,9 @@ def test_a_killed_process_goes_on_in_its_own_run_and_ends_with_the_same_bytes(ki
             signal.sigtimedwait([signal.SIGUSR1], chance.random() / 5)  # and a moment more
             process.kill()
             process.wait()
-    said = project.run("car-or-truck", "train", "tutorial", "31415")
-    assert "tutorial-31415 continues after epoch" in said
-    assert "MLflow run tutorial-31415: its process is gone, so it is marked KILLED." in said
+    output = project.run("car-or-truck", "train", "tutorial", "31415")
+    assert "tutorial-31415 continues after epoch" in output
+    assert "MLflow run tutorial-31415: its process is gone, so it is marked KILLED." in output
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == untroubled
 
     client = mlflow.MlflowClient(f"sqlite:///{project.root / 'mlflow.db'}")
@@ -156,12 +156,12 @@ def test_a_second_process_waits_for_the_one_that_trains_the_same_cell(project: P
     assert first.stdout
     with first.stdout:
         await_epochs(first, 1)
-        said = project.run("car-or-truck", "train", "tutorial", "31415")
+        output = project.run("car-or-truck", "train", "tutorial", "31415")
         first.stdout.read()
     assert first.wait() == 0
-    assert "is being trained by another process; waiting" in said
-    assert "was trained by that other process" in said
-    assert "  epoch " not in said
+    assert "is being trained by another process; waiting" in output
+    assert "was trained by that other process" in output
+    assert "  epoch " not in output
 
 
 @pytest.mark.slow
@@ -172,9 +172,9 @@ def test_an_interrupted_training_says_how_to_go_on(project: Project) -> None:
     with process.stdout:
         await_epochs(process, 1)
         process.send_signal(signal.SIGINT)
-        said = process.stdout.read()
+        output = process.stdout.read()
     assert process.wait() == 130
-    assert f"of {EPOCHS}; `dvc repro` continues from there." in said
+    assert f"of {EPOCHS}; `dvc repro` continues from there." in output
     client = mlflow.MlflowClient(f"sqlite:///{project.root / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("car-or-truck-rendered")
     (killed,) = client.search_runs([experiment.experiment_id], "attributes.status = 'KILLED'")
@@ -192,10 +192,10 @@ def test_a_training_outlives_dvc_and_no_second_one_starts_beside_it(project: Pro
         await_epochs(dvc, 1)
         dvc.kill()
         dvc.wait()
-        said = project.run(*command)
+        output = project.run(*command)
         dvc.stdout.read()
-    assert "is being trained by another process; waiting" in said
-    assert "  epoch " not in said
+    assert "is being trained by another process; waiting" in output
+    assert "  epoch " not in output
     assert len(pd.read_csv(project.root / "models/tutorial/31415/history.csv")) == 200
 
 
@@ -208,6 +208,6 @@ def test_a_run_whose_process_is_gone_is_closed_by_the_next_command(project: Proj
         await_epochs(process, 1)
         process.kill()
         process.wait()
-    said = project.run("car-or-truck", "sync")
-    assert "MLflow run tutorial-31415: its process is gone, so it is marked KILLED." in said
+    output = project.run("car-or-truck", "sync")
+    assert "MLflow run tutorial-31415: its process is gone, so it is marked KILLED." in output
     assert "its process is gone" not in project.run("car-or-truck", "sync")

@@ -99,17 +99,17 @@ def test_what_cannot_be_trained_is_refused_before_tensorflow_starts(project: Pro
     path.write_bytes(b"weights")
     mine = {"application": "VGG16", "weights": "mine.weights.h5", "sha256": "0" * 64}
     project.edit(lambda tree: tree["variants"]["exercise"].update(base=mine))
-    said = trained(sys.executable, "-c", SCRIPT)
-    assert said.startswith(f"base.sha256 is {'0' * 64}, but mine.weights.h5 has {sha256(path)}. ")
-    assert said.endswith("\n[]\n")
+    output = trained(sys.executable, "-c", SCRIPT)
+    assert output.startswith(f"base.sha256 is {'0' * 64}, but mine.weights.h5 has {sha256(path)}. ")
+    assert output.endswith("\n[]\n")
 
     versions = project.root / "src/car_or_truck/train/versions.txt"
     versions.write_text(re.sub("numpy==.*", "numpy==0.1", versions.read_text()))
-    said = trained(sys.executable, "-c", SCRIPT)
-    assert said.startswith("numpy 0.1 is pinned in versions.txt, but ")
-    assert said.endswith("\n[]\n")
+    output = trained(sys.executable, "-c", SCRIPT)
+    assert output.startswith("numpy 0.1 is pinned in versions.txt, but ")
+    assert output.endswith("\n[]\n")
 
-    said = trained("car-or-truck", "train", "exercise", "31415")
-    assert said.startswith("numpy 0.1 is pinned in versions.txt, but ")
-    assert len(said.splitlines()) == 1
+    output = trained("car-or-truck", "train", "exercise", "31415")
+    assert output.startswith("numpy 0.1 is pinned in versions.txt, but ")
+    assert len(output.splitlines()) == 1
     assert (project.root / "models/exercise/31415/history.csv").read_bytes() == before

@@ -111,7 +111,7 @@ def _conclude(origin: Origin, lacking: list[str]) -> str:
 def _account(origin: Origin) -> Iterator[tuple[str, str]]:
     """The version's origin, a line for each part, each with what of it is not available here, or nothing."""
     cell, cache = origin.cell, _cache()
-    yield f"cell         {cell.fingerprint[:12]}", ""
+    yield f"fingerprint  {cell.fingerprint[:12]}", ""
     here = "(available)" if origin.is_here else "(NOT in this repository: fetch it)"
     commit = origin.commit or "none: it was not trained in a git repository"
     yield f"commit       {commit} {here}", "" if origin.is_here else "its commit is not in this repository"

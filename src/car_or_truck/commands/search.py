@@ -90,7 +90,7 @@ def next_trial(search: Search, wanted: int) -> tuple[optuna.Trial, dict[str, Any
         unfinished = [trial for trial in known if trial.state == running and _is_left(trial)]
         if unfinished:
             trial = optuna.Trial(study, unfinished[0]._trial_id)
-        elif sum(one.state != optuna.trial.TrialState.WAITING for one in known) < wanted:
+        elif sum(other.state != optuna.trial.TrialState.WAITING for other in known) < wanted:
             trial = study.ask()
         else:
             return None

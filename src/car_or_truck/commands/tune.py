@@ -100,9 +100,9 @@ def _run_trials(search: Search, wanted: int) -> None:
         outcome = run_trial(search, trial, values)
         done, best = done_trials(search.study), ""
         left = (time.monotonic() - started) / (len(done) - before) * max(0, wanted - len(done))
-        complete = [one for one in done if RIGHT in one.user_attrs]
+        complete = [finished for finished in done if RIGHT in finished.user_attrs]
         if complete:
-            leader = max(complete, key=lambda one: (one.value, -one.number))
+            leader = max(complete, key=lambda finished: (finished.value, -finished.number))
             best = f"; best {leader.value:.1%} (trial {leader.number})"
         shown = ", ".join(f"{key} {value}" for key, value in values.items()) or f"{search.variant} as it is"
         clear = "\033[K" * sys.stdout.isatty()  # of the trial's last epoch
@@ -118,7 +118,7 @@ def conclude(search: Search) -> str:
             f"None of the {len(done)} trials of {search.study.study_name} came to its end, so there is no winner. "
             "Choose other ranges."
         )
-    best = select_best({name: np.array(list(one.user_attrs[RIGHT])) == "1" for name, one in complete.items()})
+    best = select_best({name: np.array(list(finished.user_attrs[RIGHT])) == "1" for name, finished in complete.items()})
     winner, baseline, variant = complete[best.model], complete.get("trial 0"), search.variant
     lines = [
         f"{best.model.capitalize()} of {len(done)}, {len(done) - len(complete)} of them pruned: {best.accuracy:.1%} "

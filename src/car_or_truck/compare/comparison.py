@@ -45,16 +45,16 @@ class Comparison:
         """Compare the results; `missing` is shown as missing."""
         table = tabulate(results, missing)
         summary, pairs = conclude(results, missing, dataset, table)
-        best, found = suspects.best_seeds(results), suspects.find_suspects(results, dataset.classes)
+        best, suspected = suspects.best_seeds(results), suspects.find_suspects(results, dataset.classes)
         summary["suspects"] = {
             "variant": best[0].variant,
             "seeds": len(best),
             "collapsed": suspects.have_collapsed(best),
-            "count": len(found),
-            "names": list(found["name"]),
+            "count": len(suspected),
+            "names": list(suspected["name"]),
         }
         summary["cells"] = json.loads(table.to_json(orient="records", double_precision=15))
-        return cls(results, missing, table, _curves(results), summary, pairs, found)
+        return cls(results, missing, table, _curves(results), summary, pairs, suspected)
 
 
 def conclude(

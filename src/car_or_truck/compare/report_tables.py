@@ -110,13 +110,13 @@ def tabulate(table: pd.DataFrame, columns: Sequence[Column], by: str) -> Table:
 
 def marks(table: pd.DataFrame) -> list[str]:
     """What the marks behind a variant's name mean, as far as there are any."""
-    found = {
+    lines = {
         "* It collapsed: it gives the same answer to every image.": table["collapsed"].eq(True).any(),
         "+ Its weights were selected on validation: its accuracy is optimistically biased.": (
             table["keep"].eq("best").any()
         ),
     }
-    return [line for line, present in found.items() if present]
+    return [line for line, present in lines.items() if present]
 
 
 def _entry(column: Column, row: dict[str, Any]) -> Entry:

@@ -41,7 +41,7 @@ class RecipePair:
     second: str
     estimate: Difference
     p_corrected: float
-    of_recipes: bool  # whether there are several seeds; else it compares two trained models
+    several_seeds: bool  # whether there are several seeds; else it compares two trained models
     images: int
     more_images: int | None  # for a significant difference; None: no number would do
     more_seeds: int | None  # likewise, of each
@@ -75,7 +75,7 @@ class RecipePair:
             return f"; about {_rounded(self.more_images)} more images would be needed"
         if self.more_seeds is not None and self.more_seeds <= MOST_SEEDS:
             return f"; not more images, but about {self.more_seeds} seeds of each would be needed"
-        if self.of_recipes:
+        if self.several_seeds:
             return f"; more than {MOST_SEEDS} seeds of each, or more images and seeds, would be needed"
         return f"; more than {MOST_IMAGES:,} images would be needed"
 
@@ -154,7 +154,7 @@ def headline(correct: Correct, pairs: list[RecipePair], majority: tuple[str, flo
     constant, share = majority
     if wilson(round(correct[best].mean() * images), images)[0] <= share:
         line += f" Always answering {constant} would reach {100 * share:.1f}%: it is not significantly better."
-    single = len(ranked) > 1 and not any(pair.of_recipes for pair in pairs)
+    single = len(ranked) > 1 and not any(pair.several_seeds for pair in pairs)
     return [line, ONE_SEED] if single else [line]
 
 

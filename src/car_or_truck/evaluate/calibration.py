@@ -21,8 +21,8 @@ HOTTEST = 20.0  # temperatures are sought between this and its inverse: where al
 def temperature(labels: Labels, probability: Floats) -> float:
     """The temperature of the lowest log loss. Guo et al. (2017), On Calibration of Modern Neural Networks."""
     bounds = (-np.log(HOTTEST), np.log(HOTTEST))
-    found = minimize_scalar(lambda log: log_loss(labels, tempered(probability, np.exp(log))), bounds=bounds)
-    return float(np.exp(found.x))
+    optimum = minimize_scalar(lambda log: log_loss(labels, tempered(probability, np.exp(log))), bounds=bounds)
+    return float(np.exp(optimum.x))
 
 
 def cross_fitted(labels: Labels, probability: Floats) -> Floats:

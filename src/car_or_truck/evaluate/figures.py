@@ -76,9 +76,9 @@ def only_in_training(recipe: Recipe) -> list[str]:
     """What changes the logged loss and accuracy on train, and not those on validation."""
     settings = [("dropout", max([recipe.head.dropout, *(block.dropout for block in recipe.blocks)]))]
     settings += [("label smoothing", recipe.loss.label_smoothing), ("mixup", recipe.augment.mixup), ("l2", recipe.l2)]
-    found = [f"{name} {value:g}" for name, value in settings if value]
+    words = [f"{name} {value:g}" for name, value in settings if value]
     plain = recipe.augment.model_copy(update={"mixup": 0})
-    return [*found, "augmentation"] if plain != type(plain)() else found
+    return [*words, "augmentation"] if plain != type(plain)() else words
 
 
 def learning_curves(history: pd.DataFrame, title: str, unlike: Sequence[str], path: Path) -> None:

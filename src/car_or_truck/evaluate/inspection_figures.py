@@ -78,14 +78,14 @@ def architecture(steps: Sequence[Step], multiply_adds: int, title: str, path: Pa
 
 def merged(steps: Sequence[Step]) -> list[Step]:
     """The steps, with a convolution, its batch norm and its activation as one."""
-    found: list[Step] = []
+    drawn: list[Step] = []
     for step in steps:
-        if step.kind in ("BatchNormalization", "Activation") and found and "Conv" in found[-1].kind:
-            label = f"{found[-1].label}\n{step.label.replace(chr(10), ' ')}"
-            found[-1] = found[-1]._replace(label=label, parameters=found[-1].parameters + step.parameters)
+        if step.kind in ("BatchNormalization", "Activation") and drawn and "Conv" in drawn[-1].kind:
+            label = f"{drawn[-1].label}\n{step.label.replace(chr(10), ' ')}"
+            drawn[-1] = drawn[-1]._replace(label=label, parameters=drawn[-1].parameters + step.parameters)
         else:
-            found.append(step)
-    return found
+            drawn.append(step)
+    return drawn
 
 
 def _kind(step: Step) -> str:

@@ -133,6 +133,11 @@ def storable_name(name: str) -> str:
     return re.sub(r"[\x00-\x1f\x7f\udc80-\udcff]", lambda byte: f"%{ord(byte[0]) & 0xFF:02X}", name)
 
 
+def split_name(split: str) -> str:
+    """A split as people call it, in messages and figures."""
+    return "validation" if split == "valid" else split
+
+
 def content_share(checksum: str, purpose: str) -> float:
     """A number in [0, 1) that depends on a file's content alone, so a split is stable when images are added."""
     return int(hashlib.sha256(f"{purpose} {checksum}".encode()).hexdigest()[:13], 16) / 16**13

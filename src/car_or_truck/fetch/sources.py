@@ -115,7 +115,7 @@ def rendered(data: Data, into: Path) -> dict[str, Any]:
     for split, count in (("train", settings.train), ("valid", settings.valid)):
         for name in data.classes:
             (into / split / name).mkdir(parents=True)
-        for number in track(range(count), f"Drawing {count} {split} images"):
+        for number in track(range(count), f"Drawing {count} {folders.split_name(split)} images"):
             label = data.classes[renderer.is_truck(number)]
             image = renderer.draw(settings.seed, split, number)
             image.save(into / split / label / f"{number:05d}.jpeg", quality=90)

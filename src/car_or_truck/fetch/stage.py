@@ -122,7 +122,7 @@ def _refuse_replacement(raw: Path, data: Data, unreached: list[str]) -> None:
 
 def _announce(record: dict[str, Any]) -> None:
     counts = "; ".join(
-        f"{split}: " + ", ".join(f"{count} {name}" for name, count in classes.items())
+        f"{folders.split_name(split)}: " + ", ".join(f"{count} {name}" for name, count in classes.items())
         for split, classes in record["counts"].items()
     )
     console.print(f"{record['images']} images from {record['source']} ({counts}).")

@@ -14,6 +14,7 @@ from matplotlib.ticker import PercentFormatter
 
 from car_or_truck import drawing
 from car_or_truck.drawing import Pixels
+from car_or_truck.fetch.folders import split_name
 from car_or_truck.prepare.audit import NEAR
 
 
@@ -38,7 +39,7 @@ def draw(report: dict[str, Any], kept: pd.DataFrame, prepared: Path, folder: Pat
             counts = report["counts"][split]
             shares = ", ".join(f"{count / sum(counts.values()):.0%} {name}" for name, count in counts.items())
             kind = "synthetic" if report["stand_in"] else "real"
-            contact_sheet(rows, f"A sample of the {kind} {split} images: {shares}", folder / f"{split}.png")
+            contact_sheet(rows, f"A sample of the {kind} {split_name(split)} images: {shares}", folder / f"{split}.png")
 
         pairs = sorted(report["near_duplicates"], key=lambda pair: pair[2])
         pair_sheet(
@@ -127,8 +128,7 @@ def split_differences(table: pd.DataFrame, differences: dict[str, dict[str, floa
             for split, colour in (("train", drawing.TRAIN), ("valid", drawing.VALID)):
                 values_of = table.loc[table["split"] == split, name]
                 share = np.full(len(values_of), 1 / max(1, len(values_of)))
-                label = {"valid": "validation"}.get(split, split)
-                axes.hist(values_of, bins, weights=share, histtype="step", color=colour, label=label)
+                axes.hist(values_of, bins, weights=share, histtype="step", color=colour, label=split_name(split))
             axes.set_xlabel(f"{name} of an image (0 to 255)")
             axes.set_ylabel("share of the images")
             axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))

@@ -23,6 +23,7 @@ from rich.progress import track
 from car_or_truck import files
 from car_or_truck.errors import Failure
 from car_or_truck.fetch import folders
+from car_or_truck.fetch.folders import split_name
 from car_or_truck.paths import AUDIT, PREPARED, RAW, SOURCE
 from car_or_truck.prepare import images
 from car_or_truck.prepare.audit import Measures, audit, measure
@@ -134,7 +135,7 @@ def _refuse_empty_class(
             first = next((item for item in left_out if item["name"].startswith(f"{split}/{name}/")), None)
             example = f" (left out: {first['name']}: {first['reason']})" if first else ""
             raise Failure(
-                f"No image of {name} is left in {split}{example}. Fetch the images again with `make data`, "
+                f"No image of {name} is left in {split_name(split)}{example}. Fetch the images again with `make data`, "
                 "or change data.exclude, data.test_fraction or data.valid_fraction."
             )
 
@@ -164,7 +165,7 @@ def _decode_split(
     entries = part.to_dict("records")
     with (folder / "images.npy").open("wb") as file, ThreadPoolExecutor(os.cpu_count()) as pool:
         _write_npy_header(file, (len(entries), size, size, 3))
-        for start in track(range(0, len(entries), CHUNK), f"Decoding {len(entries)} {folder.name} images"):
+        for start in track(range(0, len(entries), CHUNK), f"Decoding {len(entries)} {split_name(folder.name)} images"):
             chunk = entries[start : start + CHUNK]
             for entry, result in zip(chunk, pool.map(read, [item["name"] for item in chunk]), strict=True):
                 if isinstance(result, str):
@@ -195,7 +196,7 @@ def _announce(report: dict[str, Any], path: Path) -> None:
         "excluded": "excluded by data.exclude",
         "undecodable": "undecodable",
         "identical": "byte-identical pairs",
-        "leaks": "of them across train and valid",
+        "leaks": "of them across train and validation",
         "dropped": "dropped from train",
         "conflicts": "pairs with conflicting labels",
         "near_duplicates": "near-duplicate pairs",

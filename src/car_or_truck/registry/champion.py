@@ -125,9 +125,9 @@ def restore(client: mlflow.MlflowClient, name: str) -> int:
     for facts in noted.values():
         last[CHAMPION] = facts["version"]
         last[PREVIOUS] = facts["before"] if facts["before"] != NOBODY else last.get(PREVIOUS, NOBODY)
-    there = versions.aliases(client, name)
+    present = versions.aliases(client, name)
     for alias, number in last.items() if lost else ():  # first, so that after a kill they are not taken for done
-        if alias not in there and versions.exists(client, name, number):
+        if alias not in present and versions.exists(client, name, number):
             client.set_registered_model_alias(name, alias, number)
     for when in lost:
         move = known.get(when) or _read(client.get_run(_record(client, name, Move(**noted[when]), when)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from car_or_truck.params import Promotion
 
 Floats = NDArray[np.float64]
+POINTS = "points"
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Gate:
     must_be: str  # ">=", "<=", "<" or ">"
     limit: float
     note: str = ""
+    unit: str = "%"  # or points, of a difference
 
     @property
     def passes(self) -> bool:
@@ -48,8 +50,15 @@ class Gate:
         return 0.0 if self.value is None or self.passes else abs(self.value - self.limit)
 
     def amount(self, value: float) -> str:
-        """One of the gate's numbers in percent, which for differences are points; a count as it is."""
-        return f"{value}" if isinstance(self.limit, int) else f"{100 * value:.3g}%"
+        """One of the gate's numbers for people; a count as it is."""
+        if isinstance(self.limit, int):
+            return f"{value}"
+        return f"{100 * value:.1f}%" if self.unit == "%" else f"{100 * value:.3g} points"
+
+    @property
+    def lacking(self) -> str:
+        """How far a failing number is from its limit, for people: between two shares, that is points."""
+        return replace(self, unit="points").amount(self.short_by)
 
     @property
     def cells(self) -> tuple[str, str, str, str, str]:
@@ -57,7 +66,7 @@ class Gate:
         value = verdict = ""
         if self.value is not None:
             value = self.amount(self.value)
-            verdict = "PASS" if self.passes else f"FAIL by {self.amount(self.short_by)}"
+            verdict = "PASS" if self.passes else f"FAIL by {self.lacking}"
         return self.name, value, f"{self.must_be} {self.amount(self.limit)}", verdict, self.note
 
 
@@ -75,7 +84,7 @@ class Decision:
     @property
     def failures(self) -> str:
         """Which gates fail, and by how much, in one line."""
-        rows = [(*gate.cells, gate.amount(gate.short_by)) for gate in self.gates if not gate.passes]
+        rows = [(*gate.cells, gate.lacking) for gate in self.gates if not gate.passes]
         return "; ".join(f"{name} is {value}, must be {limit} (short by {by})" for name, value, limit, *_, by in rows)
 
     @property
@@ -93,7 +102,9 @@ class Decision:
     def read(cls, record: str) -> Self:
         """The decision that was recorded as JSON; without a record, one without gates."""
         names = [field.name for field in fields(Gate)]
-        return cls(tuple(Gate(**{name: gate[name] for name in names}) for gate in json.loads(record or "[]")))
+        return cls(
+            tuple(Gate(**{name: gate[name] for name in names if name in gate}) for gate in json.loads(record or "[]"))
+        )
 
     def __add__(self, gates: tuple[Gate, ...]) -> Decision:
         return Decision((*self.gates, *gates))
@@ -113,7 +124,7 @@ def judge(challenger: Evaluation, champion: Evaluation | None, limits: Promotion
                 "accuracy, lower end", low, ">", max(positive, 1 - positive), "of its 95% CI; limit: a constant answer"
             ),
             Gate("share of the most frequent prediction", max(predicted, 1 - predicted), "<", 1.0, "1: collapsed"),
-            Gate("generalization gap", gap, "<=", limits.max_gap, f"train is {100 * gap:.1f} points above validation"),
+            Gate("generalization gap", gap, "<=", limits.max_gap, "accuracy on train minus validation", POINTS),
             _accuracy_against(challenger, champion, limits),
             _calibration_against(challenger, champion, limits),
             *_slices(challenger, limits),
@@ -124,19 +135,19 @@ def judge(challenger: Evaluation, champion: Evaluation | None, limits: Promotion
 def _accuracy_against(challenger: Evaluation, champion: Evaluation | None, limits: Promotion) -> Gate:
     name = "accuracy minus champion's, lower end"
     if champion is None:
-        return Gate(name, None, ">=", -limits.margin, "no champion yet")
+        return Gate(name, None, ">=", -limits.margin, "no champion yet", POINTS)
     pair = statistics.paired_difference(challenger.correct, champion.correct)
     note = f"{100 * pair.difference:+.1f} points ({100 * pair.low:+.1f} to {100 * pair.high:+.1f})"
-    return Gate(name, pair.low, ">=", -limits.margin, f"{note}; champion: {champion.correct.mean():.1%}")
+    return Gate(name, pair.low, ">=", -limits.margin, f"{note}; champion: {champion.correct.mean():.1%}", POINTS)
 
 
 def _calibration_against(challenger: Evaluation, champion: Evaluation | None, limits: Promotion) -> Gate:
     name, limit = "calibration error minus champion's", limits.max_calibration_worsening
     error = expected_calibration_error(challenger.labels, challenger.probability)
     if champion is None:
-        return Gate(name, None, "<=", limit, f"{error:.1%}; no champion yet")
+        return Gate(name, None, "<=", limit, f"{error:.1%}; no champion yet", POINTS)
     theirs = expected_calibration_error(champion.labels, champion.probability)
-    return Gate(name, error - theirs, "<=", limit, f"{error:.1%}; champion: {theirs:.1%}")
+    return Gate(name, error - theirs, "<=", limit, f"{error:.1%}; champion: {theirs:.1%}", POINTS)
 
 
 def _slices(challenger: Evaluation, limits: Promotion) -> tuple[Gate, ...]:
@@ -145,10 +156,10 @@ def _slices(challenger: Evaluation, limits: Promotion) -> tuple[Gate, ...]:
         return ()
     drop = challenger.scores.get("largest_slice_drop")
     note = "of the drops that are significant" if drop is not None else "not measured: evaluate.slices is false"
-    return (Gate("largest drop on a slice", drop, "<=", limits.max_slice_drop, note),)
+    return (Gate("largest drop on a slice", drop, "<=", limits.max_slice_drop, note, POINTS),)
 
 
 def same_predictions(evaluated: Floats, served: Floats, limits: Promotion) -> Gate:
     """The registered model predicts what was evaluated, on all images."""
     largest = float(np.abs(evaluated - served).max())
-    return Gate("largest change of a prediction", largest, "<=", limits.tolerance, "of the registered model")
+    return Gate("largest change of a prediction", largest, "<=", limits.tolerance, "of the registered model", POINTS)

@@ -26,8 +26,8 @@ def read(where: str, name: str, kind: str) -> dict[int, dict[str, str]]:
     """What was noted, in order."""
     if where != store.default_store():
         return {}
-    found = sorted((int(path.stem), path) for path in _folder(name, kind).glob("*.json"))
-    return {key: files.read_json(path, "Delete it.") for key, path in found}
+    numbered = sorted((int(path.stem), path) for path in _folder(name, kind).glob("*.json"))
+    return {key: files.read_json(path, "Delete it.") for key, path in numbered}
 
 
 def identity(cell: TrainedCell) -> dict[str, str]:

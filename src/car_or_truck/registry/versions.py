@@ -218,11 +218,11 @@ def find(client: mlflow.MlflowClient, wanted: str) -> Version:
         raise Failure(f"{wanted!r} is not a version: give 3, champion, models:/NAME/3 or models:/NAME@champion.")
     name = match.group(1) or model_name(client)
     get = client.get_model_version if match.group(2).isdigit() else client.get_model_version_by_alias
-    found = _if_there(lambda: get(name, match.group(2)))
-    if found is None:
+    registered = _if_there(lambda: get(name, match.group(2)))
+    if registered is None:
         remedy = " `car-or-truck promote` makes one." if match.group(2) == CHAMPION else ""
         raise Failure(f"{name} has no version {match.group(2)!r}.{remedy}{_known(client, name)}")
-    return _version(found)
+    return _version(registered)
 
 
 def _known(client: mlflow.MlflowClient, name: str) -> str:

@@ -73,8 +73,8 @@ def uri() -> str:
 def default_store() -> str:
     """mlflow.db at the root, which a bare `mlflow ui` opens. Raises Failure for a root that no address can hold."""
     root = paths.root()
-    if found := re.search(r"\?|%[0-9A-Fa-f]{2}", str(root)):
-        raise Failure(f"{root} has {found[0]} in its path, which means something else in an address: rename it.")
+    if special := re.search(r"\?|%[0-9A-Fa-f]{2}", str(root)):
+        raise Failure(f"{root} has {special[0]} in its path, which means something else in an address: rename it.")
     return f"{LOCAL}{root / 'mlflow.db'}"
 
 
