@@ -211,17 +211,12 @@ def test_the_record_of_this_repository_follows_from_its_predictions() -> None:
 
 def test_the_table_of_the_readme_is_that_of_the_record() -> None:
     earlier = pd.read_csv(ROOT / "results/ee8b3c5/comparison.csv")
-    timed = pd.read_csv(ROOT / "benchmarks/time_to_accuracy.csv")  # more seeds of summit than that run
-    summit = timed[timed["variant"] == "summit"].groupby("seed", as_index=False).last()
-    summit = summit.assign(parameters=earlier.set_index("variant").loc["summit", "parameters"])
     recorded = pd.read_csv(ROOT / "results/comparison.csv")
     shown = re.findall(
         r"^\| `([a-z-]+)` \| [^|]+ \| ([\d.]+%) \| (\d+) \| ([\d,]+) \|", (ROOT / "README.md").read_text(), re.MULTILINE
     )
     assert {name for name, *_ in shown} >= set(recorded["variant"])
     for name, *row in shown:
-        table = next(
-            part for source in (recorded, summit, earlier) if len(part := source[source["variant"] == name]) > 0
-        )
+        table = next(part for source in (recorded, earlier) if len(part := source[source["variant"] == name]) > 0)
         mean = table["val_binary_accuracy"].mean()
         assert row == [f"{mean:.1%}", str(len(table)), f"{table['parameters'].iloc[0]:,}"], name
