@@ -60,13 +60,13 @@ def sync(params: Params, independent: bool = False) -> None:
 
 def _trained() -> Iterator[tuple[TrainedCell, pd.DataFrame]]:
     """The models in models/ that are whole; says of the others why they are left out."""
-    for path in paths.MODELS.glob("*/*/cell.json"):
-        folder = path.parent
+    for folder in [path.parent for path in paths.MODELS.glob("*/*/cell.json")]:
+        if not folder.name.isdecimal():  # no seed, but a copy or leftover
+            continue
         try:
             if not (folder / "model.keras").is_file():
                 raise Failure(f"{folder} has no model.keras.")
-            if folder.name.isdecimal():  # a seed, and no copy or leftover
-                yield read_trained(folder.parent.name, int(folder.name))
+            yield read_trained(folder.parent.name, int(folder.name))
         except Failure as failure:
             print(f"Left out: {failure}", flush=True)
 

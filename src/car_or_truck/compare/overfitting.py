@@ -94,7 +94,8 @@ def headline(gaps: Sequence[Gap]) -> str:
     """How the sentence on the variant with the widest gap starts."""
     if len(gaps) == 1:
         return f"{gaps[0].variant} has a gap of"
-    return f"{gaps[0].variant} {lead(gaps)}:{' a gap of' if lead(gaps) == WORST else ''}"
+    verb = lead(gaps)
+    return f"{gaps[0].variant} {verb}:{' a gap of' if verb == WORST else ''}"
 
 
 def lead(gaps: Sequence[Gap]) -> str:
