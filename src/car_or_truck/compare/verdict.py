@@ -41,7 +41,7 @@ class RecipePair:
     second: str
     estimate: Difference
     p_corrected: float
-    several_seeds: bool  # whether there are several seeds; else it compares two trained models
+    several_seeds: bool  # else it compares two trained models
     images: int
     more_images: int | None  # for a significant difference; None: no number would do
     more_seeds: int | None  # likewise, of each

@@ -81,8 +81,7 @@ def near_pairs(hashes: NDArray[np.uint64], most: int = NEAR) -> list[tuple[int, 
     Two hashes that differ in d bits agree in at least one of d + 1 bands of bits, so only hashes that
     share a band are compared: far fewer than all pairs.
     """
-    everything = hashes
-    hashes, firsts, group = np.unique(everything, return_index=True, return_inverse=True)
+    hashes, firsts, group = np.unique(hashes, return_index=True, return_inverse=True)
     edges = np.linspace(0, 64, most + 2).astype(int)
     distance_of: dict[tuple[int, int], int] = {}
     for low, high in pairwise(edges):

@@ -7,6 +7,7 @@ shipped inside every logged model, which decodes and letterboxes an image exactl
 from __future__ import annotations
 
 import base64
+import struct
 import warnings
 from contextlib import suppress
 from io import BytesIO
@@ -51,8 +52,8 @@ def decode(file: Path | IO[bytes], size: int) -> Decoded:
             if max(image.size) > MOST_SIDE:
                 raise ValueError(f"{image.width}x{image.height} pixels: a side is longer than {MOST_SIDE:,}")
             image.load()
-            with suppress(Exception):  # of odd EXIF data, which is written back after the image was turned
-                ImageOps.exif_transpose(image, in_place=True)
+            with suppress(TypeError, ValueError, OverflowError, struct.error):  # of odd EXIF data, which is written
+                ImageOps.exif_transpose(image, in_place=True)  # back after the image was turned
             return Decoded(_letterboxed(_rgb(image), size), *image.size, mode)
     except UnidentifiedImageError:
         raise ValueError("not an image") from None

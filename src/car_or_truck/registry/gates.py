@@ -58,7 +58,7 @@ class Gate:
     @property
     def lacking(self) -> str:
         """How far a failing number is from its limit, for people: between two shares, that is points."""
-        return replace(self, unit="points").amount(self.short_by)
+        return replace(self, unit=POINTS).amount(self.short_by)
 
     @property
     def cells(self) -> tuple[str, str, str, str, str]:
