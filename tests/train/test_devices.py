@@ -1,8 +1,10 @@
-"""Several devices at once: two logical ones on this processor, in a process of its own."""
+"""What TensorFlow computes with, in processes of their own: oneDNN, and two logical devices on this processor."""
 
 from __future__ import annotations
 
 import json
+import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from car_or_truck.train import runtime
+
+ONEDNN = """
+from car_or_truck.train import runtime
+runtime.start(1, "float32")
+from tensorflow.python.util import _pywrap_util_port
+print(_pywrap_util_port.IsMklEnabled())
+"""
 SCRIPT = """
 import sys
 from pathlib import Path
@@ -37,6 +47,16 @@ answers = used.predict(batches.in_order(valid, 8), verbose=0)[:, 0]
 print(history.to_json(double_precision=15, orient="records"))
 print(answers.tolist())
 """
+
+
+@pytest.mark.skipif(platform.machine() not in runtime.X86, reason="oneDNN is for x86")
+@pytest.mark.parametrize(("chosen", "expected"), [(None, "True"), ("0", "False")])
+def test_onednn_computes_on_any_x86_processor_unless_a_person_says_otherwise(chosen: str | None, expected: str) -> None:
+    environment = {key: value for key, value in os.environ.items() if key != "TF_ENABLE_ONEDNN_OPTS"}
+    if chosen:
+        environment["TF_ENABLE_ONEDNN_OPTS"] = chosen
+    done = subprocess.run([sys.executable, "-c", ONEDNN], env=environment, capture_output=True, text=True)
+    assert done.stdout.strip() == expected, done.stderr
 
 
 @pytest.mark.slow
