@@ -13,6 +13,7 @@ import pytest
 from filelock import FileLock
 from hypothesis import settings
 
+import car_or_truck.train.runtime  # noqa: F401  # sets what TensorFlow reads when a test imports it
 from helpers.clones import FOREIGN, IMPERSONAL, Project, clone, copy
 from helpers.stores import Store
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import platform
 from typing import Any
 
 import numpy as np
@@ -144,7 +143,7 @@ def test_a_loss_that_is_no_number_stops_with_the_likely_causes() -> None:
 )
 def test_bfloat16_is_chosen_where_the_processor_computes_in_it(flags: str, expected: str | None, tmp_path: Any) -> None:
     (tmp_path / "cpuinfo").write_text(f"processor : 0\nflags\t\t: {flags}\n")
-    if platform.machine() in runtime.X86:
+    if runtime.X86:
         assert runtime.bfloat16_feature(tmp_path / "cpuinfo") == expected
     assert runtime.bfloat16_feature(tmp_path / "absent") is None
 

@@ -11,7 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-X86 = ("x86_64", "AMD64")  # as platform.machine() has it
+X86 = platform.machine() in ("x86_64", "AMD64")
+
+# TensorFlow reads these when it is imported.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+if X86:
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # by itself only with AVX512_VNNI or newer; AVX2 gains too
 
 
 def start(seed: int, precision: str, threads: int | None = None) -> str:
@@ -20,8 +25,6 @@ def start(seed: int, precision: str, threads: int | None = None) -> str:
     `threads`: in each of TensorFlow's two pools; None: as many as the processor has. Returns the
     precision in force: `precision`, or what "auto" stands for on this machine.
     """
-    if platform.machine() in X86:
-        os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # by itself only with AVX512_VNNI or newer; AVX2 gains too
     with quiet_native_logs():
         with hide_packages("matplotlib", "sklearn"):
             import keras
@@ -75,7 +78,7 @@ def strategy(kind: str = "GPU") -> Any:
 
 def bfloat16_feature(cpuinfo: Path = Path("/proc/cpuinfo")) -> str | None:
     """The processor's feature for bfloat16 arithmetic; None without one, where TensorFlow emulates it slowly."""
-    if platform.machine() not in X86:
+    if not X86:
         return None
     try:
         flags = cpuinfo.read_text().split()
@@ -87,7 +90,6 @@ def bfloat16_feature(cpuinfo: Path = Path("/proc/cpuinfo")) -> str | None:
 @contextmanager
 def quiet_native_logs() -> Iterator[None]:
     """Hold back what native code prints to stderr; show it only if the block fails."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     sys.stderr.flush()
     terminal = os.dup(2)
     with tempfile.TemporaryFile() as held:
