@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
 from car_or_truck import drawing
 from car_or_truck.compare import figures, verdict_figures
@@ -51,6 +52,22 @@ def test_more_than_three_variants_have_a_panel_each(variants: int, panels: int, 
     ]
     assert "<title>No validation loss ends above its lowest" in drawn  # its accessible name
     assert ("the 12 most accurate" in drawn) == (variants > 12)
+
+
+def test_the_title_on_accuracy_knows_ties_and_single_variants() -> None:
+    three = curves(3)
+    assert figures.message(figures.ACCURACY, three) == "3 variants end highest on validation, at 90.0%"
+    three.loc[three["variant"] == "v1", "val_binary_accuracy"] += 0.01
+    assert figures.message(figures.ACCURACY, three) == "v1 ends highest on validation, at 91.0%"
+    assert figures.message(figures.ACCURACY, curves(1)) == "v0 ends on validation at 90.0%"
+
+
+def test_a_training_of_one_epoch_is_a_dot() -> None:
+    course, axes = curves(1), Figure().add_subplot()
+    for epochs, marker in ((1, "o"), (2, "None")):
+        axes.clear()
+        figures.panel(figures.ACCURACY, course[course["epoch"] <= epochs], looks(1), axes)
+        assert [line.get_marker() for line in axes.lines] == [marker, marker]
 
 
 def test_the_gap_is_drawn_from_where_half_is_learned() -> None:

@@ -63,8 +63,8 @@ def test_the_grade_follows_from_the_gap_or_the_rise(found: Overfitting, grade: s
     [
         (
             [some(-0.012)],
-            "net: no sign of overfitting: train accuracy is 1.2 points below validation; validation loss was lowest at "
-            "the end (epoch 20).",
+            "net: no sign of overfitting: train accuracy is 1.2 points below validation; validation loss ended at "
+            "its lowest (epoch 20).",
         ),
         (
             [some(0.093, 0.1)],

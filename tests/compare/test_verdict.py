@@ -57,6 +57,13 @@ def test_a_difference_that_is_not_significant_says_what_would_be_needed() -> Non
     assert output[0].endswith(f"but not significantly ahead of {close.second}.")
 
 
+def test_too_few_images_for_an_exact_test_ask_for_a_few_more() -> None:
+    (pair,) = verdict.compare_recipes({"a": np.arange(10)[None] < 5, "b": np.arange(10)[None] < 0})
+    assert not pair.significant
+    assert pair.words.endswith("; a few more images would be needed.")
+    assert pair.estimate.high <= 1
+
+
 def test_equal_predictions_are_said_to_be_equally_accurate() -> None:
     (pair,) = verdict.compare_recipes({"one": CORRECT["low"], "two": CORRECT["low"]})
     assert pair.words == (

@@ -33,7 +33,7 @@ def titles(figure: Figure) -> list[str]:
     [
         ([0.6, 0.88], "val_loss lowest at epoch 1, then rose by 0.28"),
         ([0.6, 0.601], "val_loss lowest at epoch 1, then rose by 0.001"),
-        ([0.601, 0.6], "val_loss lowest at the last epoch"),
+        ([0.601, 0.6], "val_loss lowest at epoch 2, and did not rise"),
     ],
 )
 def test_learning_curves_say_where_the_loss_was_lowest(losses: list[float], title: str, drawn: list[Figure]) -> None:

@@ -69,6 +69,33 @@ def test_feature_maps_are_filter_detect_and_condense() -> None:
     np.testing.assert_allclose(second.condensed, second.detected.reshape(8, 2, 8, 2, 5).mean(axis=(1, 3)), atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "blocks",
+    [
+        [{"filters": 8, "pool": "none"}, {"filters": 2}],  # the next pool is of another block
+        [{"filters": 4, "dropout": 0.2}, {"filters": 5}],
+        [{"filters": 4, "separable": True}, {"filters": 5, "separable": True}],
+    ],
+)
+def test_the_maps_of_a_block_are_its_own(blocks: list[dict[str, Any]]) -> None:
+    from car_or_truck.evaluate import inspection
+
+    found = inspection.feature_maps(built(blocks=blocks), np.random.default_rng(0).random((32, 32, 3), np.float32))
+    assert [maps.detected.shape[-1] for maps in found] == [block["filters"] for block in blocks][: len(found)]
+    assert len(found) == (1 if "pool" in blocks[0] else 2)
+    assert all(maps.condensed is None or maps.condensed.shape[-1] == maps.detected.shape[-1] for maps in found)
+
+
+def test_a_dead_net_looks_nowhere() -> None:
+    from car_or_truck.evaluate import figures, inspection
+
+    net = built(blocks=[{"filters": 4}])
+    net.set_weights([np.zeros_like(weights) for weights in net.get_weights()])
+    looks = inspection.heat_on_bars(net, np.pad(np.ones((2, 20, 32, 3), np.float32), ((0, 0), (6, 6), (0, 0), (0, 0))))
+    assert (looks.heat_on_bars, looks.bars) == (None, 0.375)
+    assert figures.looks_sentence(*looks).startswith("looks nowhere")
+
+
 def test_what_a_batch_norm_does_to_the_maps_is_shown() -> None:
     from car_or_truck.evaluate import inspection
 
@@ -146,6 +173,7 @@ def test_every_kind_of_net_can_be_looked_into(changes: dict[str, Any], tmp_path:
     table = pd.DataFrame({"name": [f"{number}.png" for number in range(12)], "label": part.labels})
     valid = Predictions("net", ("Car", "Truck"), part.images, table.assign(probability=probability.astype(float)))
     looks = inspection_figures.draw(net, valid, tmp_path)
+    assert looks.heat_on_bars is not None
     assert 0 <= looks.heat_on_bars <= 1
     drawn = {path.name for path in tmp_path.iterdir()}
     assert {"architecture.png", "architecture.svg", "grad_cam.png", "summary.txt"} <= drawn

@@ -69,10 +69,10 @@ def sentences(table: pd.DataFrame, variants: Mapping[str, Recipe], intervals: In
         )
         interval = ""
         if (base, heir) in intervals and len(seeds) == len(first) == len(second):
-            interval = " (95% CI {:+.1f} to {:+.1f})".format(*intervals[base, heir])
+            interval = " (95% CI {:+z.1f} to {:+z.1f})".format(*intervals[base, heir])
         extent = "one seed: it may be chance" if len(seeds) == 1 else f"mean of {len(seeds)} seeds"
         lines.append(
-            f"{heir} is {base} with {change}: accuracy {accuracy:+.1f} points{interval}, gap {gap:+.1f} points "
+            f"{heir} is {base} with {change}: accuracy {accuracy:+z.1f} points{interval}, gap {gap:+z.1f} points "
             f"({extent})."
         )
     return lines

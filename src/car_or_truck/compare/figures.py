@@ -58,7 +58,10 @@ def message(course: Course, table: pd.DataFrame) -> str:
         return "No validation loss ends above its lowest"
     last = table.groupby("cell").last().groupby("variant")[course.solid].mean()
     if course is ACCURACY:
-        return f"{last.idxmax()} ends highest on validation, at {100 * last.max():.1f}%"
+        best = last.index[last == last.max()]
+        lead = f"{best[0]} ends" if len(best) == 1 else f"{len(best)} variants end"
+        where = "highest on validation," if len(last) > 1 else "on validation"
+        return f"{lead} {where} at {100 * last.max():.1f}%"
     words = "the widest training gap:" if len(last) > 1 else "a training gap of"
     return f"{last.idxmax()} ends with {words} {last.max():.1f} points"
 
@@ -127,12 +130,13 @@ def panel(course: Course, table: pd.DataFrame, looks: Styles, axes: Axes) -> Non
     seeds = table.groupby("variant")["seed"].nunique()
     for variant, look in looks.items():
         own, colour = means.loc[variant], look["color"]
+        marker = "o" if len(own) == 1 else None  # a line of one epoch would be invisible
         label = f"{variant} ({seeds[variant]} seeds)" if seeds[variant] > 1 else variant
-        axes.plot(own["mean"], label=label, color=colour)
+        axes.plot(own["mean"], label=label, color=colour, marker=marker)
         axes.fill_between(own.index, own["min"], own["max"], color=colour, alpha=0.18, linewidth=0)
         if course.dotted:
             dotted = table[table["variant"] == variant].groupby("epoch")[course.dotted].mean()
-            axes.plot(dotted, linestyle=":", linewidth=1.3, color=colour)
+            axes.plot(dotted, linestyle=":", linewidth=1.3, color=colour, marker=marker, markerfacecolor="none")
         if course is LOSS:
             axes.plot(own["mean"].idxmin(), own["mean"].min(), "o", color=colour, markersize=5)
     if course is LOSS:

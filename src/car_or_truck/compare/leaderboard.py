@@ -1,4 +1,4 @@
-"""The comparison as a table for people: in the terminal, and in the report."""
+"""The comparison as a table in the terminal."""
 
 from __future__ import annotations
 

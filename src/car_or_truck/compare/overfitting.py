@@ -120,7 +120,7 @@ def sentence(variant: str, cases: Sequence[Overfitting]) -> str:
 def rise_sentence(epoch: int | str, rise: float) -> str:
     """Where the validation loss was lowest, and how far it rose since."""
     if rise <= 0:
-        return f"validation loss was lowest at the end (epoch {epoch})"
+        return f"validation loss ended at its lowest (epoch {epoch})"
     return f"validation loss was lowest at epoch {epoch} and then rose by {rise_text(rise)}"
 
 

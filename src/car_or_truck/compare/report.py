@@ -18,6 +18,7 @@ from car_or_truck.cells.results import Result
 from car_or_truck.compare import (
     calibration,
     figures,
+    leaderboard,
     overfitting,
     pictures,
     report_tables,
@@ -55,7 +56,7 @@ def render(comparison: Comparison, dataset: Dataset) -> str:
         results=report_tables.tabulate(table, report_tables.RESULTS, "val_binary_accuracy"),
         scores=report_tables.tabulate(table, report_tables.SCORES, "val_binary_accuracy"),
         overfits=report_tables.tabulate(compared, report_tables.OVERFITTING, "generalization_gap"),
-        marks=report_tables.marks(table),
+        marks=leaderboard.notes(table),
         drawn=drawn,
         grades=overfitting.LEGEND,
         unlike={variant: only_in_training(recipe) for variant, recipe in recipes.items()},
@@ -100,7 +101,7 @@ def draw(comparison: Comparison, folder: Path, suffix: str) -> dict[str, Path]:
         "accuracy": partial(figures.over_epochs, figures.ACCURACY, curves, looks),
         "gap": partial(figures.over_epochs, figures.GAP, curves, looks),
         "luck": partial(figures.luck, table, summary, looks),
-        "reliability": partial(calibration.reliability, comparison.results, looks),
+        "reliability": partial(calibration.reliability, comparison.results, summary["calibration"], looks),
         "roc": partial(calibration.roc, comparison.results, looks),
     }
     if summary["gaps"]:

@@ -58,7 +58,7 @@ RESULTS = (
 )
 SCORES = (
     ACCURACY,
-    Column("test", "{test_binary_accuracy:.1%}", "test_binary_accuracy", "accuracy on test, which nothing else reads"),
+    Column("test", "{test_binary_accuracy:.1%}", "test_binary_accuracy", "accuracy on test, on which the gates judge"),
     Column("balanced", "{val_balanced_accuracy:.1%}", "val_balanced_accuracy", "mean of both classes' recalls"),
     Column("F1", "{val_f1:.1%}", "val_f1", "harmonic mean of precision and recall"),
     Column("ROC AUC", "{val_roc_auc:.1%}", "val_roc_auc", "share of pairs of both classes that are ranked correctly"),
@@ -106,17 +106,6 @@ def tabulate(table: pd.DataFrame, columns: Sequence[Column], by: str) -> Table:
     named = [VARIANT, *[SEED] * (len(set(table["seed"])) > 1), *columns]
     shown = [column for column in named if column.field in view.columns]
     return Table(shown, [[_entry(column, row) for column in shown] for row in view.to_dict("records")])
-
-
-def marks(table: pd.DataFrame) -> list[str]:
-    """What the marks behind a variant's name mean, as far as there are any."""
-    lines = {
-        "* It collapsed: it gives the same answer to every image.": table["collapsed"].eq(True).any(),
-        "+ Its weights were selected on validation: its accuracy is optimistically biased.": (
-            table["keep"].eq("best").any()
-        ),
-    }
-    return [line for line, present in lines.items() if present]
 
 
 def _entry(column: Column, row: dict[str, Any]) -> Entry:

@@ -88,8 +88,8 @@ def paired_difference(right_a: ArrayLike, right_b: ArrayLike, draws: int = DRAWS
         half = max(half, abs(difference)) if p >= ALPHA else half  # few images decide, and the normal is too sure
     return Difference(
         difference,
-        difference - half,
-        difference + half,
+        max(-1.0, difference - half),
+        min(1.0, difference + half),
         p / 2 if difference < 0 else 1 - p / 2 if difference else 0.5,
         p,
     )

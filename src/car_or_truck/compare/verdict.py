@@ -77,6 +77,8 @@ class RecipePair:
             return f"; not more images, but about {self.more_seeds} seeds of each would be needed"
         if self.several_seeds:
             return f"; more than {MOST_SEEDS} seeds of each, or more images and seeds, would be needed"
+        if self.more_images is None:  # so many would do for a z-test, but the exact test has too few to count
+            return "; a few more images would be needed"
         return f"; more than {MOST_IMAGES:,} images would be needed"
 
 

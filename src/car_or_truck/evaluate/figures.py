@@ -107,7 +107,7 @@ def learning_curves(history: pd.DataFrame, title: str, unlike: Sequence[str], pa
             va="center",
             fontsize=8,
         )
-        end = f"epoch {lowest}, then rose by {rise_text(rise)}" if rise > 0 else "the last epoch"
+        end = f"epoch {lowest}" + (f", then rose by {rise_text(rise)}" if rise > 0 else ", and did not rise")
         loss.set(ylabel="binary cross-entropy (nats)", title=f"val_loss lowest at {end}")
         side = "above" if gap >= 0 else "below"
         message = f"train ends {abs(gap):.1f} points {side} validation, as logged"
@@ -181,9 +181,8 @@ def _unit_square(valid: Predictions, path: Path, message: str) -> Iterator[Axes]
 
 def worst_mistakes(labels: NDArray[np.uint8], probability: NDArray[np.float64]) -> NDArray[np.intp]:
     """The places of the most confident mistakes, the worst first."""
-    wrongness = np.abs(labels - probability)
-    worst = np.argsort(-wrongness, kind="stable")[:MOST_MISTAKES]
-    return worst[wrongness[worst] > 1 - THRESHOLD]
+    wrong = np.flatnonzero((probability > THRESHOLD) != (labels == 1))
+    return wrong[np.argsort(-np.abs(labels - probability)[wrong], kind="stable")][:MOST_MISTAKES]
 
 
 def mistakes(valid: Predictions, path: Path) -> None:
@@ -197,8 +196,10 @@ def mistakes(valid: Predictions, path: Path) -> None:
             tile.caption(f"{short(valid.table['name'][place])}\n{valid.caption(place)}")
 
 
-def looks_sentence(heat: float, bars: float) -> str:
+def looks_sentence(heat: float | None, bars: float) -> str:
     """Where a model looks: `heat` is the share of its Grad-CAM on the letterbox bars, `bars` that of the area."""
+    if heat is None:
+        return "looks nowhere: no part of an image changes its predictions"
     if not bars:
         return "looks at images without letterbox bars"
     lead = "also looks at the letterbox bars" if heat > bars / 2 else "looks inside the picture"

@@ -108,12 +108,13 @@ def feature_maps(net: Any, image: Floats, most: int = 2) -> list[Maps]:
     for place, layer in enumerate(order):
         if len(blocks) == most or isinstance(layer, keras.Model):
             break
-        pooled_since = place == 0 or isinstance(order[place - 1], layers.MaxPooling2D | layers.AveragePooling2D)
-        if not isinstance(layer, layers.Conv2D) or not pooled_since:
+        before_it = next((other for other in reversed(order[:place]) if not isinstance(other, layers.Dropout)), None)
+        pooled_since = before_it is None or isinstance(before_it, layers.MaxPooling2D | layers.AveragePooling2D)
+        if not isinstance(layer, layers.Conv2D | layers.SeparableConv2D) or not pooled_since:
             continue
         pool = next((later for later in order[place:] if "Pooling2D" in type(later).__name__), None)
         before = _after(net, order[place - 1], image[None]) if place else tf.constant(image[None])
-        plain = layers.Conv2D.from_config({**layer.get_config(), "activation": "linear", "dtype": "float32"})
+        plain = type(layer).from_config({**layer.get_config(), "activation": "linear", "dtype": "float32"})
         plain.build(layer.input.shape)
         plain.set_weights(layer.get_weights())
         filtered = plain(tf.cast(before, tf.float32)).numpy()[0]
@@ -121,7 +122,7 @@ def feature_maps(net: Any, image: Floats, most: int = 2) -> list[Maps]:
         if layer.activation is keras.activations.linear:  # then it is a layer of its own, after batch norm
             later = next((after for after in order[place:] if isinstance(after, layers.Activation)), layer)
             detected = np.asarray(_after(net, later, image[None]), np.float32)[0]
-        pooled = pool is not None and len(pool.output.shape) == 4
+        pooled = pool is not None and tuple(pool.output.shape[3:]) == detected.shape[2:]  # else it is another block's
         condensed = np.asarray(_after(net, pool, image[None]), np.float32)[0] if pooled else None
         blocks.append(Maps(layer.name, filtered, detected, condensed))
     return blocks
@@ -163,7 +164,7 @@ def grad_cam(net: Any, images: Floats) -> Floats:
 class Looks(NamedTuple):
     """How much of what drives predictions lies on the letterbox bars; shares of 1, over several images."""
 
-    heat_on_bars: float  # of the Grad-CAM
+    heat_on_bars: float | None  # of the Grad-CAM; None if nothing drives them, as in a dead net
     bars: float  # of the area
 
 
@@ -176,4 +177,4 @@ def heat_on_bars(net: Any, images: Floats) -> Looks:
     bars = ~(lit.any(axis=2, keepdims=True) & lit.any(axis=1, keepdims=True))
     heat = tf.image.resize(grad_cam(net, images)[..., None], images.shape[1:3])[..., 0].numpy()
     total = float(heat.sum())
-    return Looks(float(heat[bars].sum()) / total if total else 0.0, float(bars.mean()))
+    return Looks(float(heat[bars].sum()) / total if total else None, float(bars.mean()))

@@ -38,9 +38,10 @@ def draw(net: Any, valid: Predictions, folder: Path) -> Looks:
     if blocks:
         feature_maps(image, blocks, valid.title, folder / "feature_maps.png")
 
+    right = (valid.probability > THRESHOLD) == (valid.labels == 1)
     rows = {}
     for caption, ranked in (("correct", order[::-1]), ("wrong", order)):
-        fitting = ranked[(confidence[ranked] > THRESHOLD) == (caption == "correct")]
+        fitting = ranked[right[ranked] == (caption == "correct")]
         chosen = np.concatenate([fitting[valid.labels[fitting] == label][:4] for label in (0, 1)])
         if len(chosen):
             images = valid.images[chosen].astype(np.float32) / 255

@@ -185,5 +185,5 @@ def describe(cell: TrainedCell) -> list[str]:
     if cell.recipe.keep == "best":
         lines.append("keep: best selected the weights on validation, so val_* are optimistically biased")
     if "test" in cell.data.counts:
-        lines.append("test_*: the saved weights on test, which nothing else reads")
+        lines.append("test_*: the saved weights on test, on which the gates judge")
     return lines
