@@ -60,6 +60,7 @@ def test_help_is_quick_because_it_imports_nothing_heavy() -> None:
         (["predict"], 2, "Missing argument 'IMAGE...'"),
         (["predict", "x.png"], 1, "There is no MLflow store"),
         (["predict", "x.png", "--json", "--csv"], 2, "give one of --json and --csv"),
+        (["predict", "x.png", "--explain", "why"], 2, "why does not end in .png"),
         (["leaderboard"], 1, "There is no reports/comparison.csv yet. Run `dvc repro`."),
     ],
 )

@@ -1,5 +1,10 @@
 """The one exception whose message is meant for people."""
 
+import re
+
+# What went wrong on the way to a server: libraries wrap it several times, and quote the URL.
+NETWORK = re.compile(r"Failed to resolve '[^']*'|Connection refused|timed out|Network is unreachable")
+
 
 class Failure(Exception):
     """A failure that one or two lines explain: what is wrong, its value, and the way out.

@@ -57,12 +57,17 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def why(error: Exception) -> str:
+    """Why a file cannot be read, without its path."""
+    return getattr(error, "strerror", None) or str(error)
+
+
 def read_json(path: Path, remedy: str) -> Any:
     """The JSON in `path`; a Failure that ends with `remedy` when it is missing or broken."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise Failure(f"{path} cannot be read ({error}). {remedy}") from None
+        raise Failure(f"{path} cannot be read ({why(error)}). {remedy}") from None
 
 
 def read_model(path: Path, kind: type[Model], remedy: str) -> Model:
@@ -70,7 +75,7 @@ def read_model(path: Path, kind: type[Model], remedy: str) -> Model:
     try:
         return kind.model_validate_json(path.read_bytes())
     except (OSError, ValueError) as error:
-        reason: Any = error
+        reason = why(error)
         if isinstance(error, ValidationError):
             broken = any(detail["type"] == "json_invalid" for detail in error.errors())
             reason = "it is broken" if broken else f"{error.error_count()} wrong keys"

@@ -225,7 +225,7 @@ def _explain(detail: ErrorDetails) -> str:
     if detail["type"] == "missing":
         return f"{where} is missing"
     text = re.sub(r"^(Value error, |Input |String |Tuple )| after validation, not \d+$", "", detail["msg"])
-    text = re.sub(r"valid dictionary or instance of \w+", "mapping of keys to values", text)
+    text = re.sub(r"valid dictionary( or instance of \w+)?", "mapping of keys to values", text)
     text = text.replace("valid tuple", "list")
     if isinstance(detail["input"], dict) and detail["type"] == "value_error":  # a rule over several keys: it names them
         return f"{where}: {text}"

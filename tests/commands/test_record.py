@@ -146,7 +146,8 @@ def test_models_of_other_images_never_stand_beside_these() -> None:
     files.write_json(made.cell.report_folder / "evaluation.json", dict(made.scores))
     files.write_text(made.cell.report_folder / "predictions.csv", made.predictions.to_csv(index=False))
     before = Path("results/comparison.csv").read_bytes()
-    with pytest.raises(Failure, match=r"^results/cells/plain/7 is of other images .* Remove results/cells to begin"):
+    words = r"^results/cells/plain/7 is of other images .* For a new record, move results/ away"
+    with pytest.raises(Failure, match=words):
         record.record(params("plain"))
     assert Path("results/comparison.csv").read_bytes() == before
 

@@ -88,6 +88,9 @@ def test_values_change_the_variant_and_nothing_else() -> None:
         ("schedule.name=cosine|constant", "constant"),  # the default
         ("schedule.name=cosine|one_cycle", None),
         ("head.units=[6]|[12, 6]", "[6]"),
+        ("head.units=4|6", "6"),
+        ("head.units=4:16", 6),
+        ("head.dropout=0|0.5", "0"),
         ("early_stopping.patience=2:5", None),  # in a group that the variant does without
     ],
 )

@@ -21,6 +21,7 @@ import pytest
 from car_or_truck import params, pipeline
 from car_or_truck.cells.cell import read_trained
 from car_or_truck.commands import sync
+from car_or_truck.errors import Failure
 from car_or_truck.registry import champion as champions
 from car_or_truck.registry import versions
 from car_or_truck.registry.gates import Decision
@@ -185,6 +186,14 @@ def test_a_copy_or_a_broken_model_beside_the_others_is_left_out(
     assert len(output) == 2
     assert any("models/tutorial/7 has no model.keras" in line for line in output)
     assert any("models/old/7/cell.json cannot be read (it is broken)" in line for line in output)
+
+
+@pytest.mark.usefixtures("client")
+def test_a_run_whose_files_were_lost_is_named_with_the_way_out(project: Project) -> None:
+    shutil.rmtree(project.root / "mlruns")
+    cell, history = next(sync._trained())
+    with pytest.raises(Failure, match=r"^mlruns/ has lost the files of \w+-31415's run. Move mlflow.db away, too: "):
+        sync._rebuild(cell, history, None)
 
 
 def test_versions_that_were_lost_come_back_with_their_numbers_and_the_champion_with_its_record(

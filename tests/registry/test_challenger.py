@@ -54,7 +54,7 @@ def test_the_most_accurate_that_passes_the_gates_is_the_challenger_until_it_is_c
 
     client.set_registered_model_alias(NAME, "champion", str(exercise.number))
     line = named()
-    assert line.startswith(f"No challenger: the champion, {exercise}, has 95.00%; the next best is version ")
+    assert line.startswith(f"No challenger: the champion, {exercise}, has 95.00%; the best other is version ")
     assert line.endswith("(tutorial-31415) with 90.00%.")
     assert "challenger" not in versions.aliases(client, NAME)
 

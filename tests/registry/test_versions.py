@@ -178,12 +178,15 @@ def test_a_version_that_is_not_there_is_named_with_those_that_are(
 
 
 def test_the_model_is_the_one_that_the_images_belong_to_or_else_the_one_there_is(
-    small_store: Store, project: Project
+    small_store: Store, project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert versions.model_name(small_store.client) == REAL
     small_store.client.create_registered_model(NAME)
     assert versions.model_name(small_store.client) == REAL
     shutil.copytree(project.root / "data/prepared", small_store.root / "data/prepared")
+    assert versions.model_name(small_store.client) == NAME
+    (small_store.root / "dvc.yaml").touch()
+    monkeypatch.chdir(small_store.root / "data")
     assert versions.model_name(small_store.client) == NAME
 
 

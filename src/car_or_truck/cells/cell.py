@@ -108,9 +108,9 @@ def cell_name(variant: str, seed: int) -> str:
     return f"{variant}-{seed}"
 
 
-def read_dataset() -> Dataset:
-    """What data/prepared holds; a Failure when it is not prepared."""
-    return files.read_model(paths.DATASET, Dataset, "Run `dvc repro prepare`, or `dvc pull`.")
+def read_dataset(root: Path = Path()) -> Dataset:
+    """What data/prepared below `root` holds; a Failure when it is not prepared."""
+    return files.read_model(root / paths.DATASET, Dataset, "Run `dvc repro prepare`, or `dvc pull`.")
 
 
 def read_trained(variant: str, seed: int, folder: Path | None = None) -> tuple[TrainedCell, pd.DataFrame]:
@@ -127,4 +127,4 @@ def read_trained(variant: str, seed: int, folder: Path | None = None) -> tuple[T
     try:
         return cell, pd.read_csv(folder / "history.csv")[COLUMNS]
     except (OSError, ValueError, KeyError) as error:
-        raise Failure(f"{folder / 'history.csv'} cannot be read ({error}). {remedy}") from None
+        raise Failure(f"{folder / 'history.csv'} cannot be read ({files.why(error)}). {remedy}") from None

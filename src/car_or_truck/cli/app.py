@@ -13,7 +13,7 @@ app = typer.Typer(
     help="Which custom convnet tells a car from a truck best, and how badly does each one overfit?",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    rich_markup_mode="markdown",
 )
 
 

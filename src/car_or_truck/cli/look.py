@@ -75,6 +75,8 @@ def predict(
     """
     if json and csv:
         raise typer.BadParameter("give one of --json and --csv")
+    if explain and explain.suffix.lower() != ".png":
+        raise typer.BadParameter(f"{explain} does not end in .png", param_hint="--explain")
     errors = console(stderr=True)
     with errors.status("Loading TensorFlow ..."):  # for seconds; nothing where stderr is no terminal
         from car_or_truck.commands import predict

@@ -74,7 +74,7 @@ def evaluate(variant: Variant, seed: Seed) -> None:
 def compare() -> None:
     """Compare all models of params.yaml.
 
-    Writes reports/, and names the best model that passes the gates challenger.
+    Writes reports/, and gives the best model the alias challenger: one that passes the gates, if any does.
 
     Example: car-or-truck compare
     """

@@ -9,11 +9,6 @@ import typer
 
 from car_or_truck.cli.app import app, console
 
-Cells = Annotated[list[str], typer.Argument(metavar="MODEL...", help="VARIANT-SEED, as tutorial-31415.")]
-CheckpointEvery = Annotated[
-    float, typer.Option(metavar="SECONDS", min=0, help="Send the checkpoint to DVC's remote this often.")
-]
-
 
 @app.command()
 def repro(
@@ -24,7 +19,9 @@ def repro(
     cpus: Annotated[float, typer.Option(min=0, help="Processors of a model, with --ray.")] = 1,
     gpus: Annotated[float, typer.Option(min=0, help="GPUs of a model, with --ray.")] = 0,
     retries: Annotated[int, typer.Option(min=0, help="Of a model whose node died, with --ray.")] = 3,
-    checkpoint_every: CheckpointEvery = 60,
+    checkpoint_every: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0, help="Send checkpoints to DVC's remote this often, with --ray.")
+    ] = 60,
 ) -> None:
     """Run `dvc repro` with models side by side.
 
@@ -50,7 +47,12 @@ def repro(
 
 
 @app.command()
-def work(cells: Cells, checkpoint_every: CheckpointEvery = 60) -> None:
+def work(
+    cells: Annotated[list[str], typer.Argument(metavar="MODEL...", help="VARIANT-SEED, as tutorial-31415.")],
+    checkpoint_every: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0, help="Send the checkpoint to DVC's remote this often.")
+    ] = 60,
+) -> None:
     """Train models of this commit for others.
 
     Pulls the images, trains and evaluates, and pushes the results.

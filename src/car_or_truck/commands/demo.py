@@ -24,6 +24,7 @@ from PIL import Image
 from rich.console import Console
 from starlette.requests import ClientDisconnect
 
+from car_or_truck.commands.predict import confidence
 from car_or_truck.errors import Failure, in_one_line
 from car_or_truck.fetch.standin.draw import draw
 from car_or_truck.prepare import images
@@ -110,10 +111,9 @@ def answer(classifier: Future[Any], content: bytes) -> dict[str, Any]:
     net = classifier.result()
     picture = net.decode(BytesIO(content))[None]
     (row,) = loading.answers(net, picture, None).to_dict("records")
-    of_label = row["probability"] if row["label"] == row["probability_of"] else 1 - row["probability"]
     return {
         "label": row["label"],
-        "confidence": row.get("confidence", of_label),
+        "confidence": confidence(row),
         "unlike": bool(row.get("unlike")),
         "picture": images.png_base64(shown),
         "lit": images.png_base64(_lit(shown, loading.heat(net, picture)[0])),

@@ -48,7 +48,7 @@ def record(params: Params) -> None:
         if result.cell.data.arrays != dataset.arrays:
             raise Failure(
                 f"{_folder(result)} is of other images ({result.cell.data.source} {result.cell.data.digest[:12]}) than "
-                f"data/prepared holds ({dataset.source} {dataset.digest[:12]}). Remove {CELLS} to begin a new record."
+                f"data/prepared holds ({dataset.source} {dataset.digest[:12]}). For a new record, move {RECORD}/ away."
             )
     here = {result.name for result in results}
     others = [result for result in earlier if result.name not in here]

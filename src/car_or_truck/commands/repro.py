@@ -83,7 +83,7 @@ def run_side_by_side(jobs: Sequence[Job], run: Callable[[Job], None], most: int,
                 for future in done:
                     job, error = futures[future], future.exception()
                     job.state, job.stop = "failed" if error else "done", None
-                    job.note = in_one_line(error, 200) if error else job.note
+                    job.note = in_one_line(error, 600) if error else job.note
                     if not console.is_terminal:
                         console.print(f"{job.cell}: {job.state} {job.note}".rstrip(), highlight=False)
                 if console.is_terminal:

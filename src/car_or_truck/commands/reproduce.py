@@ -105,7 +105,8 @@ def _conclude(origin: Origin, lacking: list[str]) -> str:
     pace = read_pace(origin.cell.fingerprint)
     took = f" (the training took {duration(pace.seconds)})" if pace else ""
     name = f"{origin.version.name} {origin.version}"
-    return f"{name} {verdict}: {'; '.join(lacking)}.\n--run trains it again{took} and compares."
+    again = f"\n--run trains it again{took} and compares." if origin.is_here else ""
+    return f"{name} {verdict}: {'; '.join(lacking)}.{again}"
 
 
 def _account(origin: Origin) -> Iterator[tuple[str, str]]:

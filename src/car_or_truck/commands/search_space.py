@@ -71,7 +71,11 @@ class Choices:
 
     def place(self, value: Any) -> str | None:
         """The text that stands for `value`; None if there is none."""
-        return next((text for text in self.texts if repr(_read(text)) == repr(value)), None)
+
+        def same(own: Any) -> bool:
+            return own in (value, [value]) and isinstance(own, bool) == isinstance(value, bool)  # 0 is 0.0, not false
+
+        return next((text for text in self.texts if same(_read(text))), None)
 
 
 Dimension = Range | Choices
@@ -154,7 +158,7 @@ def value_of(params: Params, variant: str, key: str) -> Any:
     place: Any = params.variants[variant].model_dump(mode="json")
     for part in key.split("."):
         place = place[int(part)] if isinstance(place, list) else (place or {}).get(part)
-    return place
+    return place[0] if key == "head.units" and isinstance(place, list) and len(place) == 1 else place  # 6 for [6]
 
 
 def _enter(place: Any, group: str, key: str, source: str) -> Any:

@@ -14,12 +14,14 @@ from car_or_truck.tracking import store, views
 def ui(port: int) -> None:
     """Print where the answers are, and become `mlflow ui` at 127.0.0.1; a tracking server has a UI already."""
     root = store.server() or f"http://127.0.0.1:{port}"
-    print("\n".join(views.addresses(store.open_store(), root) or [root]), flush=True)
+    addresses = "\n".join(views.addresses(store.open_store(), root) or [root])
     if store.server():
+        print(addresses)
         return
     with socket.socket() as probe:
         if probe.connect_ex(("127.0.0.1", port)) == 0:
             raise Failure(f"Port {port} is taken. Choose another: `car-or-truck ui --port {port + 1}`.")
+    print(addresses)
     print("Starting MLflow, which takes some seconds. Ctrl-C stops it.", flush=True)
     os.chdir(paths.root())
     where = ["--backend-store-uri", store.own(), "--host", "127.0.0.1", "--port", str(port)]

@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from car_or_truck.errors import Failure
+from car_or_truck.errors import NETWORK, Failure
 
 CONNECT_SECONDS, READ_SECONDS = 10, 30  # a server that is silent for so long counts as unreachable
 ATTEMPTS = 3  # a download that breaks off is resumed where it stopped
@@ -181,5 +181,5 @@ def mask_secrets(url: str) -> str:
 def reason(error: BaseException) -> str:
     """The core of an error's message, in one line: network libraries wrap it several times, and quote the URL."""
     text = " ".join(str(error).replace(" ssl:default", "").split()) or type(error).__name__
-    core = re.findall(r"(Failed to resolve '[^']*'|Connection refused|timed out|Network is unreachable)", text)
+    core = NETWORK.findall(text)
     return core[-1] if core else re.sub(r"\S*(://|\?\S)\S*", lambda match: mask_secrets(match[0]), text)[:300]

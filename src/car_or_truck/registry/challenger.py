@@ -42,8 +42,9 @@ class Candidate:
 def name_challenger(limits: Promotion, results: Sequence[Result], dataset: Dataset) -> str:
     """Give the alias challenger to the best of the compared models; returns a line that says which, and why.
 
-    The best is the most accurate of those that pass the gates. When that is the champion itself there
-    is no challenger. Without a store that answers nothing changes, and the line says so.
+    The best is the most accurate of those that pass the gates; before the first champion, if none does, the
+    most accurate of all. When it is the champion itself there is no challenger. Without a store that answers
+    nothing changes, and the line says so.
     """
     try:
         return _name(store.open_store(), limits, results, dataset)
@@ -69,7 +70,7 @@ def _name(client: mlflow.MlflowClient, limits: Promotion, results: Sequence[Resu
         ahead = float(theirs.correct.mean())
         if not best.decision.passes or best.accuracy <= ahead:
             reason = (
-                f"the champion, {champion}, has {ahead:.2%}; the next best is {best.version} with {best.accuracy:.2%}"
+                f"the champion, {champion}, has {ahead:.2%}; the best other is {best.version} with {best.accuracy:.2%}"
             )
             failed = f": {best.decision.failures}" if not best.decision.passes else ""
             return _without(client, name, aliases, reason + failed)

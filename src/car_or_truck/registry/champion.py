@@ -168,7 +168,7 @@ def roll_back(client: mlflow.MlflowClient, name: str) -> tuple[Version, Version]
     aliases = versions.aliases(client, name)
     for alias in (CHAMPION, PREVIOUS):
         if alias not in aliases:
-            raise Failure(f"Nothing to roll back to: {name} has no {alias}.")
+            raise Failure(f"Nothing to roll back to: {name} has no {alias}{' champion' * (alias == PREVIOUS)}.")
     champion, previous = aliases[PREVIOUS], aliases[CHAMPION]
     _make(client, champion, Move(ROLLED_BACK, str(champion.number), str(previous.number), person()))
     return champion, previous

@@ -66,7 +66,7 @@ class Gate:
         value = verdict = ""
         if self.value is not None:
             value = self.amount(self.value)
-            verdict = "PASS" if self.passes else f"FAIL by {self.lacking}"
+            verdict = "PASS" if self.passes else "FAIL" + f" by {self.lacking}" * (self.short_by > 0)
         return self.name, value, f"{self.must_be} {self.amount(self.limit)}", verdict, self.note
 
 
@@ -84,8 +84,11 @@ class Decision:
     @property
     def failures(self) -> str:
         """Which gates fail, and by how much, in one line."""
-        rows = [(*gate.cells, gate.lacking) for gate in self.gates if not gate.passes]
-        return "; ".join(f"{name} is {value}, must be {limit} (short by {by})" for name, value, limit, *_, by in rows)
+        rows = [(*gate.cells[:3], gate) for gate in self.gates if not gate.passes]
+        return "; ".join(
+            f"{name} is {value}, must be {limit}" + f" (short by {gate.lacking})" * (gate.short_by > 0)
+            for name, value, limit, gate in rows
+        )
 
     @property
     def markdown(self) -> str:

@@ -13,7 +13,7 @@ import mlflow
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS, MLFLOW_RUN_NOTE
 
-from car_or_truck import files
+from car_or_truck import files, paths
 from car_or_truck.cells import names
 from car_or_truck.cells.cell import TrainedCell, read_dataset
 from car_or_truck.cells.results import Result
@@ -205,7 +205,7 @@ def model_name(client: mlflow.MlflowClient) -> str:
         remedy = "Run `dvc repro`, or after a loss `car-or-truck sync`."
         raise Failure(f"The store {store.uri()} has no registered model {names.REAL} yet. {remedy}")
     try:
-        fitting = names.experiment_name(read_dataset().stand_in)
+        fitting = names.experiment_name(read_dataset(paths.root()).stand_in)
     except Failure:
         return known[0]
     return fitting if fitting in known else known[0]

@@ -14,12 +14,13 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from urllib.parse import urlsplit
+from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from filelock import FileLock
 
 from car_or_truck import paths
-from car_or_truck.errors import Failure, in_one_line
+from car_or_truck.errors import NETWORK, Failure, in_one_line
 from car_or_truck.tracking import permissions, processes, relocation
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -84,6 +85,12 @@ def artifact_root(experiment: str, where: str) -> str | None:
     Absolute, because an experiment that DVC runs in a temporary folder shares the store.
     """
     return (paths.root() / "mlruns" / experiment).as_uri() if where == default_store() else None
+
+
+def has_files(run: Any) -> bool:
+    """Whether the folder with a run's artifacts is there, if it is one on this machine."""
+    address = urlsplit(run.info.artifact_uri)
+    return address.scheme != "file" or Path(unquote(address.path)).is_dir()
 
 
 def open_store() -> mlflow.MlflowClient:
@@ -208,4 +215,5 @@ def unusable(error: Exception, where: str) -> Failure:
         remedy = "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to those of an account there."
     else:
         remedy = "Start its server, or unset MLFLOW_TRACKING_URI to use mlflow.db here."
-    return Failure(f"The MLflow store {where} cannot be used: {in_one_line(error)}. {remedy}")
+    why = [*NETWORK.findall(str(error)), in_one_line(error)][0]
+    return Failure(f"The MLflow store {where} cannot be used: {why}. {remedy}")
