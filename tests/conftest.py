@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 from collections import OrderedDict
@@ -27,6 +28,12 @@ settings.load_profile("patient")
 def pytest_configure() -> None:
     forget_environment()  # before anything imports store.py, which reads it
     os.environ |= IMPERSONAL
+
+
+def pytest_collection_finish() -> None:
+    """Keras's clear_session and statsmodels' Holm look through all objects for garbage; those of imports are none."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

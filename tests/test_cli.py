@@ -3,13 +3,16 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import typer
 from ruamel.yaml import YAML
 
+from car_or_truck import cli
 from car_or_truck.cli import app
+from car_or_truck.cli.app import console
 from helpers.clones import ROOT, Project
 
 COMMAND = typer.main.get_group(app)
@@ -34,9 +37,24 @@ def test_the_help_groups_the_verbs_and_cuts_nothing_off(tmp_path: Path) -> None:
         assert re.search(rf"^│ {verb} +[A-Z][^│]*\. +│$", output, re.MULTILINE), verb  # on one line
 
 
+@pytest.fixture
+def ask(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """The command, in this process: returns what it prints, and checks the exit code."""
+
+    def run(*arguments: str, code: int = 0) -> str:
+        monkeypatch.setenv("COLUMNS", "100")
+        monkeypatch.setattr(sys, "argv", ["car-or-truck", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        assert (ended.value.code or 0) == code
+        return "".join(capsys.readouterr())
+
+    return run
+
+
 @pytest.mark.parametrize("verb", VERBS)
-def test_every_verb_has_help_with_an_example(verb: str) -> None:
-    output = Project(ROOT).run("car-or-truck", verb, "--help")
+def test_every_verb_has_help_with_an_example(verb: str, ask: Callable[..., str]) -> None:
+    output = ask(verb, "--help")
     assert re.search(rf"Example: .*car-or-truck {verb}\b", output)
 
 
@@ -64,14 +82,22 @@ def test_help_is_quick_because_it_imports_nothing_heavy() -> None:
         (["leaderboard"], 1, "There is no reports/comparison.csv yet. Run `dvc repro`."),
     ],
 )
-def test_a_failure_is_explained_in_a_line_or_two(arguments: list[str], code: int, says: str, tmp_path: Path) -> None:
+def test_a_failure_is_explained_in_a_line_or_two(
+    arguments: list[str], code: int, says: str, ask: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
-    output = Project(tmp_path).run("car-or-truck", *arguments, code=code)
+    monkeypatch.chdir(tmp_path)
+    output = ask(*arguments, code=code)
     assert says in output
     assert "Traceback" not in output
     if code == 1:
         assert len(output.splitlines()) <= 2
-        assert "Traceback" in Project(tmp_path).run("car-or-truck", "--debug", *arguments, code=1)
+        assert "Traceback" in ask("--debug", *arguments, code=1)
+
+
+def test_a_name_or_a_reason_may_look_like_markup(capsys: pytest.CaptureFixture[str]) -> None:
+    console().print("better on [/data/new] :car:")
+    assert capsys.readouterr().out == "better on [/data/new] :car:\n"
 
 
 def test_outside_a_project_it_says_where_to_stand(tmp_path: Path) -> None:

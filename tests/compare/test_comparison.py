@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,25 @@ import mlflow
 import pandas as pd
 import pytest
 
-from car_or_truck.compare import statistics
+from car_or_truck import params, pipeline
+from car_or_truck.cli.app import console
+from car_or_truck.compare import leaderboard, statistics
+from car_or_truck.errors import Failure
 from car_or_truck.evaluate.scores import wilson
+from car_or_truck.tracking import store as stores
 from helpers.clones import Project
 from helpers.stores import runs
+
+
+@pytest.fixture
+def compare(client: mlflow.MlflowClient, capsys: pytest.CaptureFixture[str]) -> Callable[[], str]:
+    """`car-or-truck compare` in this process, in a copy of the finished clone; returns what it prints."""
+
+    def run() -> str:
+        pipeline.compare(params.load(), console(stderr=False))
+        return "".join(capsys.readouterr())
+
+    return run
 
 
 def comparison(project: Project) -> dict[str, Any]:
@@ -91,12 +107,17 @@ def test_what_compare_writes_is_a_function_of_what_it_reads(project: Project) ->
     assert written() == before
 
 
-def test_times_are_shown_where_they_are_known(project: Project) -> None:
-    printed = project.run("car-or-truck", "leaderboard", COLUMNS="200")
+def test_times_are_shown_where_they_are_known(
+    project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(project.root)
+    leaderboard.show(console())
+    printed = capsys.readouterr().out
     assert "images/s" in printed
     assert max(map(len, printed.splitlines())) <= 100
     shutil.rmtree(project.root / ".dvc/tmp/times")
-    assert "images/s" not in project.run("car-or-truck", "leaderboard", COLUMNS="200")
+    leaderboard.show(console())
+    assert "images/s" not in capsys.readouterr().out
 
 
 def test_accuracy_is_read_in_one_way(finished: Project) -> None:
@@ -123,8 +144,9 @@ def test_accuracy_is_read_in_one_way(finished: Project) -> None:
     assert f"{100 * table.loc[best, 'val_binary_accuracy']:.1f}% accuracy on 40 validation" in output["verdict"][0]
 
 
-def test_the_comparison_is_one_run_in_mlflow_and_stays_one(project: Project) -> None:
-    client = mlflow.MlflowClient(f"sqlite:///{project.root / 'mlflow.db'}")
+def test_the_comparison_is_one_run_in_mlflow_and_stays_one(
+    client: mlflow.MlflowClient, compare: Callable[[], str]
+) -> None:
     (run,) = runs(client, of_cells=False)
     assert run.info.run_name == "comparison"
     assert run.info.status == "FINISHED"
@@ -132,18 +154,18 @@ def test_the_comparison_is_one_run_in_mlflow_and_stays_one(project: Project) -> 
     assert "dvc.stage" in run.data.tags
     artifacts = {item.path for item in client.list_artifacts(run.info.run_id)}
     assert {"report.html", "comparison.csv", "curves.png", "loss.png", "differences.png", "cost.png"} <= artifacts
-    assert "comparison: FINISHED" not in project.run("car-or-truck", "compare")
+    assert "comparison: FINISHED" not in compare()
     assert len(runs(client, of_cells=False)) == 1
 
 
-def test_cells_that_are_missing_or_stale_are_shown_as_such(project: Project) -> None:
+def test_cells_that_are_missing_or_stale_are_shown_as_such(project: Project, compare: Callable[[], str]) -> None:
     def more(tree: Any) -> None:
         tree["train"]["seeds"] = [31415, 7]
         tree["variants"]["exercise"]["head"]["dropout"] = 0.3
 
     project.edit(more)
     shutil.copytree(project.root / "models/tutorial/31415", project.root / "models/tutorial/7")
-    printed = project.run("car-or-truck", "compare")
+    printed = compare()
     output = comparison(project)
     assert [(one["variant"], one["seed"], one["why"]) for one in output["missing"]] == [
         ("tutorial", 7, "is not trained"),  # a copy of another cell is none
@@ -170,12 +192,13 @@ def test_a_variant_that_was_dropped_does_not_linger(project: Project) -> None:
     assert "tutorial" not in (project.root / "reports/report.html").read_text()
 
 
-def test_without_a_cell_there_is_nothing_to_compare(project: Project) -> None:
+def test_without_a_cell_there_is_nothing_to_compare(project: Project, compare: Callable[[], str]) -> None:
     shutil.rmtree(project.root / "models")
-    output = project.run("car-or-truck", "compare", code=1)
-    assert output == (
+    with pytest.raises(Failure) as caught:
+        compare()
+    assert str(caught.value) == (
         "There is nothing to compare: tutorial-31415 is not trained (1 more cannot be compared either). "
-        "Run `dvc repro`.\n"
+        "Run `dvc repro`."
     )
 
 
@@ -187,10 +210,11 @@ def test_without_a_cell_there_is_nothing_to_compare(project: Project) -> None:
     ],
 )
 def test_a_store_that_cannot_be_reached_does_not_stop_the_comparison(
-    store: str, warning: str, project: Project
+    store: str, warning: str, project: Project, compare: Callable[[], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(stores, "CHOSEN", store)
     project.edit(lambda tree: tree["train"].update(variants=["exercise"]))  # something new to tell it
-    output = project.run("car-or-truck", "compare", MLFLOW_TRACKING_URI=store)
+    output = compare()
     assert len([line for line in output.splitlines() if warning in line]) == 1
     assert not re.search(r"Traceback|WARNING", output)
     assert comparison(project)["verdict"][0].startswith("exercise is the only variant here: ")

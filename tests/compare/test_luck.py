@@ -71,7 +71,7 @@ def test_the_corrected_best_of_many_errs_less_and_keeps_less_than_two_fifths_of_
 ) -> None:
     random = np.random.default_rng(4)
     naive, corrected = [], []
-    for _ in range(300):
+    for _ in range(150):
         skill = 0.9 + deviation * random.standard_normal(models)
         right = random.random((models, images)) < skill[:, None]
         best = luck.select_best({f"m{place}": answers for place, answers in enumerate(right)})

@@ -15,6 +15,7 @@ import pytest
 
 from car_or_truck import drawing, files, paths
 from car_or_truck.cells.results import Missing, Result
+from car_or_truck.cells.times import Pace, write_pace
 from car_or_truck.compare import figures, stage
 from car_or_truck.evaluate.scores import wilson
 from car_or_truck.prepare.exclusions import read_exclusions
@@ -56,6 +57,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         files.write_json(paths.AUDIT / "audit.json", AUDIT)
         (paths.PREPARED / "valid").mkdir(parents=True)
         np.save(paths.PREPARED / "valid" / "images.npy", np.zeros((COUNT, 32, 32, 3), np.uint8))
+        for made in results():
+            write_pace(made.cell.fingerprint, Pace(seconds=10, cpu_seconds=20, images_per_second=30))
         write()
         yield folder
 

@@ -14,6 +14,7 @@ from PIL import Image, ImageEnhance
 from car_or_truck import files
 from car_or_truck.errors import Failure
 from car_or_truck.fetch.stage import fetch
+from car_or_truck.prepare import stage
 from car_or_truck.prepare.audit import BAR
 from car_or_truck.prepare.stage import prepare
 from car_or_truck.train import batches
@@ -28,9 +29,16 @@ def fetched(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def folder(fetched: Path, tmp_path: Path) -> Path:
+def drawn_folder(fetched: Path, tmp_path: Path) -> Path:
     shutil.copytree(fetched, tmp_path / "raw")
     return tmp_path
+
+
+@pytest.fixture
+def folder(drawn_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the figures of the audit, which take a second, are not drawn."""
+    monkeypatch.setattr(stage, "draw", lambda *_: None)
+    return drawn_folder
 
 
 def run(folder: Path, **settings: Any) -> dict[str, Any]:
@@ -41,7 +49,8 @@ def names(folder: Path, split: str) -> list[str]:
     return list(pd.read_csv(folder / "prepared" / split / "index.csv")["name"])
 
 
-def test_the_arrays_hold_the_images_in_the_order_of_the_index(folder: Path) -> None:
+def test_the_arrays_hold_the_images_in_the_order_of_the_index(drawn_folder: Path) -> None:
+    folder = drawn_folder
     audit = run(folder)
     for split, count in (("train", 12), ("valid", 40)):
         part = batches.load(folder / "prepared", split)
@@ -63,7 +72,9 @@ def test_the_arrays_hold_the_images_in_the_order_of_the_index(folder: Path) -> N
     assert figures == {"train.png", "valid.png", "near_duplicates.png", "outliers.png", "splits.svg"}
 
 
-def test_it_repeats_to_the_byte(folder: Path) -> None:
+def test_it_repeats_to_the_byte(drawn_folder: Path) -> None:
+    folder = drawn_folder
+
     def contents() -> dict[str, str]:
         paths = [path for name in ("prepared", "audit") for path in (folder / name).rglob("*") if path.is_file()]
         return {str(path): files.sha256(path) for path in paths}
@@ -243,7 +254,8 @@ def test_a_name_that_no_table_can_hold_is_listed_and_left_out(folder: Path) -> N
     assert all(name.isascii() for name in names(folder, "train"))
 
 
-def test_a_name_may_mean_something_to_a_figure_a_table_or_the_console(folder: Path) -> None:
+def test_a_name_may_mean_something_to_a_figure_a_table_or_the_console(drawn_folder: Path) -> None:
+    folder = drawn_folder
     odd = ['"a"b.jpeg', "$a^{b.jpeg", "[red]a[.jpeg", "a_$x$_,b.jpeg", "トラック.jpeg"]
     with Image.open(folder / "raw/train/Car/00000.jpeg") as image:
         for place, name in enumerate(odd):  # near-duplicates, so that their names are drawn
@@ -255,7 +267,8 @@ def test_a_name_may_mean_something_to_a_figure_a_table_or_the_console(folder: Pa
     assert {f"Car/{name}" for name in odd} <= set(names(folder, "train"))
 
 
-def test_damaged_images_of_any_kind_never_stop_the_stage(folder: Path) -> None:
+def test_damaged_images_of_any_kind_never_stop_the_stage(drawn_folder: Path) -> None:
+    folder = drawn_folder
     train = folder / "raw/train/Car"
     image = Image.open(train / "00000.jpeg")
     image.save(train / "a.jpg", "avif")

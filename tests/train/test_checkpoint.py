@@ -91,24 +91,42 @@ def test_a_training_that_was_broken_off_ends_as_if_it_had_not_been(
     assert np.array_equal(resumed[0].predict(dataset, verbose=0), whole[0].predict(dataset, verbose=0))
 
 
-def test_a_finished_training_is_not_trained_again(tmp_path: Path) -> None:
-    chosen = recipe(epochs=2)
-    first = trained(chosen, tmp_path / "cell.npz", "float32")
-    again = trained(chosen, tmp_path / "cell.npz", "float32", break_off_after=1)  # no epoch runs
-    assert again[1].equals(first[1])
+@pytest.fixture(scope="module")
+def finished_training(tmp_path_factory: pytest.TempPathFactory) -> tuple[pd.DataFrame, bytes]:
+    """The history of a training, and its checkpoint."""
+    path = tmp_path_factory.mktemp("finished") / "cell.npz"
+    _, history, _ = trained(recipe(), path, "float32")
+    return history, path.read_bytes()
+
+
+def test_a_finished_training_is_not_trained_again(
+    finished_training: tuple[pd.DataFrame, bytes], tmp_path: Path
+) -> None:
+    history, content = finished_training
+    (tmp_path / "cell.npz").write_bytes(content)
+    again = trained(recipe(), tmp_path / "cell.npz", "float32", break_off_after=1)  # no epoch runs
+    assert again[1].equals(history)
 
 
 @pytest.mark.parametrize("keep", [0, 100, 0.5, 0.98])
-def test_a_damaged_checkpoint_is_set_aside_and_named(keep: float, tmp_path: Path, capsys: Any) -> None:
-    chosen = recipe(epochs=2)
-    whole = trained(chosen, tmp_path / "cell.npz", "float32")
-    path = tmp_path / "cell.npz"
-    content = path.read_bytes()
+def test_a_damaged_checkpoint_is_set_aside_and_named(
+    keep: float, finished_training: tuple[pd.DataFrame, bytes], tmp_path: Path, capsys: Any
+) -> None:
+    (_, content), path = finished_training, tmp_path / "cell.npz"
     path.write_bytes(content[: int(keep if keep >= 1 else keep * len(content))])
-    again = trained(chosen, path, "float32")
+    saved = Checkpoint(path)
+    saved.read()
     assert "it was set aside as cell.damaged." in capsys.readouterr().out
     assert path.with_suffix(".damaged").exists()
-    assert again[1].equals(whole[1])
+    assert saved.state.epoch == 0
+
+
+def test_a_training_whose_checkpoint_is_damaged_begins_anew(
+    finished_training: tuple[pd.DataFrame, bytes], tmp_path: Path
+) -> None:
+    history, content = finished_training
+    (tmp_path / "cell.npz").write_bytes(content[:-100])
+    assert trained(recipe(), tmp_path / "cell.npz", "float32")[1].equals(history)
 
 
 @pytest.mark.slow
