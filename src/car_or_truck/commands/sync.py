@@ -90,17 +90,17 @@ def _rebuild(cell: TrainedCell, history: pd.DataFrame, number: int | None) -> bo
     """
     run_id = runs.find_run(cell)
     missing = run_id is None
-    if run_id is not None and not store.has_files(mlflow.get_run(run_id)):
-        raise Failure(
-            f"mlruns/ has lost the files of {cell.name}'s run. Move mlflow.db away, too: `car-or-truck sync` then "
-            f"rebuilds runs, versions and champion from {paths.MODELS}/."
-        )
     if run_id is None:
         print(f"{cell.name}: no run; rebuilding it from {cell.model_folder} ...", flush=True)
         runtime.start(cell.seed, cell.precision, cell.threads)
         from car_or_truck.tracking import training
 
         run_id = training.rebuild(cell, history)
+    elif not store.has_files(mlflow.get_run(run_id)):
+        raise Failure(
+            f"mlruns/ has lost the files of {cell.name}'s run. Move mlflow.db away, too: `car-or-truck sync` then "
+            f"rebuilds runs, versions and champion from {paths.MODELS}/."
+        )
     evaluation = read_evaluation(cell)
     if evaluation is None:
         if (cell.report_folder / "evaluation.json").is_file():

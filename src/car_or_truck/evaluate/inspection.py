@@ -95,7 +95,6 @@ def multiply_adds(net: Any) -> int:
 class Maps(NamedTuple):
     """What a convolution makes of an image, by the lesson's three operations; each [h, w, channels]."""
 
-    layer: str
     filtered: Floats  # the convolution alone
     detected: Floats  # after its activation
     condensed: Floats | None  # after the next pool, if there is one
@@ -124,7 +123,7 @@ def feature_maps(net: Any, image: Floats, most: int = 2) -> list[Maps]:
             detected = np.asarray(_after(net, later, image[None]), np.float32)[0]
         pooled = pool is not None and tuple(pool.output.shape[3:]) == detected.shape[2:]  # else it is another block's
         condensed = np.asarray(_after(net, pool, image[None]), np.float32)[0] if pooled else None
-        blocks.append(Maps(layer.name, filtered, detected, condensed))
+        blocks.append(Maps(filtered, detected, condensed))
     return blocks
 
 

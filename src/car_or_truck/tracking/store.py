@@ -107,12 +107,12 @@ def open_store() -> mlflow.MlflowClient:
     return client
 
 
-def connect(experiment: str, where: str | None = None) -> str:
-    """Use the store `where` (default: the project's own), creating it and the experiment if need be.
+def connect(experiment: str) -> str:
+    """Use the project's own store, creating it and the experiment if need be.
 
     Returns the experiment's id. Raises Failure when the store cannot be used.
     """
-    where = where or own()
+    where = own()
     with one_at_a_time("mlflow"), _errors_explained(where):  # processes that create one SQLite store at once break it
         if where.startswith(LOCAL) and not _file(where).exists():
             _create_database(_file(where))
@@ -124,8 +124,7 @@ def connect(experiment: str, where: str | None = None) -> str:
             return str(mlflow.MlflowClient().create_experiment(experiment, location, tags=about))
         if known.lifecycle_stage == "deleted":
             raise Failure(f"The MLflow experiment {experiment!r} is in the trash: restore it in the UI.")
-        if where == own():
-            _close_abandoned(known.experiment_id)
+        _close_abandoned(known.experiment_id)
         return str(known.experiment_id)
 
 
