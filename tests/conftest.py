@@ -31,7 +31,7 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Keras's clear_session and statsmodels' Holm look through all objects for garbage; those of imports are none."""
+    """Keras's clear_session looks through all objects for garbage; those of imports are none."""
     gc.collect()
     gc.freeze()
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from intervals import calibrated, spread
-from statsmodels.stats.multitest import multipletests
 
 from car_or_truck.compare import luck
+from car_or_truck.evaluate.scores import holm
 
 
 def test_calibrated_seeds_spread_as_their_number_of_images_predicts() -> None:
@@ -41,7 +41,7 @@ def test_the_flags_of_several_variants_are_corrected_for_their_number() -> None:
     each = [luck.seed_spread(variant, right).p for variant, right in correct.items()]
     together = [found.p for found in luck.seed_spreads(correct)]
     assert each[-1] is together[-1] is None
-    assert together[:-1] == pytest.approx(multipletests(each[:-1], method="holm")[1])
+    assert together[:-1] == pytest.approx(holm([p for p in each if p is not None]))
 
 
 def test_seed_luck_is_said_with_one_seed_and_with_several() -> None:

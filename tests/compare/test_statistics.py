@@ -147,22 +147,6 @@ def test_a_recipe_without_errors_or_without_doubt_has_a_finite_interval() -> Non
         assert np.isfinite([estimate.low, estimate.high, estimate.p]).all()
 
 
-@pytest.mark.parametrize(
-    ("p", "corrected"),
-    [([], []), ([0.04], [0.04]), ([0.01, 0.04, 0.03], [0.03, 0.06, 0.06]), ([0.6, 0.5], [1, 1])],
-)
-def test_holm_multiplies_by_what_is_left(p: list[float], corrected: list[float]) -> None:
-    assert list(statistics.holm(p)) == pytest.approx(corrected)
-
-
-@settings(max_examples=10)
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
-def test_holm_never_makes_a_difference_surer(p: list[float]) -> None:
-    corrected = statistics.holm(p)
-    assert (corrected >= np.array(p) - 1e-12).all()
-    assert (corrected <= np.minimum(1, np.array(p) * len(p)) + 1e-12).all()
-
-
 def test_the_images_needed_are_those_of_the_power_of_a_z_test() -> None:
     random = np.random.default_rng(11)
     a, b = random.random((2, 2000)) < [[0.82], [0.80]]

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 from sklearn import metrics
 from sklearn.calibration import calibration_curve
+from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
 from car_or_truck.evaluate import scores
@@ -109,6 +110,20 @@ def test_the_wilson_interval_covers_the_true_share_19_times_of_20() -> None:
         intervals = np.array([scores.wilson(int(right), total) for right in counts])
         covered = (intervals[:, 0] <= share) & (share <= intervals[:, 1])
         assert binom.pmf(counts, total, share)[covered].sum() == pytest.approx(0.95, abs=0.025)  # no chance in it
+
+
+@pytest.mark.parametrize(
+    ("p", "corrected"),
+    [([], []), ([0.04], [0.04]), ([0.01, 0.04, 0.03], [0.03, 0.06, 0.06]), ([0.6, 0.5], [1, 1])],
+)
+def test_holm_multiplies_by_what_is_left(p: list[float], corrected: list[float]) -> None:
+    assert list(scores.holm(p)) == pytest.approx(corrected)
+
+
+@settings(max_examples=20)  # statsmodels looks for garbage at each call
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
+def test_holms_correction_is_that_of_statsmodels(p: list[float]) -> None:
+    assert scores.holm(p) == pytest.approx(multipletests(p, method="holm")[1])
 
 
 @settings(max_examples=30)

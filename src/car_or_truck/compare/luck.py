@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from car_or_truck.compare.statistics import TINY, by_seed, chi_square_p, holm
+from car_or_truck.compare.statistics import TINY, by_seed, chi_square_p
 from car_or_truck.compare.verdict import Correct
-from car_or_truck.evaluate.scores import ALPHA
+from car_or_truck.evaluate.scores import ALPHA, holm
 
 LEAST_BIAS = 0.0005  # that is worth saying: 0.1 points, rounded
 

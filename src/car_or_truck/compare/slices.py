@@ -9,10 +9,9 @@ from typing import Any
 import pandas as pd
 
 from car_or_truck.cells.results import Result
-from car_or_truck.compare import statistics
 from car_or_truck.evaluate import slices
 from car_or_truck.evaluate.corruptions import CORRUPTIONS
-from car_or_truck.evaluate.scores import ALPHA
+from car_or_truck.evaluate.scores import ALPHA, holm
 
 MOST = 4  # drops in a sentence
 TERMS = {  # by slice: a preposition, and what people call it
@@ -62,7 +61,7 @@ def compare_slices(results: Sequence[Result], classes: Sequence[str]) -> pd.Data
             [model.predictions for model in models], [model.corrupted for model in models], inside
         )
     )
-    p_corrected = statistics.holm(table["p"])
+    p_corrected = holm(table["p"])
     return table.assign(p_corrected=p_corrected, significant=p_corrected < ALPHA)
 
 

@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 from scipy.stats import binomtest, chi2, norm
-from statsmodels.stats.multitest import multipletests
 
 from car_or_truck.evaluate.scores import ALPHA, LEVEL
 
@@ -158,12 +157,6 @@ def _quantiles(draws: int, freedom: int) -> tuple[Floats, Floats]:
     levels = (np.arange(draws) + 0.5) / draws
     student = stats.t.ppf(levels, freedom) if freedom else np.zeros(draws)
     return norm.ppf(levels), np.random.default_rng(0).permutation(student)
-
-
-def holm(p_values: ArrayLike) -> NDArray[np.float64]:
-    """p-values [tests] corrected for their number: below 0.05, the chance of any false positive is 5%. Holm (1979)."""
-    p = np.asarray(p_values, float)
-    return np.asarray(multipletests(p, method="holm")[1], float) if p.size else p
 
 
 def images_needed(right_a: ArrayLike, right_b: ArrayLike, level: float = LEVEL) -> int | None:

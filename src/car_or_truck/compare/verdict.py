@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from car_or_truck.compare import statistics
 from car_or_truck.compare.statistics import Difference
-from car_or_truck.evaluate.scores import ALPHA, wilson
+from car_or_truck.evaluate.scores import ALPHA, holm, wilson
 
 Correct = Mapping[str, NDArray[np.bool_]]  # by name, whether each prediction is correct
 MOST_IMAGES, MOST_SEEDS = 1_000_000, 100  # beyond which a needed number is not worth stating
@@ -99,7 +99,7 @@ def compare_models(correct: Correct) -> list[ModelPair]:
     """Every pair of models, the most accurate first; `correct` maps a model's name to [images]."""
     pairs = _ranked_pairs(correct)
     tests = [statistics.mcnemar_exact(correct[first], correct[second]) for first, second in pairs]
-    corrected = statistics.holm([test.p for test in tests])
+    corrected = holm([test.p for test in tests])
     return [
         ModelPair(
             first, second, float(correct[first].mean() - correct[second].mean()), **asdict(test), p_corrected=float(p)
@@ -113,7 +113,7 @@ def compare_recipes(correct: Correct) -> list[RecipePair]:
     names = _ranked_pairs(correct)
     answers = [(correct[first], correct[second]) for first, second in names]
     estimates = [statistics.paired_difference(*both) for both in answers]
-    corrected = statistics.holm([estimate.p for estimate in estimates])
+    corrected = holm([estimate.p for estimate in estimates])
     level = 1 - ALPHA / max(1, len(names))  # what is needed must survive the correction too
     pairs = []
     for (first, second), both, estimate, p in zip(names, answers, estimates, corrected, strict=True):

@@ -71,6 +71,19 @@ def wilson(right: int, total: int) -> tuple[float, float]:
     return float(interval.low), float(interval.high)
 
 
+def holm(p_values: ArrayLike) -> NDArray[np.float64]:
+    """p-values [tests] corrected for their number: below 0.05, the chance of any false positive is 5%.
+
+    The smallest is multiplied by the number of tests, the next by one less, and none falls below
+    one before it. Holm (1979), Scandinavian Journal of Statistics 6.
+    """
+    p: NDArray[np.float64] = np.asarray(p_values, float)
+    order = p.argsort()
+    corrected = np.empty_like(p)
+    corrected[order] = np.maximum.accumulate(p[order] * np.arange(p.size, 0, -1)).clip(max=1)
+    return corrected
+
+
 def expected_calibration_error(labels: ArrayLike, probability: ArrayLike) -> float:
     """Mean distance, 0..1, between the predicted probability of label 1 and its frequency.
 

@@ -14,12 +14,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import binomtest, fisher_exact, t
-from statsmodels.stats.multitest import multipletests
 
 from car_or_truck import paths
 from car_or_truck.errors import Failure, in_one_line
 from car_or_truck.evaluate.corruptions import MILD, STRONG
-from car_or_truck.evaluate.scores import ALPHA, LEVEL, wilson
+from car_or_truck.evaluate.scores import ALPHA, LEVEL, holm, wilson
 from car_or_truck.train.recipe import THRESHOLD
 
 Right = NDArray[np.bool_]
@@ -118,7 +117,7 @@ def model_slices(predictions: pd.DataFrame, corrupted: pd.DataFrame, classes: Se
     measures = read_measures(predictions["name"])
     inside = members(measures, predictions["label"].to_numpy(np.uint8), classes)
     table = pd.DataFrame(all_slices([predictions], [corrupted], inside))
-    return table.assign(p_corrected=multipletests(table["p"], method="holm")[1])
+    return table.assign(p_corrected=holm(table["p"]))
 
 
 def slice_scores(table: pd.DataFrame) -> dict[str, float]:
