@@ -52,12 +52,37 @@ def test_a_killed_writer_leaves_the_old_folder_and_the_next_one_starts_clean(tmp
     assert [path.name for path in target.iterdir()] == ["b"]
 
 
+def test_a_writer_that_is_broken_off_at_its_end_leaves_the_old_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, rename = tmp_path / "out", Path.rename
+    target.mkdir()
+    (target / "a").write_text("first")
+
+    def broken(path: Path, to: Path) -> Path:
+        if path.name == "out.part":
+            raise KeyboardInterrupt
+        return rename(path, to)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", broken)
+        with pytest.raises(KeyboardInterrupt), files.whole_folder(target):
+            pass
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert (target / "a").read_text() == "first"
+
+    target.rename(tmp_path / "out.old.part")  # killed between the two renames
+    with pytest.raises(RuntimeError), files.whole_folder(target):
+        raise RuntimeError
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
 @pytest.mark.parametrize("write", [lambda path: files.write_text(path, "x"), lambda path: files.write_json(path, {})])
 def test_a_place_that_cannot_be_written_is_named(write, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(Failure, match=r"Cannot write .*file/out"):
         write(tmp_path / "file" / "out")
-    with pytest.raises(Failure, match=r"Cannot write .*file/out"), files.whole_folder(tmp_path / "file" / "out"):
+    with pytest.raises(Failure, match=r"Cannot make .*file/out"), files.whole_folder(tmp_path / "file" / "out"):
         pass
 
 

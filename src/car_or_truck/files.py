@@ -23,18 +23,27 @@ def whole_folder(path: Path) -> Iterator[Path]:
     """Yield an empty folder beside `path` (`path` + ".part") that replaces `path` at the end.
 
     If the block raises, `path` is left untouched. A killed process leaves at most the ".part" folder,
-    which the next call removes.
+    which the next call removes, or the old one as ".old.part", which it brings back.
     """
-    part = path.with_name(path.name + ".part")
+    part, old = path.with_name(path.name + ".part"), path.with_name(path.name + ".old.part")
     try:
+        if old.exists() and not path.exists():  # killed between the two renames
+            old.rename(path)
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
         yield part
+        shutil.rmtree(old, ignore_errors=True)
         if path.exists():
-            shutil.rmtree(path)
-        part.rename(path)
+            path.rename(old)
+        try:
+            part.rename(path)
+        except BaseException:
+            if old.exists():
+                old.rename(path)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
-        raise Failure(f"Cannot write {path}: {error.strerror or error} ({error.filename or part}).") from error
+        raise Failure(f"Cannot make {path}: {error.strerror or error} ({error.filename or part}).") from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
 

@@ -45,7 +45,6 @@ class Directory(Strict):
     """A folder that holds the images."""
 
     path: str | None = None
-    link: bool
 
 
 class Rendered(Strict):

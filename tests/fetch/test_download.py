@@ -134,6 +134,14 @@ def test_an_archives_server_that_falls_silent_is_out_of_reach(
         from_url(f"http://127.0.0.1:{silent_port}/a.zip", tmp_path / "a.zip")
 
 
+def test_a_download_that_breaks_off_is_tried_again(folder: Path, tmp_path: Path) -> None:
+    with served(folder, breaks=2) as address:
+        from_url(f"{address}/a.jpg", tmp_path / "a.jpg")
+    assert (tmp_path / "a.jpg").read_bytes() == CONTENT
+    with served(folder, breaks=3) as address, pytest.raises(Unreachable):
+        from_url(f"{address}/a.jpg", tmp_path / "a.jpg")
+
+
 @pytest.mark.parametrize("url", ["nonsense://host/a.zip", "https://user:SECRET@[::1/a.zip"])
 def test_a_url_that_cannot_be_opened_names_its_key_and_what_is_allowed(url: str, tmp_path: Path) -> None:
     with pytest.raises(Failure, match=r"^data.archive.url is .*, which cannot be opened: .* Allowed: a path, or a URL"):

@@ -12,6 +12,7 @@ import sys
 import tarfile
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,29 @@ def test_a_damaged_tar_is_an_error_and_not_a_part_of_one(form: str, damage: str,
     path.write_bytes(packed[:-6] if damage == "end" else packed)  # of its checksum
     with pytest.raises(Failure, match=r"a\.tar is not a complete zip or tar archive"):
         fetch(data("archive", archive={"url": str(path)}), raw)
+    assert nothing_was_written(raw)
+
+
+def test_a_tar_that_ends_with_a_zip_is_a_tar(raw: Path, tmp_path: Path) -> None:
+    folder = photos(tmp_path / "photos")
+    zipped(photos(tmp_path / "old"), folder / "zz.zip")
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        archive.add(folder, "photos", filter=lambda member: None if member.name.endswith(".zip") else member)
+        archive.add(folder / "zz.zip", "zz.zip")
+    assert zipfile.is_zipfile(tmp_path / "a.tar")
+    fetch(data("archive", archive={"url": str(tmp_path / "a.tar")}), raw)
+    assert (raw / "train/Car/a.JPEG").read_bytes() == (folder / "train/Car/a.JPEG").read_bytes()
+
+
+@pytest.mark.parametrize("place", range(0, 4000, 97))
+def test_a_zip_with_a_wrong_byte_is_unpacked_whole_or_refused(place: int, raw: Path, tmp_path: Path) -> None:
+    path = zipped(photos(tmp_path / "photos"), tmp_path / "a.zip")
+    content = bytearray(path.read_bytes())
+    content[-1 - place % len(content)] ^= 0xA5
+    path.write_bytes(content)
+    with suppress(Failure):
+        assert fetch(data("archive", archive={"url": str(path)}), raw)["images"] == 4
+        return
     assert nothing_was_written(raw)
 
 
@@ -226,7 +250,7 @@ def test_synthetic_images_replace_real_ones_when_params_yaml_names_them_alone(ra
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("a file in the way")
-    with pytest.raises(Failure, match=r"Cannot write .*data/raw"):
+    with pytest.raises(Failure, match=r"Cannot make .*data/raw"):
         fetch(data("rendered"), tmp_path / "data" / "raw")
 
 
@@ -266,22 +290,39 @@ def test_a_users_own_classes_and_nested_names_are_kept(raw: Path, tmp_path: Path
     assert (raw / "train/Cat/kitten é/a b.JPEG").is_file()
 
 
-@pytest.mark.parametrize("link", [True, False])
-def test_a_folders_files_are_linked_or_copied_as_asked(link: bool, raw: Path, tmp_path: Path) -> None:
-    folder = photos(tmp_path / "photos")
-    for path in [folder, *folder.rglob("*")]:
-        path.chmod(path.stat().st_mode & 0o555)  # a source that cannot be written
-    fetch(data("directory", directory={"path": str(folder), "link": link}), raw)
-    assert (raw / "train/Car/a.JPEG").samefile(folder / "train/Car/a.JPEG") is link
-
-
-def test_of_links_the_files_are_linked(raw: Path, tmp_path: Path) -> None:
+def test_a_folders_files_are_copied_and_of_links_what_they_name(raw: Path, tmp_path: Path) -> None:
     folder = photos(tmp_path / "photos")
     (folder / "elsewhere.jpg").write_bytes((folder / "train/Car/a.JPEG").read_bytes())
     (folder / "train/Car/b.jpg").symlink_to("../../elsewhere.jpg")
-    fetch(data("directory", directory={"path": str(folder), "link": True}), raw)
-    assert (raw / "train/Car/b.jpg").samefile(folder / "elsewhere.jpg")
+    for path in [folder, *folder.rglob("*")]:
+        path.chmod(path.stat().st_mode & 0o555)  # a source that cannot be written
+    fetch(data("directory", directory={"path": str(folder)}), raw)
+    assert not (raw / "train/Car/a.JPEG").samefile(folder / "train/Car/a.JPEG")
     assert not (raw / "train/Car/b.jpg").is_symlink()
+    assert (raw / "train/Car/b.jpg").read_bytes() == (folder / "elsewhere.jpg").read_bytes()
+
+
+def test_images_that_a_person_put_there_are_not_replaced_by_synthetic_ones(raw: Path, tmp_path: Path) -> None:
+    photos(raw)
+    with pytest.raises(Failure, match=r"data/raw holds images that `fetch` did not put there.* data\.directory\.path"):
+        fetch(data("directory", "rendered", directory={"path": str(tmp_path / "nowhere")}), raw)
+    assert (raw / "train/Car/a.JPEG").is_file()
+
+
+@pytest.mark.parametrize(("source", "key"), [("archive", "url"), ("directory", "path")])
+def test_a_path_of_the_other_kind_is_wrong_and_not_out_of_reach(
+    source: str, key: str, raw: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "it"
+    path.touch() if source == "directory" else path.mkdir()
+    with pytest.raises(Failure, match=rf"data\.{source}\.{key} is .*/it, a (file|folder)\. Name "):
+        fetch(data(source, "rendered", **{source: {key: str(path)}}), raw)
+
+
+def test_a_validation_fraction_that_takes_no_image_is_named(raw: Path, tmp_path: Path) -> None:
+    folder = photos(tmp_path / "photos", each=3) / "train"
+    with pytest.raises(Failure, match=r"data\.valid_fraction is 1e-06, which leaves no Car in validation"):
+        fetch(data("directory", directory={"path": str(folder)}, valid_fraction=1e-6), raw)
 
 
 def test_a_split_by_content_stays_when_images_are_added(raw: Path, tmp_path: Path) -> None:
@@ -418,12 +459,13 @@ def test_a_name_that_looks_like_markup_is_printed_as_it_is(
     raw: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     folder = photos(tmp_path / "[bold] photos")
-    (folder / "train/[x].txt").write_text("stray")
+    (folder / "train/[x]").mkdir()
+    (folder / "train/[x]/a.txt").write_text("stray")
     fetch(data("directory", directory={"path": str(folder)}), raw)
     fetch(data("archive", "rendered", archive={"url": "/[b]/[x].zip"}), tmp_path / "other" / "raw")
     console = " ".join(capfd.readouterr().err.split())
     assert "[bold] photos: left out 1 file(s)" in console
-    assert "train/[x].txt" in console
+    assert "train/[x]/" in console
     assert "archive: out of reach (there is no file /[b]/[x].zip)" in console
 
 
@@ -479,5 +521,5 @@ def test_a_full_disk_is_reported_plainly_and_the_images_before_stay(tmp_path: Pa
     script = f'mount -t tmpfs -o size=300k none disk && "{sys.executable}" script.py "{ROOT / "tests"}"'
     done = subprocess.run([*IN_A_NAMESPACE, "sh", "-c", script], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "Cannot write disk/raw: No space left on device" in done.stdout
+    assert "Cannot make disk/raw: No space left on device" in done.stdout
     assert done.stdout.splitlines()[-1] == "Car Car SOURCE.json Truck Truck raw train valid"

@@ -19,8 +19,15 @@ def test_images_and_other_files_are_counted(tmp_path: Path) -> None:
     (tmp_path / "train/Bus").mkdir()
     (tmp_path / "train/Bus/a.jpg").write_bytes(b"")
     (tmp_path / "valid/stray.jpg").write_bytes(b"")
+    (tmp_path / "train/Truck/more").symlink_to(tmp_path / "train/Car")
+    (tmp_path / "train/Truck/lost.jpg").symlink_to(tmp_path / "nowhere.jpg")
     assert folders.count_images(tmp_path, CLASSES, "it") == {split: {"Car": 1, "Truck": 1} for split in folders.SPLITS}
-    assert folders.count_others(tmp_path, CLASSES) == {"train/Bus/": 1, "train/Car/": 2, "valid/stray.jpg": 1}
+    assert folders.count_others(tmp_path, CLASSES) == {
+        "train/Bus/": 1,
+        "train/Car/": 2,
+        "train/Truck/": 2,
+        "valid/": 1,
+    }
 
 
 def test_names_in_any_script_and_depth_are_listed_in_a_fixed_order(tmp_path: Path) -> None:
@@ -55,6 +62,13 @@ def test_the_root_is_found_wherever_it_is_nested(nested: str, tmp_path: Path) ->
     photos(tmp_path / nested)
     photos(tmp_path / "__MACOSX")
     assert folders.find_root(tmp_path, CLASSES, "it") == (tmp_path / nested, folders.SPLITS)
+
+
+def test_the_root_is_where_the_classes_are(tmp_path: Path) -> None:
+    photos(tmp_path / "images")
+    for split in folders.SPLITS:
+        (tmp_path / "annotations" / split).mkdir(parents=True)
+    assert folders.find_root(tmp_path, CLASSES, "it") == (tmp_path / "images", folders.SPLITS)
 
 
 @pytest.mark.parametrize("name", folders.VALID_NAMES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import gc
 import hashlib
 import http.server
@@ -39,6 +40,7 @@ class Kaggle:
             archive.writestr("car-or-truck/notes.bin", bytes(3_000_000))  # more than kagglehub reads at a time
         self.archive = buffer.getvalue()
         self.status = 200
+        self.page = b""  # answers everything, if it is set
         self.version = 3
         self.broken_off_at: list[int] = []  # how much of each next answer is sent before the line is cut
         self.silent = threading.Event()  # unset while the server does not answer
@@ -61,6 +63,8 @@ def serving(kaggle: Kaggle) -> Iterator[None]:
             kaggle.silent.wait(20)
             if kaggle.status != 200:
                 self.send_error(kaggle.status)
+            elif kaggle.page:
+                self.send(kaggle.page, "text/html")
             elif self.path.endswith("GetDataset"):
                 self.send(json.dumps({"currentVersionNumber": kaggle.version}).encode(), "application/json")
             else:
@@ -165,6 +169,28 @@ def test_a_refusal_is_an_error(status: int, kaggle: Kaggle, raw: Path) -> None:
 def test_a_server_in_trouble_is_out_of_reach(status: int, kaggle: Kaggle, raw: Path) -> None:
     kaggle.status = status
     assert fetch(data("kaggle", "rendered"), raw)["source"] == "rendered"
+
+
+def test_a_login_page_instead_of_kaggle_is_out_of_reach(kaggle: Kaggle, raw: Path) -> None:
+    kaggle.page = b"<html>Welcome to our guest network"
+    assert fetch(data("kaggle", "rendered"), raw)["source"] == "rendered"
+
+
+def test_a_proxy_that_cannot_be_used_is_out_of_reach(raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KAGGLEHUB_CACHE", str(raw.parent.parent / "cache"))
+    monkeypatch.setenv("https_proxy", "socks9://127.0.0.1:1")
+    assert fetch(data("kaggle", "rendered"), raw)["source"] == "rendered"
+
+
+def test_a_full_disk_below_kagglehubs_cache_is_named(
+    kaggle: Kaggle, raw: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("kagglehub.dataset_download", full)
+    with pytest.raises(Failure, match=r"^Cannot keep .*: No space left on device \(.* KAGGLEHUB_CACHE moves it\)\.$"):
+        fetch(data("kaggle", "rendered"), raw)
 
 
 def test_an_unplugged_network_is_out_of_reach(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

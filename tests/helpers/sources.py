@@ -38,12 +38,13 @@ def zipped(folder: Path, path: Path, prefix: str = "") -> Path:
 
 
 @contextmanager
-def served(folder: Path, status: int = 200, pause: float = 0.0) -> Iterator[str]:
+def served(folder: Path, status: int = 200, pause: float = 0.0, breaks: int = 0) -> Iterator[str]:
     """The address of a web server for the files of `folder`.
 
-    It answers everything with `status` unless that is 200, and waits `pause` seconds before each fifth of a file.
+    It answers everything with `status` unless that is 200, waits `pause` seconds before each fifth of a file, and hangs
+    up after the first fifth of the first `breaks` files.
     """
-    stopped = threading.Event()
+    stopped, left = threading.Event(), [None] * breaks
 
     class Handler(http.server.SimpleHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -55,6 +56,9 @@ def served(folder: Path, status: int = 200, pause: float = 0.0) -> Iterator[str]
         def copyfile(self, source: Any, outputfile: Any) -> None:
             content = source.read()
             part = max(1, len(content) // 5)
+            if left:
+                left.pop()
+                content = content[:part]
             for start in range(0, len(content), part):
                 stopped.wait(pause)
                 try:

@@ -63,6 +63,12 @@ def test_a_rotated_photograph_with_odd_exif_data_is_turned_too(tmp_path: Path) -
     assert np.abs(seen - np.asarray(picture()).astype(int)).mean() < 2
 
 
+@pytest.mark.parametrize("form", ["jpg", "png", "webp"])
+def test_a_photograph_with_unreadable_exif_data_is_read(form: str, tmp_path: Path) -> None:
+    picture().save(tmp_path / f"a.{form}", exif=b"Exif\0\0garbage")
+    assert images.decode(tmp_path / f"a.{form}", 128).width == 128
+
+
 def test_grey_levels_between_0_and_1_are_not_black(tmp_path: Path) -> None:
     grey = np.asarray(picture().convert("L"))
     Image.fromarray(grey.astype(np.float32) / 255).save(tmp_path / "a.tiff")

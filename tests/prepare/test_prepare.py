@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -127,6 +128,25 @@ def test_a_class_left_empty_stops_it_and_the_arrays_before_stay(folder: Path) ->
     assert sorted(path.name for path in folder.iterdir()) == ["audit", "prepared", "raw"]
 
 
+def test_a_split_without_any_image_is_named(folder: Path) -> None:
+    for path in (folder / "raw/valid").rglob("*.jpeg"):
+        path.write_text("version https://git-lfs.github.com/spec/v1")
+    with pytest.raises(Failure, match=r"No image of Car is left in validation .*: not an image\)"):
+        run(folder)
+
+
+@pytest.mark.parametrize("broken", ["car_or_truck.files.sha256", "pathlib.Path.read_bytes"])
+def test_a_file_that_cannot_be_read_is_no_damaged_image(
+    broken: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(path: Path) -> bytes:
+        raise OSError(errno.EIO, "Input/output error", str(path))
+
+    monkeypatch.setattr(broken, fail)
+    with pytest.raises(Failure, match=r"Input/output error"):
+        run(folder)
+
+
 def exclude(folder: Path, *names: str) -> str:
     """Write a file for data.exclude; returns its path."""
     path = folder / "exclude.csv"
@@ -185,6 +205,13 @@ def test_train_images_that_are_also_in_valid_are_dropped(leaky: Path) -> None:
     assert audit["conflicts"] == [["train/Truck/wrong.jpeg", "valid/Car/" + audit["conflicts"][0][1].split("/")[-1]]]
     assert len(batches.load(leaky / "prepared", "train")) == 12
     assert "Car/leak.jpeg" not in names(leaky, "train")
+
+
+def test_a_class_that_is_all_leaks_is_named_with_the_cause(leaky: Path) -> None:
+    for path in (leaky / "raw/train/Truck").iterdir():
+        shutil.copyfile(leaky / "raw/train/Car/leak.jpeg", path)
+    with pytest.raises(Failure, match=r"No image of Truck is left .*: also in validation, data\.leaks: drop\)"):
+        run(leaky)
 
 
 def test_of_several_copies_each_one_in_train_is_a_leak(leaky: Path) -> None:

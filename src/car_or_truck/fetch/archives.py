@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import shutil
 import tarfile
@@ -12,27 +13,30 @@ from pathlib import Path, PurePosixPath
 
 from rich.progress import track
 
-from car_or_truck.errors import Failure
+from car_or_truck.errors import Failure, in_one_line
 
-DAMAGED = (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, LZMAError, NotImplementedError, OSError)
+DAMAGED = (
+    zipfile.BadZipFile, tarfile.TarError, zlib.error, LZMAError, EOFError, OSError,
+    NotImplementedError, ValueError, IndexError,
+)  # fmt: skip
 
 
 def unpack(path: Path, into: Path, where: str, max_files: int, max_gigabytes: float) -> None:
-    """Unpack the regular files of a zip or tar (of any compression) into a new folder.
+    """Unpack the regular files of a zip or tar (plain, or in gzip, bzip2 or xz) into a new folder.
 
     Raises Failure when it is not a complete archive, when an entry points outside it or is a link or a
     device, and when it holds more files or gigabytes (1e9 bytes) than allowed. `where` names the
     archive in the message.
     """
     try:
-        if zipfile.is_zipfile(path):
-            _unzip(path, into, max_files, max_gigabytes)
-        else:
+        if tarfile.is_tarfile(path):  # first, because a tar whose last member is a zip looks like a zip too
             _untar(path, into, max_files, max_gigabytes)
+        else:
+            _unzip(path, into, max_files, max_gigabytes)
     except DAMAGED as error:
-        if isinstance(error, OSError) and error.errno is not None:  # the disk's, not gzip's or bz2's
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # the disk's
             raise
-        raise Failure(f"{where} is not a complete zip or tar archive: {' '.join(str(error).split())[:200]}") from None
+        raise Failure(f"{where} is not a complete zip or tar archive: {in_one_line(error, 200)}") from None
     except RuntimeError as error:  # what zipfile raises for a password
         raise Failure(f"{where} cannot be unpacked: {error}") from None
     except _Refused as error:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import socket
 import tempfile
 import time
 from collections.abc import Iterator
@@ -13,11 +15,15 @@ from typing import Any
 from car_or_truck.errors import NETWORK, Failure
 
 CONNECT_SECONDS, READ_SECONDS = 10, 30  # a server that is silent for so long counts as unreachable
-ATTEMPTS = 3  # a download that breaks off is resumed where it stopped
+ATTEMPTS = 3  # of a download that breaks off; Kaggle's is resumed where it stopped
 
 
 class Unreachable(Exception):
     """The source cannot be reached from here and now; says why."""
+
+
+class _BrokenOff(Unreachable):
+    """The server hung up before the end."""
 
 
 class _Refusal(Exception):
@@ -55,7 +61,12 @@ def from_kaggle(dataset: str) -> tuple[Path, int | None]:
                 raise Unreachable(f"the server answers {status}") from None
             advice = "Check data.kaggle.dataset and your Kaggle credentials."
             raise Failure(f"Kaggle refuses {where} ({status}). {advice}") from None
-    version = re.search(r"versions/(\d+)", folder.as_posix())
+        except (requests.RequestException, json.JSONDecodeError) as error:  # a proxy's or a login page's
+            raise Unreachable(reason(error)) from None
+        except OSError as error:
+            place = error.filename or "kagglehub's cache; the variable KAGGLEHUB_CACHE moves it"
+            raise Failure(f"Cannot keep {where}: {error.strerror or error} ({place}).") from None
+    version = re.search(r"versions/(\d+)$", folder.as_posix())
     return folder, int(version.group(1)) if version else None
 
 
@@ -91,7 +102,13 @@ def from_url(url: str, to: Path) -> None:
     shown = mask_secrets(url)
     bar = TqdmCallback(tqdm_kwargs={"desc": f"Downloading {shown}", "unit": "B", "unit_scale": True})
     try:
-        _copy(url, to, bar)
+        for attempt in range(ATTEMPTS):
+            try:
+                _copy(url, to, bar)
+                break
+            except _BrokenOff:
+                if attempt == ATTEMPTS - 1:
+                    raise
     except _Refusal as refusal:
         if _is_temporary(refusal.status):
             raise Unreachable(str(refusal)) from None
@@ -164,7 +181,9 @@ def _copy(url: str, to: Path, callback: Any, most_seconds: float | None = None) 
         if most_seconds is None or isinstance(cause, aiohttp.SocketTimeoutError):
             raise Unreachable(f"no answer for {READ_SECONDS} seconds") from None
         raise ValueError(f"not all there after {most_seconds:g} seconds") from None
-    except (aiohttp.ClientError, ConnectionError) as error:
+    except aiohttp.ClientPayloadError as error:
+        raise _BrokenOff(reason(error)) from None
+    except (aiohttp.ClientError, ConnectionError, socket.gaierror) as error:
         raise Unreachable(reason(error)) from None
 
 

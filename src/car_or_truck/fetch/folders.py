@@ -12,7 +12,9 @@ from car_or_truck.errors import Failure
 
 SPLITS = ("train", "valid")
 VALID_NAMES = ("valid", "val", "validation")  # what a source may call its validation set
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"})
+SUFFIXES = frozenset(
+    {".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+)
 
 
 def is_image(path: Path) -> bool:
@@ -58,18 +60,24 @@ def count_images(
         counts[split] = {name: len(images_below(root / split / name)) for name in classes}
         for name, count in counts[split].items():
             if not count:
-                raise Failure(f"{where} has no image in {split}/{name}/ (looked for {', '.join(sorted(SUFFIXES))}).")
+                place = f"{split}/{name}" if split else name
+                raise Failure(f"{where} has no image in {place}/ (looked for {', '.join(sorted(SUFFIXES))}).")
     return counts
 
 
 def count_others(root: Path, classes: Sequence[str], splits: Sequence[str] = SPLITS) -> dict[str, int]:
-    """What the splits hold besides images of the classes: {"train/Bus/": files in and below it, ...}."""
+    """What the splits hold besides images of the classes: {"train/Bus/": files in and below it, ...}.
+
+    Links to folders are such, because nobody looks below them.
+    """
     others: dict[str, int] = {}
     for split in splits:
         for path in sorted((root / split).rglob("*")):
             name = path.relative_to(root / split)
-            if path.is_file() and not (name.parts[0] in classes and len(name.parts) > 1 and is_image(name)):
-                key = "/".join((split, name.parts[0])) + ("/" if len(name.parts) > 1 else "")
+            if path.is_dir() and (len(name.parts) == 1 or not path.is_symlink()):
+                continue
+            if not (path.is_file() and name.parts[0] in classes and len(name.parts) > 1 and is_image(name)):
+                key = "".join(f"{part}/" for part in (split, *name.parts[:-1][:1]) if part)
                 others[key] = others.get(key, 0) + 1
     return others
 
@@ -83,6 +91,7 @@ def find_root(folder: Path, classes: Sequence[str], where: str) -> tuple[Path, t
     below = [path for path in folder.rglob("*") if path.is_dir() and _is_visible(path.relative_to(folder))]
     candidates = sorted((folder, *below), key=lambda path: (len(path.parts), path))
     with_train = [path for path in candidates if (path / "train").is_dir()]
+    with_train.sort(key=lambda path: not any((path / "train" / name).is_dir() for name in classes))
     for path in with_train:
         valid = [name for name in VALID_NAMES if (path / name).is_dir()]
         if len(valid) > 1:
@@ -114,7 +123,7 @@ def _require_folder(root: Path, name: str, where: str, classes: Sequence[str]) -
     if name == "valid":
         advice = "It may be named val/ or validation/ too, but not test/; data.valid_fraction splits train/ instead."
     else:
-        advice = "Other class names go into data.classes."
+        advice = "Other class names go into data.classes; class folders without train/ need data.valid_fraction."
     raise Failure(
         f"{where} has no folder {name}/; it must hold {{train,valid}}/{{{','.join(classes)}}}/.{hint} "
         f"{'it' if parent == root else parent.relative_to(root).as_posix()} holds: {_listing(parent)}. {advice}"

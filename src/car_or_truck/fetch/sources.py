@@ -7,8 +7,6 @@ and now (the next one is tried), and Failure when it can, but is wrong.
 
 from __future__ import annotations
 
-import errno
-import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -78,6 +76,8 @@ def archive(data: Data, into: Path) -> dict[str, Any]:
         if not path.is_file():
             if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", url):  # http:/slip
                 raise _unusable(url)
+            if path.is_dir():
+                raise Failure(f"data.archive.url is {url}, a folder. Name it in data.directory.path.")
             raise Unreachable(f"there is no file {url}")
     checksum = files.sha256(path)
     if settings.sha256 and checksum != settings.sha256.lower():
@@ -101,11 +101,13 @@ def _unusable(url: str) -> Failure:
 
 
 def directory(data: Data, into: Path) -> dict[str, Any]:
-    """Copy a folder of the user's own, or hard-link its files."""
+    """Copy a folder of the user's own."""
     path = Path(str(data.directory.path)).expanduser()
     if not path.is_dir():
+        if path.is_file():
+            raise Failure(f"data.directory.path is {data.directory.path}, a file. Name an archive in data.archive.url.")
         raise Unreachable(f"there is no folder {data.directory.path}")
-    _place(path, str(data.directory.path), data, into, _link if data.directory.link else shutil.copyfile)
+    _place(path, str(data.directory.path), data, into, shutil.copyfile)
     return {"path": str(data.directory.path)}
 
 
@@ -140,6 +142,13 @@ def _place(folder: Path, where: str, data: Data, into: Path, put: Callable[[Path
             raise Failure(f"{where} has two images that would be {path.relative_to(into)}. Rename one of them.")
         path.parent.mkdir(parents=True, exist_ok=True)
         put(source, path)
+    for split in folders.SPLITS:
+        for name in data.classes:
+            if len(splits) == 1 and not (into / split / name).is_dir():
+                raise Failure(
+                    f"data.valid_fraction is {data.valid_fraction}, which leaves no {name} in "
+                    f"{folders.split_name(split)}. Change it, or add images."
+                )
 
 
 def _entries(root: Path, splits: tuple[str, ...], data: Data) -> Iterator[tuple[Path, PurePosixPath]]:
@@ -152,12 +161,3 @@ def _entries(root: Path, splits: tuple[str, ...], data: Data) -> Iterator[tuple[
             share = folders.content_share(files.sha256(path), "valid")
             target = "valid" if share < (data.valid_fraction or 0) else "train"
         yield path, PurePosixPath(target) / name
-
-
-def _link(source: Path, target: Path) -> None:
-    try:
-        os.link(source.resolve(), target)  # a link to a link would break here
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise
-        shutil.copyfile(source, target)  # another file system, or one without hard links

@@ -106,6 +106,11 @@ def _refuse_replacement(raw: Path, data: Data, unreached: list[str]) -> None:
         if record["stand_in"]:
             return
     except (Failure, KeyError, TypeError):
+        if folders.images_below(raw):
+            raise Failure(
+                f"{raw} holds images that `fetch` did not put there, or lost its {SOURCE.name}. "
+                "Move them away, and name their folder in data.directory.path."
+            ) from None
         return
     if source not in unreached:
         difference = ""

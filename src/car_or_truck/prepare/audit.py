@@ -6,7 +6,6 @@ Letterbox bars are excluded from every measure.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import imagehash
@@ -78,23 +77,13 @@ def near_pairs(hashes: NDArray[np.uint64], most: int = NEAR) -> list[tuple[int, 
     """(i, j, distance) of i < j whose 64-bit hashes [n] differ in at most `most` bits.
 
     Those of different hashes are all there; of images with the same hash, each is there with the first.
-    Two hashes that differ in d bits agree in at least one of d + 1 bands of bits, so only hashes that
-    share a band are compared: far fewer than all pairs.
     """
     hashes, firsts, group = np.unique(hashes, return_index=True, return_inverse=True)
-    edges = np.linspace(0, 64, most + 2).astype(int)
     distance_of: dict[tuple[int, int], int] = {}
-    for low, high in pairwise(edges):
-        band = (hashes >> np.uint64(low)) & np.uint64((1 << int(high - low)) - 1)
-        order = np.argsort(band, kind="stable")
-        starts = np.flatnonzero(np.diff(band[order], prepend=~band[order[:1]]))
-        for members in np.split(order, starts[1:]):
-            members = np.sort(members)
-            for place, i in enumerate(members[:-1]):
-                others = members[place + 1 :]
-                distances = np.bitwise_count(hashes[others] ^ hashes[i])
-                for j, distance in zip(others[distances <= most], distances[distances <= most], strict=True):
-                    distance_of[int(i), int(j)] = int(distance)
+    for i in range(len(hashes)):
+        distances = np.bitwise_count(hashes[i + 1 :] ^ hashes[i])
+        for j in np.flatnonzero(distances <= most):
+            distance_of[i, i + 1 + int(j)] = int(distances[j])
     same = [(int(firsts[known]), i, 0) for i, known in enumerate(group) if firsts[known] != i]
     near = [
         (int(min(firsts[i], firsts[j])), int(max(firsts[i], firsts[j])), distance)

@@ -17,6 +17,9 @@ from car_or_truck.drawing import Pixels
 from car_or_truck.fetch.folders import split_name
 from car_or_truck.prepare.audit import NEAR
 
+THUMBNAIL = 128  # pixels a side
+SMALL = 0.2  # a standardized difference. Cohen (1988)
+
 
 def draw(report: dict[str, Any], kept: pd.DataFrame, prepared: Path, folder: Path) -> None:
     """All figures of an audit, into `folder`: SPLIT.png, near_duplicates.png, outliers.png, splits.svg."""
@@ -88,7 +91,9 @@ def contact_sheet(rows: dict[str, Pixels], title: str, path: Path, columns: int 
 
 
 def tiles(images: Pixels, columns: int) -> Pixels:
-    """Images [n, h, w, 3] as one, `columns` wide, on white."""
+    """Images [n, h, w, 3] as one, `columns` wide, on white; large ones are thinned out to some THUMBNAIL pixels."""
+    step = max(1, images.shape[1] // THUMBNAIL)
+    images = images[:, ::step, ::step]
     count, height, width, _ = images.shape
     rows = -(-count // columns)
     canvas = np.full((rows, columns, height + 4, width + 4, 3), 255, np.uint8)
@@ -122,6 +127,8 @@ def split_differences(table: pd.DataFrame, differences: dict[str, dict[str, floa
     names = [terms.get(name, name) for name in ranked]
     values = [differences[name]["standardized"] for name in ranked]
     title = f"Train and validation differ most in {names[-1]}: by {values[-1]:+.2f} standard deviations"
+    if abs(values[-1]) < SMALL:
+        title = f"Train and validation hardly differ: {names[-1]} most, by {values[-1]:+.2f} standard deviations"
     with drawing.canvas(path, 11, 3.4, 3, title=title) as (_, (brightness, contrast, bars)):
         for axes, name in ((brightness, "brightness"), (contrast, "contrast")):
             bins = np.linspace(0, max(1.0, float(table[name].max())), 40)
@@ -135,7 +142,5 @@ def split_differences(table: pd.DataFrame, differences: dict[str, dict[str, floa
         brightness.legend()
         bars.barh(names, values, color="#666666")
         bars.axvline(0, color="#888888", linewidth=1)
-        reach = max(0.2, *(abs(value) for value in values)) * 1.1
-        bars.set(
-            xlim=(-reach, reach), xlabel="validation minus train (standard deviations;\n0.2 is a small difference)"
-        )
+        reach = max(SMALL, *(abs(value) for value in values)) * 1.1
+        bars.set(xlim=(-reach, reach), xlabel=f"validation minus train,\nstandard deviations ({SMALL} is small)")

@@ -52,8 +52,9 @@ def decode(file: Path | IO[bytes], size: int) -> Decoded:
             if max(image.size) > MOST_SIDE:
                 raise ValueError(f"{image.width}x{image.height} pixels: a side is longer than {MOST_SIDE:,}")
             image.load()
-            with suppress(TypeError, ValueError, OverflowError, struct.error):  # of odd EXIF data, which is written
-                ImageOps.exif_transpose(image, in_place=True)  # back after the image was turned
+            # Of odd EXIF data, which is written back after the image was turned.
+            with suppress(SyntaxError, TypeError, ValueError, OverflowError, struct.error):
+                ImageOps.exif_transpose(image, in_place=True)
             return Decoded(_letterboxed(_rgb(image), size), *image.size, mode)
     except UnidentifiedImageError:
         raise ValueError("not an image") from None

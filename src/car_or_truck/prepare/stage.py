@@ -12,6 +12,7 @@ import hashlib
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,7 +60,8 @@ def prepare(data: Data, raw: Path = RAW, prepared: Path = PREPARED, reports: Pat
             table, broken, arrays[split] = _decode_split(raw, part, data.image_size, folder / split)
             tables.append(table)
             undecodable += broken
-            _refuse_empty_class(table, data.classes, split, [*undecodable, *excluded])
+            leaks = [{"name": name, "reason": "also in validation, data.leaks: drop"} for name in dropped]
+            _refuse_empty_class(table, data.classes, split, [*undecodable, *excluded, *leaks])
         kept = pd.concat(tables, ignore_index=True)
         counts = {
             split: {name: int((table["label"] == label).sum()) for label, name in enumerate(data.classes)}
@@ -88,8 +90,12 @@ def prepare(data: Data, raw: Path = RAW, prepared: Path = PREPARED, reports: Pat
 
 def _measures(kept: pd.DataFrame) -> pd.DataFrame:
     """split, name (as in index.csv) and Measures of each image in the arrays; `evaluate` slices validation by them."""
-    named = kept.assign(name=kept["name"].str.partition("/")[2])
+    named = kept.assign(name=_below_split(kept["name"]))
     return named[["split", "name", *Measures._fields]].drop(columns="phash").round(4)
+
+
+def _below_split(names: pd.Series[str]) -> pd.Series[str]:
+    return names.str.replace(r"^[^/]*/", "", regex=True)
 
 
 def _read_source(raw: Path, classes: Sequence[str]) -> dict[str, Any]:
@@ -108,7 +114,10 @@ def _list_images(raw: Path, classes: Sequence[str]) -> tuple[pd.DataFrame, list[
     entries = [(f"{split}/{name}", split, label) for split, label, name in folders.list_images(raw, classes)]
     storable = [entry for entry in entries if entry[0] == folders.storable_name(entry[0])]
     with ThreadPoolExecutor() as pool:
-        checksums = list(pool.map(lambda entry: files.sha256(raw / entry[0]), storable))
+        try:
+            checksums = list(pool.map(lambda entry: files.sha256(raw / entry[0]), storable))
+        except OSError as error:
+            raise Failure(f"{error.filename or raw} cannot be read ({files.why(error)}).") from None
     table = pd.DataFrame(storable, columns=["name", "split", "label"]).assign(sha256=checksums)
     reason = "its name is not UTF-8, or has control characters"
     others = [folders.storable_name(name) for name, _, _ in entries if name != folders.storable_name(name)]
@@ -136,7 +145,7 @@ def _refuse_empty_class(
             example = f" (left out: {first['name']}: {first['reason']})" if first else ""
             raise Failure(
                 f"No image of {name} is left in {split_name(split)}{example}. Fetch the images again with `make data`, "
-                "or change data.exclude, data.test_fraction or data.valid_fraction."
+                "or change data.exclude, data.leaks, data.test_fraction or data.valid_fraction."
             )
 
 
@@ -154,8 +163,9 @@ def _decode_split(
     broken: list[dict[str, str]] = []
 
     def read(name: str) -> tuple[images.Decoded, dict[str, Any]] | str:
+        content = BytesIO((raw / name).read_bytes())  # whose OSError would say nothing about the image
         try:
-            decoded = images.decode(raw / name, size)
+            decoded = images.decode(content, size)
         except ValueError as error:
             return str(error)
         return decoded, measure(decoded.pixels)._asdict()
@@ -180,7 +190,7 @@ def _decode_split(
         _write_npy_header(file, (len(rows), size, size, 3))
     table = pd.DataFrame(rows, columns=[*part.columns, "width", "height", "mode", *Measures._fields])
     np.save(folder / "labels.npy", table["label"].to_numpy(np.uint8))
-    index = table[["name", "label", "sha256"]].assign(name=table["name"].str.partition("/")[2])
+    index = table[["name", "label", "sha256"]].assign(name=_below_split(table["name"]))
     index.to_csv(folder / "index.csv", index=False, lineterminator="\n")
     return table, broken, digest.hexdigest()
 
