@@ -72,7 +72,7 @@ from car_or_truck.train.recipe import Recipe, Setup
 INPUT = Path("../input/car-or-truck")  # where Kaggle mounts the data set
 CLASSES = ("Car", "Truck")
 SIZE = 128  # pixels a side
-DRAWN = {"train": 1024, "valid": 384}  # synthetic images, if there are no photographs
+DRAWN = {"train": 448, "valid": 128}  # synthetic images, if there are no photographs
 
 photographs = (INPUT / "train").is_dir()
 
@@ -153,9 +153,9 @@ diagram(net, "tutorial")
 # Two thirds of the parameters sit in the first dense layer, almost all the work in the convolutions.
 #
 # To train means: build the net, fit it, and predict both splits with the finished weights, without dropout. With the
-# photographs that takes about 12 minutes on two processor cores that have bfloat16 arithmetic, and twice that on two
-# that have not; with the synthetic images 3 minutes; and far less on a GPU. (Set the environment variable `EPOCHS` to
-# try everything out with fewer.)
+# photographs that takes about 12 minutes on two processor cores that have bfloat16 arithmetic, and from twice that to
+# two hours on two that have not; with the synthetic images a few minutes; and far less on a GPU. (Set the environment
+# variable `EPOCHS` to try everything out with fewer.)
 
 # %%
 EPOCHS = os.environ.get("EPOCHS")

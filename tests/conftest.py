@@ -50,11 +50,15 @@ def forget_environment() -> None:
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of all the processes that share the tests."""
+    folder = tmp_path_factory.getbasetemp()
+    return folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+
+
+@pytest.fixture(scope="session")
+def finished(shared: Path) -> Project:
     """A clone whose pipeline has run to its end. Tests that change it use `project`."""
-    shared = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        shared = shared.parent  # one clone for all the processes that share the tests
     root, console = shared / "finished" / "project", shared / "finished" / "project" / "console.txt"
     with FileLock(shared / "finished.lock"):
         if not console.exists():
@@ -89,14 +93,16 @@ def client(project: Project, monkeypatch: pytest.MonkeyPatch) -> mlflow.MlflowCl
 
 
 @pytest.fixture(scope="session")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def empty_database(shared: Path) -> Path:
     """An MLflow database with nothing in it: making one takes seconds, copying it none."""
     import mlflow
 
-    folder = tmp_path_factory.mktemp("database")
-    mlflow.MlflowClient(f"sqlite:///{folder / 'made.db'}").search_experiments()
-    # A copy that no engine of MLflow's has open, so that no test can write into it.
-    return Path(shutil.copyfile(folder / "made.db", folder / "empty.db"))
+    made, empty = shared / "made.db", shared / "empty.db"
+    with FileLock(shared / "database.lock"):
+        if not empty.exists():
+            mlflow.MlflowClient(f"sqlite:///{made}").search_experiments()
+            made.rename(empty)  # no engine of MLflow's has it open, so that no test can write into it
+    return empty
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ def test_titles_speak_of_variants_by_the_mean_of_their_seeds(tmp_path: Path) -> 
     ]
     looks = figures.styles(drawing.variant_colours(["a", "b"]))
     calibration.roc(found, looks, tmp_path / "roc.svg")
-    assert "<title>b ranks 100.0% of pairs" in (tmp_path / "roc.svg").read_text()  # a: 100% and 0%
+    assert "<title>b has the largest area under the curve: 1.0" in (tmp_path / "roc.svg").read_text()  # a: 100% and 0%
 
     rows = calibration.table(found)
     calibration.reliability(found, rows, {"b": looks["b"]}, tmp_path / "reliability.svg")

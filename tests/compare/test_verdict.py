@@ -134,10 +134,3 @@ def test_every_pair_of_thirty_models_is_corrected_for_their_number() -> None:
         assert pair.difference >= 0
         assert pair.p <= pair.p_corrected <= min(1, 435 * pair.p) + 1e-9
         assert pair.only_first - pair.only_second == pytest.approx(pair.difference * HARD.size)
-
-
-@pytest.mark.parametrize(
-    ("probability", "words"), [(0.5, "50%"), (0.999, "over 99%"), (1.0, "over 99%"), (0.0, "under 1%")]
-)
-def test_a_probability_is_never_quite_certain(probability: float, words: str) -> None:
-    assert verdict.chance(probability) == words

@@ -27,7 +27,7 @@ def leaderboard(
 def record() -> None:
     """Keep scores and predictions in results/, for git.
 
-    Of every model that is trained and evaluated here, beside those recorded before; and compares them all.
+    Adds every model that is trained and evaluated here to those recorded before, and compares all of them.
 
     Example: car-or-truck record
     """
@@ -38,10 +38,10 @@ def record() -> None:
 
 
 @app.command()
-def ui(port: Annotated[int, typer.Option("--port", "-p", min=1, max=65535, help="At 127.0.0.1.")] = 5000) -> None:
-    """Start the MLflow UI where it answers.
+def ui(port: Annotated[int, typer.Option("--port", "-p", min=1, max=65535, help="Port on 127.0.0.1.")] = 5000) -> None:
+    """Start the MLflow UI, with links to the best models.
 
-    Prints where it shows the best and the most overfitted models.
+    Prints its address, and links to the views "Best on validation" and "Most overfitted".
 
     Example: car-or-truck ui --port 5001
     """

@@ -25,7 +25,7 @@ def tune(
     """Search for better values of a variant's keys.
 
     Trains on four fifths of train and judges on the rest; validation is never read. Prints the winner as YAML for
-    params.yaml. The same command goes on after Ctrl-C or a kill; a second process of it shares the work.
+    params.yaml. The same command resumes it after Ctrl-C or a kill; a second process of it shares the work.
 
     Needs Optuna: pip install -e '.\\[tune]'.
 

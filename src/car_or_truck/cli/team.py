@@ -25,7 +25,7 @@ def repro(
 ) -> None:
     """Run `dvc repro` with models side by side.
 
-    A failed model does not stop the others; a repeated call goes on.
+    A failed model does not stop the others. Run it again to resume what was interrupted.
 
     A model computes with train.threads processor threads however many train at once, so -j changes no number. With
     train.threads: null that is all of them: set it to cores / N for the best use of N at a time (it rounds
@@ -53,7 +53,7 @@ def work(
         float, typer.Option(metavar="SECONDS", min=0, help="Send the checkpoint to DVC's remote this often.")
     ] = 60,
 ) -> None:
-    """Train models of this commit for others.
+    """Train models of this commit, and share them by DVC's remote.
 
     Pulls the images, trains and evaluates, and pushes the results.
 

@@ -86,7 +86,7 @@ def roc(results: Sequence[Result], looks: figures.Styles, path: Path) -> None:
     """The receiver operating characteristic of the models, a colour a variant; the dots are at the threshold."""
     areas = pd.Series([float(result.scores["val_roc_auc"]) for result in results])
     means = areas.groupby([result.variant for result in results], sort=False).mean()
-    title = f"{means.idxmax()} ranks {means.max():.1%} of pairs of both classes correctly"
+    title = f"{means.idxmax()} has the largest area under the curve: {means.max():.3f}"
     with drawing.canvas(path, *figures.SIZE) as (sheet, (axes,)):
         axes.axline((0, 0), slope=1, color="#888888", linewidth=1)
         for variant, look in looks.items():
@@ -96,5 +96,5 @@ def roc(results: Sequence[Result], looks: figures.Styles, path: Path) -> None:
                 rates = [predicted[result.labels == label].mean() for label in (0, 1)]
                 axes.plot(*rates, linestyle="", label=None if place else variant, **look)
         axes.set(title=title, xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
-        axes.set(xlabel="share of the first class taken for the second", ylabel="share of the second class recognized")
+        axes.set(xlabel="false positive rate", ylabel="true positive rate")
         figures.legend(sheet, axes)

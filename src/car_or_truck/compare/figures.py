@@ -62,7 +62,7 @@ def message(course: Course, table: pd.DataFrame) -> str:
         lead = f"{best[0]} ends" if len(best) == 1 else f"{len(best)} variants end"
         where = "highest on validation," if len(last) > 1 else "on validation"
         return f"{lead} {where} at {100 * last.max():.1f}%"
-    words = "the widest training gap:" if len(last) > 1 else "a training gap of"
+    words = "the widest gap as logged in training:" if len(last) > 1 else "a training gap of"
     return f"{last.idxmax()} ends with {words} {last.max():.1f} points"
 
 

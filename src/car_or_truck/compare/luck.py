@@ -35,9 +35,8 @@ class SeedSpread:
         if self.observed is None and not self.predicted:
             return f"{self.variant} has one seed, which is right on all images: how far another moves it is unknown."
         if self.observed is None:
-            return (
-                f"{self.variant} has one seed: another moves it by at least about ±{100 * self.predicted:.1f} points."
-            )
+            least = f"at least about {100 * self.predicted:.1f} points"
+            return f"{self.variant} has one seed; the standard deviation over seeds would be {least}."
         predicted = f"{100 * self.predicted:.2f}"
         line = f"{self.variant}: the standard deviation of its {self.seeds} seeds is {100 * self.observed:.2f} points"
         if self.excessive:

@@ -53,7 +53,6 @@ class Difference:
     difference: float
     low: float
     high: float
-    probability: float  # that the first is better, given these predictions and a flat prior
     p: float  # two-sided, for no difference
 
 
@@ -85,13 +84,7 @@ def paired_difference(right_a: ArrayLike, right_b: ArrayLike, draws: int = DRAWS
     if not parts.freedom:
         p = mcnemar_exact(a[0], b[0]).p
         half = max(half, abs(difference)) if p >= ALPHA else half  # few images decide, and the normal is too sure
-    return Difference(
-        difference,
-        max(-1.0, difference - half),
-        min(1.0, difference + half),
-        p / 2 if difference < 0 else 1 - p / 2 if difference else 0.5,
-        p,
-    )
+    return Difference(difference, max(-1.0, difference - half), min(1.0, difference + half), p)
 
 
 @dataclass(frozen=True)

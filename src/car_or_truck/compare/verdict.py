@@ -64,8 +64,7 @@ class RecipePair:
             return f"{self.first} beats {self.second} by {points:.1f} points ({self.interval})."
         lead = f"both are equally accurate ({self.interval})"
         if points:
-            lead = f"{self.first} leads by {points:.1f} points ({self.interval}) and is better with a probability of "
-            lead += f"{chance(self.estimate.probability)}{self._way}"
+            lead = f"{self.first} leads by {points:.1f} points ({self.interval}){self._way}"
         return f"{self.first} and {self.second} do not differ significantly on these {self.images:,} images: {lead}."
 
     @property
@@ -80,13 +79,6 @@ class RecipePair:
         if self.more_images is None:  # so many would do for a z-test, but the exact test has too few to count
             return "; a few more images would be needed"
         return f"; more than {MOST_IMAGES:,} images would be needed"
-
-
-def chance(probability: float) -> str:
-    """A probability in percent, never quite certain."""
-    if probability > 0.99:
-        return "over 99%"
-    return "under 1%" if probability < 0.01 else f"{100 * probability:.0f}%"
 
 
 def _rounded(count: int) -> str:
