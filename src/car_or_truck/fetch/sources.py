@@ -31,7 +31,7 @@ KNOWN_COUNTS = {
     "ryanholbrook/car-or-truck": {"train": {"Car": 2961, "Truck": 2156}, "valid": {"Car": 2922, "Truck": 2129}}
 }
 
-console = Console(stderr=True, markup=False, emoji=False, highlight=False)  # a name may look like markup
+console = Console(stderr=True, markup=False, emoji=False, highlight=False, soft_wrap=True)  # names may look like markup
 
 
 def get(source: str, data: Data, into: Path) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from car_or_truck.paths import RAW, SOURCE
 if TYPE_CHECKING:
     from car_or_truck.params import Data
 
-console = Console(stderr=True, markup=False, emoji=False, highlight=False)  # a name may look like markup
+console = Console(stderr=True, markup=False, emoji=False, highlight=False, soft_wrap=True)  # names may look like markup
 
 
 def fetch(data: Data, raw: Path = RAW) -> dict[str, Any]:

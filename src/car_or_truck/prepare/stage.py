@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 CHUNK = 512  # images decoded at a time: bounds the memory
 
-console = Console(stderr=True, markup=False, emoji=False, highlight=False)  # a name may look like markup
+console = Console(stderr=True, markup=False, emoji=False, highlight=False, soft_wrap=True)  # names may look like markup
 
 
 def prepare(data: Data, raw: Path = RAW, prepared: Path = PREPARED, reports: Path = AUDIT) -> dict[str, Any]:
