@@ -109,6 +109,17 @@ def test_what_is_referred_to_stays_and_all_else_goes_into_the_trash(
     assert "Nothing to remove" in cleaned()
 
 
+def test_the_model_of_a_run_that_a_person_deleted_goes_too(full_store: Store, cleaned: Callable[..., str]) -> None:
+    client = full_store.client
+    stale = client.get_model_version(NAME, "4").run_id
+    own = client.create_logged_model(full_store.experiment, name="of-a-person")  # without a run
+    client.delete_run(stale)
+    cleaned()
+    models = client.search_logged_models([full_store.experiment])
+    assert stale not in {model.source_run_id for model in models}
+    assert own.model_id in {model.model_id for model in models}
+
+
 def test_the_runs_in_the_trash_can_be_restored_whole(full_store: Store, cleaned: Callable[..., str]) -> None:
     cleaned()
     assert {run.data.tags["cell"] for run in trash(full_store)} == {"stale", "dropped", "failed"}

@@ -102,7 +102,7 @@ def test_what_is_no_picture_or_too_large_gets_a_sentence(monkeypatch: pytest.Mon
 
 
 def test_the_page_names_the_model_and_warns_of_synthetic_images() -> None:
-    tags = {"variant": "sprint", "seed": "1", "val_binary_accuracy": "0.9609"}
+    tags = {"variant": "sprint", "seed": "1", "accuracy": "0.9609"}
     warning = "It is of no use on photographs"
     with served(Future(), **tags, **{"data.source": "kaggle"}) as address:
         response = requests.get(address, timeout=60)
@@ -169,8 +169,8 @@ def test_a_browser_gets_its_answers_and_asks_nobody_else(
 
         page.set_input_files("input[type=file]", photo)
         chosen = await_answer(photo.name)
-        page.get_by_role("button", name="Drawing 3").press("Enter")
-        await_answer("Drawing 3")
+        page.get_by_role("button", name="Synthetic image 3").press("Enter")
+        await_answer("Synthetic image 3")
         drop = """([name, text]) => {
             const files = new DataTransfer();
             const bytes = Uint8Array.from(atob(text), letter => letter.charCodeAt(0));

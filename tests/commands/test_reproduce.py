@@ -58,7 +58,7 @@ def test_what_is_not_here_is_said_first(
 def test_a_version_whose_run_lost_its_trace_is_said_not_to_be_traceable(client: mlflow.MlflowClient) -> None:
     lost = version(client, "exercise")
     rewrite_trace(client, lost.run_id, "cell.json", "{}")
-    with pytest.raises(Failure, match=f"^version {lost.number} .* cannot be traced back: its MLflow run"):
+    with pytest.raises(Failure, match=f"^version {lost.number} .* cannot be traced back, as its run is not whole"):
         reproduce.reproduce(str(lost.number), console())
 
 

@@ -220,6 +220,40 @@ def test_versions_that_were_lost_come_back_with_their_numbers_and_the_champion_w
     assert variants(lost) == {5: "tutorial", 6: "exercise"}
 
 
+@pytest.mark.filterwarnings("ignore:Operation with range is deprecated")  # MLflow 3.17 with pandas 3
+def test_what_people_deleted_in_the_ui_is_rebuilt(
+    client: mlflow.MlflowClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, other = (versions.find(client, f"models:/{SYNTHETIC}/{number}") for number in (1, 2))
+    client.delete_run(one.run_id)
+    client.delete_logged_model(client.get_run(other.run_id).outputs.model_outputs[0].model_id)
+    sync.sync(params.load())
+    assert "2 runs had to be rebuilt" in capsys.readouterr().out
+    cell, _ = read_trained(other.tags["variant"], 31415)
+    assert runs.find_run(cell) not in (other.run_id, None)
+    for number in (3, 4):
+        assert runs.is_whole(versions.find(client, f"models:/{SYNTHETIC}/{number}").run_id)
+    client.update_model_version(SYNTHETIC, "3", "A person's words.")
+    sync.sync(params.load())
+    assert "no runs had to be rebuilt" in capsys.readouterr().out
+    assert client.get_model_version(SYNTHETIC, "3").description == "A person's words."
+
+
+def test_a_registered_model_that_was_deleted_in_the_ui_has_its_champion_and_challenger_again(
+    client: mlflow.MlflowClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    champions.promote(client, versions.find(client, "1"), None, Decision(()), "")
+    moves = champions.history(client, SYNTHETIC)
+    client.delete_registered_model(SYNTHETIC)
+    sync.sync(params.load())
+    output = capsys.readouterr().out
+    assert f"{SYNTHETIC}: the champion is version 1" in output
+    assert "hallenger: " in output
+    assert versions.aliases(client, SYNTHETIC)["champion"].number == 1
+    assert champions.settle(client, SYNTHETIC) == []
+    assert champions.history(client, SYNTHETIC) == moves
+
+
 def test_versions_without_known_numbers_come_in_the_order_of_params_yaml_and_sync_says_so(
     lost: mlflow.MlflowClient, project: Project, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -126,6 +126,20 @@ def test_a_rollback_swaps_champion_and_previous_and_once_more_undoes_it(store: S
     assert actions(store)[-2:] == [("rolled back to", "2", "1"), ("rolled back to", "1", "2")]
 
 
+def test_a_champion_that_is_the_previous_one_too_is_not_rolled_back_to(store: Store) -> None:
+    store.client.delete_registered_model_alias(NAME, "champion")
+    promote(store.client, 1)
+    with pytest.raises(Failure, match=r"Nothing to roll back to: version 1 .* is the previous champion, too\."):
+        champions.roll_back(store.client, NAME)
+
+
+def test_a_record_in_the_trash_is_named_with_the_way_out(store: Store) -> None:
+    experiment = store.client.get_experiment_by_name(f"{NAME}-promotions").experiment_id
+    store.client.delete_experiment(experiment)
+    with pytest.raises(Failure, match=rf"'{NAME}-promotions' is in the trash.*\n.*--experiment-id {experiment},"):
+        promote(store.client, 2)
+
+
 def test_without_a_previous_champion_there_is_nothing_to_roll_back_to(store: Store) -> None:
     with pytest.raises(Failure, match="Nothing to roll back to: car-or-truck has no previous"):
         champions.roll_back(store.client, NAME)

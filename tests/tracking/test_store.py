@@ -15,6 +15,7 @@ from pathlib import Path
 import mlflow
 import pytest
 
+from car_or_truck import cli
 from car_or_truck.errors import Failure
 from car_or_truck.tracking import store
 from helpers.stores import NAME, Store
@@ -146,6 +147,38 @@ def test_a_file_that_is_no_database_is_said_to_be_unusable(project: Path) -> Non
 )
 def test_only_a_broken_store_is_to_be_moved_away(says: str, remedy: str) -> None:
     assert remedy in str(store.unusable(OSError(says), "sqlite:///mlflow.db"))
+
+
+def test_a_locked_store_is_said_in_one_line(
+    small_store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(small_store.root)
+    monkeypatch.setattr(cli, "app", lambda: small_store.client.create_registered_model("another"))
+    with closing(sqlite3.connect(small_store.root / "mlflow.db")) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(SystemExit):
+            cli.main()
+    said = capsys.readouterr().err
+    assert said.startswith("The MLflow store sqlite:")
+    assert said.endswith("Another process writes to it: try again.\n")
+    assert said.count("\n") == 1
+
+
+def test_waiting_for_another_command_is_said(
+    small_store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(store, "PATIENCE", 0.01)
+    folder = small_store.root / ".dvc/tmp/locks"
+    folder.mkdir(parents=True)
+    holding = "import filelock, time\nwith filelock.FileLock('promotion.lock'): print(flush=True); time.sleep(1)"
+    other = subprocess.Popen([sys.executable, "-c", holding], cwd=folder, stdout=subprocess.PIPE, text=True)
+    with other:
+        assert other.stdout
+        other.stdout.readline()
+        with store.one_at_a_time("promotion"):
+            assert f"holds {folder}/promotion.lock; waiting for it" in capsys.readouterr().err
+    with store.one_at_a_time("promotion"):  # it was released
+        assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize("name", ["50%20off", "what?"])

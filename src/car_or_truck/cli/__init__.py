@@ -38,9 +38,20 @@ def main() -> None:
             traceback.print_exc()
         elif isinstance(error, Failure):
             print(error, file=sys.stderr)
+        elif store_trouble := _explained(error):
+            print(store_trouble, file=sys.stderr)
         else:
             print(
                 f"Unexpected {type(error).__name__}: {error}\n`car-or-truck --debug ...` shows the traceback.",
                 file=sys.stderr,
             )
         sys.exit(1)
+
+
+def _explained(error: Exception) -> Failure | None:
+    """What an error of MLflow's means if its store is locked, full or not writable."""
+    if type(error).__name__ != "MlflowException":  # to import MLflow takes seconds
+        return None
+    from car_or_truck.tracking import store
+
+    return store.unusable(error, store.uri()) if any(sign in str(error) for sign in store.HEALTHY) else None

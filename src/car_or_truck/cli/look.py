@@ -60,7 +60,7 @@ def predict(
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
     coverage: Annotated[
         float | None,
-        typer.Option(min=0.0, max=1.0, help="Add prediction sets that hold the true label with this probability."),
+        typer.Option(help="Add prediction sets that hold the true label with this probability."),
     ] = None,
     explain: Annotated[
         Path | None, typer.Option(metavar="PNG", help="Draw where the model looks (Grad-CAM) into this file.")
@@ -77,6 +77,8 @@ def predict(
         raise typer.BadParameter("give one of --json and --csv")
     if explain and explain.suffix.lower() != ".png":
         raise typer.BadParameter(f"{explain} does not end in .png", param_hint="--explain")
+    if coverage is not None and not 0 < coverage < 1:
+        raise typer.BadParameter(f"{coverage:g} is not between 0 and 1", param_hint="--coverage")
     errors = console(stderr=True)
     with errors.status("Loading TensorFlow ..."):  # for seconds; nothing where stderr is no terminal
         from car_or_truck.commands import predict

@@ -7,8 +7,9 @@ run shares.
 
 from __future__ import annotations
 
+import shlex
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +23,7 @@ from car_or_truck.errors import Failure
 from car_or_truck.params import Params
 from car_or_truck.registry import versions
 from car_or_truck.registry.versions import Version
-from car_or_truck.tracking import copies, delivery, permissions, relocation, store
+from car_or_truck.tracking import copies, delivery, permissions, relocation, runs, store
 from car_or_truck.tracking.provenance import locked_stages
 
 
@@ -61,7 +62,8 @@ def clean(params: Params, console: Console, dry_run: bool = False) -> None:
             with permissions.refusals_explained(f"remove runs and versions from {store.uri()}"):
                 for name, part in unused.items():
                     _remove(client, name, part)
-            options = f" --backend-store-uri {store.uri()} --tracking-uri {store.uri()}"
+            where = shlex.quote(store.uri())
+            options = f" --backend-store-uri {where} --tracking-uri {where}"
             empty = "`mlflow gc` there" if store.server() else f"`mlflow gc{options}`"
             versioned = any(part.versions for part in unused.values())
             removed = " Versions have none: those are removed." if versioned else ""
@@ -103,10 +105,9 @@ def find_unused(client: mlflow.MlflowClient, name: str, cells: set[str], experim
     experiment = [client.get_experiment_by_name(name).experiment_id]
     registered = versions.versions(client, name)
     aliased = {version.number for version in versions.aliases(client, name).values()} if registered else set()
-    runs = list(
-        _pages(lambda token: client.search_runs(experiment, order_by=["attributes.start_time DESC"], page_token=token))
-    )
-    compared = [run for run in runs if names.COMPARISON in run.data.tags and run.info.status == "FINISHED"]
+    order = ["attributes.start_time DESC"]
+    made = list(runs.pages(lambda token: client.search_runs(experiment, order_by=order, page_token=token)))
+    compared = [run for run in made if names.COMPARISON in run.data.tags and run.info.status == "FINISHED"]
     newest = compared[0].info.run_id if compared else None
 
     def is_wanted(tags: dict[str, str]) -> bool:
@@ -114,7 +115,7 @@ def find_unused(client: mlflow.MlflowClient, name: str, cells: set[str], experim
 
     def is_shared(version: Version) -> bool:
         named = version.tags.get(copies.RUNS, "").split(", ")
-        return any(run.info.run_id in named and _elsewhere(run, []) for run in runs)
+        return any(run.info.run_id in named and _elsewhere(run, []) for run in made)
 
     kept = {newest} | {
         version.run_id
@@ -123,7 +124,7 @@ def find_unused(client: mlflow.MlflowClient, name: str, cells: set[str], experim
     }
     models = _logged_models(client, experiment)
     unused = Unused()
-    for run in runs:
+    for run in made:
         ours = "cell" in run.data.tags or names.COMPARISON in run.data.tags
         under_way = run.info.status in ("RUNNING", "SCHEDULED")
         if not ours or under_way or is_wanted(run.data.tags) or run.info.run_id in kept:
@@ -136,7 +137,14 @@ def find_unused(client: mlflow.MlflowClient, name: str, cells: set[str], experim
             unused.runs.append(run)
             unused.models += logged
     gone = {run.info.run_id for run in unused.runs}
-    active = {run.info.run_id for run in runs}
+    active = {run.info.run_id for run in made}
+    unused.models += [  # of runs that a person deleted
+        model
+        for model in models
+        if model.source_run_id
+        and model.source_run_id not in active | kept
+        and not _elsewhere(_run(client, model.source_run_id), [model.artifact_location])
+    ]
     for version in registered:
         if version.number in aliased or is_wanted(version.tags) or version.run_id in active - gone:
             continue
@@ -152,7 +160,7 @@ def find_unused(client: mlflow.MlflowClient, name: str, cells: set[str], experim
 def _logged_models(client: mlflow.MlflowClient, experiment: list[str]) -> list[Any]:
     """All that the experiment has; none on a server that does not know them."""
     try:
-        return list(_pages(lambda token: client.search_logged_models(experiment, page_token=token)))
+        return list(runs.pages(lambda token: client.search_logged_models(experiment, page_token=token)))
     except mlflow.MlflowException as error:
         if error.error_code not in copies.UNKNOWN:
             raise
@@ -174,16 +182,6 @@ def _run(client: mlflow.MlflowClient, run_id: str) -> Any | None:
         return client.get_run(run_id)
     except mlflow.MlflowException:
         return None
-
-
-def _pages(search: Callable[[str | None], Any]) -> Iterator[Any]:
-    token = None
-    while True:
-        page = search(token)
-        yield from page
-        token = page.token
-        if not token:
-            return
 
 
 def _lines(part: Unused) -> Iterator[str]:

@@ -27,6 +27,7 @@ from car_or_truck.tracking import store
 
 MOST_BYTES, MOST_SECONDS = 50_000_000, 30  # for the download of one picture
 BATCH = 1024  # decoded pictures in memory
+MOST_DECODED = 4  # pictures at a time: a large one takes up to 1.2 GB
 MOST_EXPLAINED = 24  # pictures in one figure
 UNSURE = 0.75  # confidence below which a label is said to be unsure: it is wrong once in four times or more often
 Pixels = NDArray[np.uint8]
@@ -117,6 +118,8 @@ def pictures(images: list[str], stdin: Any) -> Iterator[Picture]:
     Stdin holds one picture file, or a list of files, folders and URLs, one a line.
     """
     for name in images:
+        if not name:
+            raise Failure("The name of an image is empty: is a variable unset?")
         if name == "-":
             content = stdin.read()
             try:
@@ -145,7 +148,7 @@ def _predict_batch(
             return in_one_line(error)
 
     names, decoded = [], []
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(MOST_DECODED) as pool:
         for picture, result in zip(batch, pool.map(decode, batch), strict=True):
             if isinstance(result, str):
                 print(f"{picture.name}: {result}", file=sys.stderr)

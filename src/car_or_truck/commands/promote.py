@@ -41,7 +41,7 @@ def promote(params: Params, wanted: str | None, console: Console, dry_run: bool 
         version = version or aliases.get(CHALLENGER)
         if version is None:
             current = f" Its champion is {champion}." if champion else ""
-            raise Failure(f"{name} has no challenger.{current} Name a version, such as `car-or-truck promote 1`.")
+            raise Failure(f"{name} has no challenger.{current} `car-or-truck promote NUMBER` judges any version.")
         if champion and champion.number == version.number:
             console.print(f"{version} is already the champion of {name}.".capitalize(), highlight=False)
             return
@@ -81,7 +81,7 @@ def show_history(console: Console) -> None:
     with store.one_at_a_time("promotion"):
         client = store.open_store()
         name = versions.model_name(client)
-        with suppress(Failure):  # who may only read sees the record as it is
+        with suppress(Failure, mlflow.MlflowException):  # who may only read sees the record as it is
             _settle(client, name, console)
         moves = champions.history(client, name)
     if not moves:

@@ -28,7 +28,7 @@ from car_or_truck import files, paths
 from car_or_truck.cells import names
 from car_or_truck.cells.cell import Cell, TrainedCell, read_dataset
 from car_or_truck.cells.times import duration, read_pace
-from car_or_truck.errors import Failure
+from car_or_truck.errors import Failure, in_one_line
 from car_or_truck.git import git
 from car_or_truck.registry import versions
 from car_or_truck.registry.versions import CHAMPION, Version
@@ -89,9 +89,9 @@ def _read(version: Version, scratch: Path) -> Origin:
     folder = provenance.download(version.run_id, scratch)
     try:
         cell = Cell.model_validate_json((folder / provenance.CELL).read_bytes())
-    except (OSError, ValueError):
-        raise Failure(f"{version} cannot be traced back: its MLflow run holds no valid {provenance.FOLDER}/.") from None
-    path = mlflow.artifacts.download_artifacts(f"{version.uri}/requirements.txt", dst_path=str(scratch))
+        path = mlflow.artifacts.download_artifacts(f"{version.uri}/requirements.txt", dst_path=str(scratch))
+    except (OSError, ValueError, mlflow.MlflowException) as error:
+        raise Failure(f"{version} cannot be traced back, as its run is not whole: {in_one_line(error, 200)}") from None
     requirements = Path(path).read_text(encoding="utf-8").split()
     tags = mlflow.get_run(version.run_id).data.tags
     return Origin(version, tags, folder, cell, requirements)

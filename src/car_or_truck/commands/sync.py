@@ -52,8 +52,8 @@ def sync(params: Params, independent: bool = False) -> None:
         if name in empty:
             _tell_numbers(name, noted[name])
         if server is None:  # it has the promotions
-            _restore_champion(name)
-    _rebuild_comparison(params, rebuilt > 0)
+            _restore_champion(name, name in empty)
+    _rebuild_comparison(params, rebuilt > 0, bool(empty))
     if server:
         print(f"{server}: {_deliver(server) or 'no'} runs had to be delivered.", flush=True)
 
@@ -96,7 +96,7 @@ def _rebuild(cell: TrainedCell, history: pd.DataFrame, number: int | None) -> bo
         from car_or_truck.tracking import training
 
         run_id = training.rebuild(cell, history)
-    elif not store.has_files(mlflow.get_run(run_id)):
+    elif not runs.has_files(mlflow.get_run(run_id)):
         raise Failure(
             f"mlruns/ has lost the files of {cell.name}'s run. Move mlflow.db away, too: `car-or-truck sync` then "
             f"rebuilds runs, versions and champion from {paths.MODELS}/."
@@ -106,7 +106,10 @@ def _rebuild(cell: TrainedCell, history: pd.DataFrame, number: int | None) -> bo
         if (cell.report_folder / "evaluation.json").is_file():
             print(f"{cell.name}: its evaluation belongs to an earlier training. Run `dvc repro`.", flush=True)
     else:
-        complete = runs.is_evaluated(run_id)
+        name, complete = names.experiment_name(cell.stand_in), runs.is_evaluated(run_id)
+        registered = versions.of_cell(mlflow.MlflowClient(), name, cell.fingerprint)
+        if complete and any(version.run_id == run_id for version in registered):
+            return missing  # a person may have edited its description
         version = (versions.register if complete else versions.record_evaluation)(run_id, cell, evaluation.scores)
         if version and number not in (None, version.number):  # a version was registered before what was lost came back
             print(f"{cell.name}: what was version {number} is version {version.number} now.", flush=True)
@@ -128,23 +131,29 @@ def _tell_numbers(name: str, noted: dict[int, dict[str, str]]) -> None:
     print(f"{name}: versions have the numbers that they had.{gone}")
 
 
-def _restore_champion(name: str) -> None:
+def _restore_champion(name: str, emptied: bool) -> None:
     client = mlflow.MlflowClient()
-    count = champion.restore(client, name)
+    count = champion.restore(client, name, emptied)
+    now = versions.aliases(client, name).get(versions.CHAMPION)
     if count:
-        now = versions.aliases(client, name).get(versions.CHAMPION)
         print(f"{name}: the record of promotions is back, {count} in all; champion: {now or 'none'}.")
+    elif emptied and now:
+        print(f"{name}: the champion is {now} again.")
 
 
-def _rebuild_comparison(params: Params, rebuilt: bool) -> None:
-    """Rebuild the run of the comparison in reports/ if the store lacks it, and name its challenger."""
+def _rebuild_comparison(params: Params, rebuilt: bool, emptied: bool) -> None:
+    """Rebuild the run of the comparison in reports/ if the store lacks it, and name its challenger.
+
+    The latter also if a registered model was `emptied`.
+    """
     path = paths.REPORTS / "comparison.json"
     if not path.is_file():
         if rebuilt:
             print(f"No comparison, as there is no {path}. Run `dvc repro`.")
         return
     summary = files.read_json(path, "Run `dvc repro`.")
-    if runs.find_comparison(summary):
+    known = runs.find_comparison(summary)
+    if known and not emptied:
         return
     from car_or_truck.compare.comparison import Comparison
     from car_or_truck.registry.challenger import name_challenger
@@ -160,8 +169,9 @@ def _rebuild_comparison(params: Params, rebuilt: bool) -> None:
     if comparison is None or any(comparison.summary[key] != summary.get(key) for key in ("trained", "verdict")):
         print(f"No comparison, as that in {paths.REPORTS}/ is not of the models that are here now. Run `dvc repro`.")
         return
-    log_comparison(replace(comparison, summary=summary))
-    print(f"The comparison was rebuilt from {paths.REPORTS}/.")
+    if not known:
+        log_comparison(replace(comparison, summary=summary))
+        print(f"The comparison was rebuilt from {paths.REPORTS}/.")
     if store.server() is None:  # it has its aliases
         print(name_challenger(params.promotion, results, dataset))
 

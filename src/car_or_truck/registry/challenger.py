@@ -74,12 +74,12 @@ def _name(client: mlflow.MlflowClient, limits: Promotion, results: Sequence[Resu
             )
             failed = f": {best.decision.failures}" if not best.decision.passes else ""
             return _without(client, name, aliases, reason + failed)
-    if CHALLENGER not in aliases or aliases[CHALLENGER].number != best.version.number:
-        client.set_registered_model_alias(name, CHALLENGER, str(best.version.number))
     alike = [rival.result for rival in rivals if rival.decision.passes == best.decision.passes]
     if len(alike) > 1:
         selection = select_best({result.name: result.correct for result in alike})
         versions.describe_selection(client, best.version, best.result, selection.words)
+    if CHALLENGER not in aliases or aliases[CHALLENGER].number != best.version.number:
+        client.set_registered_model_alias(name, CHALLENGER, str(best.version.number))
     line = f"Challenger: {best.version} of {name}, the most accurate with {best.accuracy:.2%}"
     if not best.decision.passes:
         return f"{line}, but it would not be promoted: {best.decision.failures}."

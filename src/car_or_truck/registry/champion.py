@@ -23,7 +23,7 @@ from car_or_truck.git import git
 from car_or_truck.registry import ledger, versions
 from car_or_truck.registry.gates import Decision
 from car_or_truck.registry.versions import CHALLENGER, CHAMPION, PREVIOUS, Version
-from car_or_truck.tracking import store
+from car_or_truck.tracking import runs, store
 
 PROMOTED, ROLLED_BACK, BY_HAND = "promoted", "rolled back to", "moved by hand"
 NOBODY = "none"
@@ -60,14 +60,9 @@ def history(client: mlflow.MlflowClient, name: str) -> list[RecordedMove]:
     experiment = client.get_experiment_by_name(names.promotions_name(name))
     if experiment is None:
         return []
-    moves: list[RecordedMove] = []
-    token = None
-    while True:
-        page = client.search_runs([experiment.experiment_id], order_by=["attributes.start_time DESC"], page_token=token)
-        moves += [_read(run) for run in page]
-        token = page.token
-        if not token:
-            return moves
+    store.refuse_trashed(experiment, store.uri())
+    order, ids = ["attributes.start_time DESC"], [experiment.experiment_id]
+    return [*map(_read, runs.pages(lambda token: client.search_runs(ids, order_by=order, page_token=token)))]
 
 
 def _read(run: Any) -> RecordedMove:
@@ -111,10 +106,10 @@ def settle(client: mlflow.MlflowClient, name: str) -> list[str]:
     return lines
 
 
-def restore(client: mlflow.MlflowClient, name: str) -> int:
+def restore(client: mlflow.MlflowClient, name: str, emptied: bool = False) -> int:
     """Bring back the moves that the ledger has and the record lacks, with their aliases and tags; returns how many.
 
-    An alias that is there stays where it is.
+    Also the aliases of a registered model that was `emptied`. An alias that is there stays where it is.
     """
     _note(client, name)
     noted = ledger.read(client.tracking_uri, name, ledger.MOVES)
@@ -126,7 +121,8 @@ def restore(client: mlflow.MlflowClient, name: str) -> int:
         last[CHAMPION] = facts["version"]
         last[PREVIOUS] = facts["before"] if facts["before"] != NOBODY else last.get(PREVIOUS, NOBODY)
     present = versions.aliases(client, name)
-    for alias, number in last.items() if lost else ():  # first, so that after a kill they are not taken for done
+    # First, so that after a kill they are not taken for done.
+    for alias, number in last.items() if lost or emptied else ():
         if alias not in present and versions.exists(client, name, number):
             client.set_registered_model_alias(name, alias, number)
     for when in lost:
@@ -170,6 +166,8 @@ def roll_back(client: mlflow.MlflowClient, name: str) -> tuple[Version, Version]
         if alias not in aliases:
             raise Failure(f"Nothing to roll back to: {name} has no {alias}{' champion' * (alias == PREVIOUS)}.")
     champion, previous = aliases[PREVIOUS], aliases[CHAMPION]
+    if champion.number == previous.number:
+        raise Failure(f"Nothing to roll back to: {champion} of {name} is the previous champion, too.")
     _make(client, champion, Move(ROLLED_BACK, str(champion.number), str(previous.number), person()))
     return champion, previous
 

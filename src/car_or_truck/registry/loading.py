@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import mlflow
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -35,8 +34,9 @@ def classifier(version: Version) -> Any:
     """The version's serving.Classifier, by the code of the time when it was logged."""
     try:
         return served(version).get_raw_model()
-    except (NotImplementedError, OSError, TypeError, ValueError, mlflow.MlflowException) as error:
-        raise Failure(f"{version.uri} cannot be loaded: {in_one_line(error)}") from None
+    except Exception as error:  # it comes with code of its own, which may be older
+        remedy = "After a loss, `car-or-truck sync` rebuilds it; another version may load."
+        raise Failure(f"{version.uri} cannot be loaded: {in_one_line(error)}. {remedy}") from None
 
 
 def from_folder(folder: Path) -> tuple[Any, TrainedCell]:

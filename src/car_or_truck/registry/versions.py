@@ -117,7 +117,8 @@ def selection(client: mlflow.MlflowClient, version: Version) -> str:
 def _existing(client: mlflow.MlflowClient, name: str, run_id: str, tags: dict[str, str]) -> Version | None:
     """The version of this run, or of another run that gave the same cell the same bytes."""
     for version in of_cell(client, name, tags["cell"]):
-        if version.run_id == run_id or version.tags.get("model.sha256") == tags["model.sha256"]:
+        same = version.tags.get("model.sha256") == tags["model.sha256"]
+        if version.run_id == run_id or (same and runs.is_whole(version.run_id)):
             return version
     return None
 
@@ -140,13 +141,8 @@ def _create(
 def versions(client: mlflow.MlflowClient, name: str, where: str = "") -> list[Version]:
     """Every version of a registered model, the newest first; `where`: MLflow's filter."""
     condition = f"name = '{name}'" + (f" and {where}" if where else "")
-    pages, token = [], None
-    while True:
-        page = client.search_model_versions(condition, page_token=token)
-        pages += [_version(version) for version in page]
-        token = page.token
-        if not token:
-            return sorted(pages, key=lambda version: -version.number)
+    found = runs.pages(lambda token: client.search_model_versions(condition, page_token=token))
+    return sorted(map(_version, found), key=lambda version: -version.number)
 
 
 def of_cell(client: mlflow.MlflowClient, name: str, cell: str) -> list[Version]:
@@ -201,13 +197,13 @@ def _is_registered(client: mlflow.MlflowClient, name: str) -> bool:
 def model_name(client: mlflow.MlflowClient) -> str:
     """The registered model that the images in data/prepared belong to, or else the one that exists."""
     known = [name for name in (names.REAL, names.SYNTHETIC) if _is_registered(client, name)]
-    if not known:
-        remedy = "Run `dvc repro`, or after a loss `car-or-truck sync`."
-        raise Failure(f"The store {store.uri()} has no registered model {names.REAL} yet. {remedy}")
     try:
         fitting = names.experiment_name(read_dataset(paths.root()).stand_in)
     except Failure:
-        return known[0]
+        fitting = names.REAL
+    if not known:
+        remedy = "Run `dvc repro`, or after a loss `car-or-truck sync`."
+        raise Failure(f"The store {store.uri()} has no registered model {fitting} yet. {remedy}")
     return fitting if fitting in known else known[0]
 
 

@@ -6,7 +6,7 @@ Quick to import, unlike training.py, which brings TensorFlow.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from PIL import Image
 from car_or_truck import files
 from car_or_truck.cells import names
 from car_or_truck.cells.cell import Cell
-from car_or_truck.tracking import datasets, store
+from car_or_truck.tracking import datasets, relocation, store
 from car_or_truck.train.history import METRICS
 
 RELIABILITY = "reliability.npz"  # a file of `evaluate`, and the tag of a logged model that holds its SHA-256
@@ -45,15 +45,14 @@ GRIDS = ("learning_curves", "mistakes", "grad_cam")  # figures that the UI shows
 
 
 def find_run(cell: Cell) -> str | None:
-    """The id of the cell's newest finished run, or None."""
+    """The id of the cell's newest finished run that is whole, or None."""
     experiment = store.connect(names.experiment_name(cell.stand_in))
     runs = mlflow.MlflowClient().search_runs(
         [experiment],
         f"tags.cell = '{cell.fingerprint}' and attributes.status = 'FINISHED'",
         order_by=["attributes.start_time DESC"],
-        max_results=1,
     )
-    return str(runs[0].info.run_id) if runs else None
+    return next((str(run.info.run_id) for run in runs if is_whole(run.info.run_id)), None)
 
 
 def is_evaluated(run_id: str) -> bool:
@@ -69,6 +68,37 @@ def is_active(run_id: str | None) -> bool:
         return bool(mlflow.get_run(run_id).info.lifecycle_stage == "active")
     except MlflowException:
         return False
+
+
+def is_whole(run_id: str) -> bool:
+    """Whether the store still has the run, and the models that it logged: people delete either in the UI."""
+    client = mlflow.MlflowClient()
+    try:
+        run = client.get_run(run_id)
+        for output in run.outputs.model_outputs if run.outputs else ():
+            client.get_logged_model(output.model_id)
+    except MlflowException:
+        return False
+    return bool(run.info.lifecycle_stage == "active")
+
+
+def has_files(run: Any) -> bool:
+    """Whether the folders with a run's artifacts and its logged models are there, if they are on this machine."""
+    client, outputs = mlflow.MlflowClient(), run.outputs.model_outputs if run.outputs else ()
+    models = [client.get_logged_model(output.model_id).artifact_location for output in outputs]
+    folders = [relocation.local_path(place) for place in (run.info.artifact_uri, *models)]
+    return all(folder is None or folder.is_dir() for folder in folders)
+
+
+def pages(search: Callable[[str | None], Any]) -> Iterator[Any]:
+    """All that MLflow finds, page by page; `search` takes the token of a page."""
+    token = None
+    while True:
+        page = search(token)
+        yield from page
+        token = page.token
+        if not token:
+            return
 
 
 def log_epochs(run_id: str, rows: list[dict[str, float]], times: list[float]) -> None:

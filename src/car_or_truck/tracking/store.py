@@ -10,14 +10,15 @@ import logging
 import os
 import re
 import sqlite3
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from car_or_truck import paths
 from car_or_truck.errors import NETWORK, Failure, in_one_line
@@ -35,9 +36,11 @@ from sqlalchemy.exc import SQLAlchemyError
 
 for noisy in ("mlflow", "alembic"):
     logging.getLogger(noisy).setLevel(logging.WARNING)
+logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # the traceback of an error that is raised, too
 
 CHOSEN = os.environ.get("MLFLOW_TRACKING_URI")  # by the person; MLflow overwrites the variable
 LOCAL = "sqlite:///"
+PATIENCE = 3.0  # seconds of waiting for another command, before a word about it
 CREATION_SECONDS = 10  # after which a store that another process is creating counts as given up
 HEALTHY = {  # what SQLite says of a store that is whole, and what to do
     "database is locked": "Another process writes to it: try again.",
@@ -87,10 +90,14 @@ def artifact_root(experiment: str, where: str) -> str | None:
     return (paths.root() / "mlruns" / experiment).as_uri() if where == default_store() else None
 
 
-def has_files(run: Any) -> bool:
-    """Whether the folder with a run's artifacts is there, if it is one on this machine."""
-    address = urlsplit(run.info.artifact_uri)
-    return address.scheme != "file" or Path(unquote(address.path)).is_dir()
+def refuse_trashed(experiment: Any, where: str) -> None:
+    """Raise Failure for an experiment of the store `where` that is in the trash."""
+    if experiment.lifecycle_stage == "deleted":
+        raise Failure(
+            f"The MLflow experiment {experiment.name!r} is in the trash. This brings it back:\n"
+            f"  mlflow experiments restore --experiment-id {experiment.experiment_id}, "
+            f"with MLFLOW_TRACKING_URI={where}"
+        )
 
 
 def open_store() -> mlflow.MlflowClient:
@@ -122,8 +129,7 @@ def connect(experiment: str) -> str:
             about = {"mlflow.note.content": ABOUT, "mlflow.experimentKind": "custom_model_development"}
             location = artifact_root(experiment, where)
             return str(mlflow.MlflowClient().create_experiment(experiment, location, tags=about))
-        if known.lifecycle_stage == "deleted":
-            raise Failure(f"The MLflow experiment {experiment!r} is in the trash: restore it in the UI.")
+        refuse_trashed(known, where)
         _close_abandoned(known.experiment_id)
         return str(known.experiment_id)
 
@@ -200,8 +206,18 @@ def one_at_a_time(purpose: str) -> Iterator[None]:
     if not (paths.root() / ".dvc").is_dir():
         yield
         return
-    with FileLock(paths.scratch("locks") / f"{purpose}.lock"):
+    lock = FileLock(paths.scratch("locks") / f"{purpose}.lock")
+    try:
+        lock.acquire(timeout=PATIENCE)
+    except Timeout:
+        print(f"Another car-or-truck command holds {lock.lock_file}; waiting for it ...", file=sys.stderr, flush=True)
+        lock.acquire()
+    except OSError as error:
+        raise Failure(f"Cannot write {lock.lock_file}: {error.strerror or error}.") from None
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def unusable(error: Exception, where: str) -> Failure:
