@@ -49,9 +49,9 @@ def main() -> None:
 
 
 def _explained(error: Exception) -> Failure | None:
-    """What an error of MLflow's means if its store is locked, full or not writable."""
+    """What an error of MLflow's means if the project's own store is locked, full or not writable."""
     if type(error).__name__ != "MlflowException":  # to import MLflow takes seconds
         return None
     from car_or_truck.tracking import store
 
-    return store.unusable(error, store.uri()) if any(sign in str(error) for sign in store.HEALTHY) else None
+    return store.unusable(error, store.own()) if any(sign in str(error) for sign in store.HEALTHY) else None

@@ -67,13 +67,13 @@ def work(
     work.work(params.load(), cells, checkpoint_every)
 
 
-@app.command(hidden=True)  # git calls it
+@app.command()
 def merge_lock(
     base: Annotated[Path, typer.Argument(metavar="BASE", help="The last version that both sides share.")],
     ours: Annotated[Path, typer.Argument(metavar="OURS", help="One side; the result is written here.")],
     theirs: Annotated[Path, typer.Argument(metavar="THEIRS", help="The other side.")],
 ) -> None:
-    """Merge two versions of dvc.lock.
+    """Merge two versions of dvc.lock; git calls it.
 
     Stage by stage, in `git merge`, once `make` has registered it.
 

@@ -38,8 +38,9 @@ def dumbbell(table: pd.DataFrame, gaps: Sequence[Gap], looks: Styles, path: Path
         low, high = means.min().min(), means.max().max()
         margin = max(0.01, 0.22 * (high - low))
         axes.set_xlim(low - margin, high + margin)
-        ticks = MaxNLocator(5).tick_values(low, high)
-        axes.set_xticks([tick for tick in ticks if low - margin <= tick <= min(1, high + margin)])
+        left, right = low - margin, min(1, high + margin)
+        ticks = MaxNLocator(6, steps=[1, 2, 5, 10]).tick_values(left, right)
+        axes.set_xticks([tick for tick in ticks if left <= tick <= right])
         words = [f"{100 * item.gap:.1f} points\n{item.grade}" for item in reversed(gaps)]
         _lines(axes, [item.variant for item in reversed(gaps)], words)
         axes.xaxis.set_major_formatter(PERCENT)
