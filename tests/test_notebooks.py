@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +11,8 @@ import pytest
 
 from helpers.clones import ROOT, photos
 
-slow = pytest.mark.slow  # it needs the extra `notebook`
+pytestmark = pytest.mark.slow  # they need the extra `notebook`
+
 LESSON = ROOT / "notebooks" / "lesson.ipynb"
 
 
@@ -32,25 +30,6 @@ def executed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, int]:
     return "\n".join(texts), sum("image/png" in output.get("data", {}) for output in outputs)
 
 
-def test_its_text_runs_as_a_script(tmp_path: Path) -> None:
-    photos(tmp_path / "input" / "car-or-truck", each=12)
-    (tmp_path / "working").mkdir()
-    (tmp_path / "IPython").mkdir()
-    (tmp_path / "IPython" / "__init__.py").write_text("version_info = (9, 0)")  # matplotlib asks
-    (tmp_path / "IPython" / "display.py").write_text("display = print")  # the extra may be missing
-    output = subprocess.run(
-        [sys.executable, str(LESSON.with_suffix(".py"))],
-        cwd=tmp_path / "working",
-        env={**os.environ, "EPOCHS": "1", "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT / "src")])},
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    ).stdout
-    assert len(re.findall(r"^ +1/1 ", output, re.MULTILINE)) == 3  # models with an epoch each
-    assert "95% CI" in output
-
-
-@slow
 def test_the_notebook_for_kaggle_is_the_text_notebook_without_outputs() -> None:
     import jupytext
     import nbformat
@@ -62,7 +41,6 @@ def test_the_notebook_for_kaggle_is_the_text_notebook_without_outputs() -> None:
     assert not [cell for cell in made.cells if cell.get("outputs") or cell.get("execution_count")]
 
 
-@slow
 def test_it_runs_on_the_folders_that_kaggle_mounts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data, working = photos(tmp_path / "input" / "car-or-truck", each=12), tmp_path / "working"
     working.mkdir()
@@ -77,7 +55,6 @@ def test_it_runs_on_the_folders_that_kaggle_mounts(tmp_path: Path, monkeypatch: 
     assert not list(working.iterdir())
 
 
-@slow
 def test_it_runs_anywhere_else_on_synthetic_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said, pictures = executed(tmp_path, monkeypatch)
     assert "these are SYNTHETIC images" in said

@@ -85,7 +85,7 @@ def test_what_dvc_plots_draws_is_complete(finished: Project) -> None:
         assert rates.to_numpy()[[0, -1]].tolist() == [[0, 0], [1, 1]]
 
 
-def test_what_compare_writes_is_a_function_of_what_it_reads(project: Project) -> None:
+def test_what_compare_writes_is_a_function_of_what_it_reads(project: Project, empty_database: Path) -> None:
     def written() -> dict[Path, bytes]:
         reports = project.root / "reports"
         names = ("comparison.*", "metrics.json", "curves.csv", "report.html", "suspects.*", "plots/*")
@@ -99,7 +99,7 @@ def test_what_compare_writes_is_a_function_of_what_it_reads(project: Project) ->
     times = project.root / ".dvc/tmp/times"
     assert len(list(times.iterdir())) == 2
     shutil.rmtree(times)
-    (project.root / "mlflow.db").unlink()
+    shutil.copyfile(empty_database, project.root / "mlflow.db")
     shutil.rmtree(project.root / "mlruns")
     for path in before:
         path.unlink()

@@ -30,7 +30,7 @@ from helpers.nets import recipe, split
 SIZES = {"train": 24, "valid": 40, "test": 10}
 
 
-@pytest.fixture(params=["float32", "mixed_bfloat16"])
+@pytest.fixture(params=["float32", pytest.param("mixed_bfloat16", marks=pytest.mark.slow)])
 def made(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TrainedCell]:
     """A cell whose model and images are there, in a folder of its own."""
     monkeypatch.chdir(tmp_path)
