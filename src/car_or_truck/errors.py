@@ -9,10 +9,18 @@ NETWORK = re.compile(r"Failed to resolve '[^']*'|Connection refused|timed out|Ne
 class Failure(Exception):
     """A failure that one or two lines explain: what is wrong, its value, and the way out.
 
-    The command line prints the message alone and exits with 1.
+    The command line prints the message alone and exits with 1. An address in it loses its password.
     """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(without_passwords(message))
+
+
+def without_passwords(text: str) -> str:
+    """The text with *** for the user and password of each address in it."""
+    return re.sub(r"(?<=//)[^/\s]*@", "***@", text)
 
 
 def in_one_line(error: BaseException, most: int = 300) -> str:
-    """An error's message on one line, at most `most` characters of it."""
-    return (" ".join(str(error).split()) or type(error).__name__)[:most]
+    """An error's message on one line, at most `most` characters of it, without passwords."""
+    return (" ".join(without_passwords(str(error)).split()) or type(error).__name__)[:most]

@@ -205,7 +205,7 @@ def test_without_a_cell_there_is_nothing_to_compare(project: Project, compare: C
 @pytest.mark.parametrize(
     ("store", "warning"),
     [
-        ("http://127.0.0.1:9", "did not take this run"),
+        ("http://me:secret@127.0.0.1:9", "server http://***@127.0.0.1:9 did not take this run"),
         pytest.param("sqlite:////dev/null/mlflow.db", "MLflow has no run of this", marks=pytest.mark.slow),
     ],
 )

@@ -36,7 +36,7 @@ def test_the_most_accurate_that_passes_the_gates_is_the_challenger_until_it_is_c
     rewrite_trace(client, exercise.run_id, "predictions.csv", table.to_csv(index=False))
 
     line = named()
-    assert line.startswith(f"Challenger: {exercise} of {NAME}, the most accurate with 95.00% of 2 that pass the gates")
+    assert line.startswith(f"Challenger: {exercise} of {NAME}, 95.00% accurate: the best of 2 that pass the gates")
     line = named(min_accuracy=0.99)
     assert "it would not be promoted: accuracy is 95.0%, must be >= 99.0% (short by 4 points)" in line
     assert versions.aliases(client, NAME)["challenger"].number == exercise.number
@@ -70,7 +70,7 @@ def test_a_model_that_fails_a_gate_gives_way_to_a_less_accurate_one_that_passes(
     assert f'"generalization_gap": {before}' in text
     path.write_text(text.replace(f'"generalization_gap": {before}', '"generalization_gap": 0.9'))
     line = named(max_gap=0.8)
-    assert line.startswith(f"Challenger: {version(client, 'tutorial')} of {NAME}, the most accurate with 90.00% of 1")
+    assert line.startswith(f"Challenger: {version(client, 'tutorial')} of {NAME}, 90.00% accurate: the only one")
 
 
 def test_with_one_model_untrained_the_best_of_the_others_is_still_named(
@@ -79,7 +79,7 @@ def test_with_one_model_untrained_the_best_of_the_others_is_still_named(
     predicting(project, "exercise", 38)
     shutil.rmtree(project.root / "models/tutorial")
     line = named()
-    assert line.startswith(f"Challenger: {version(client, 'exercise')} of {NAME}, the most accurate with 95.00% of 1")
+    assert line.startswith(f"Challenger: {version(client, 'exercise')} of {NAME}, 95.00% accurate: the only one")
     assert versions.aliases(client, NAME)["challenger"].number == version(client, "exercise").number
 
 

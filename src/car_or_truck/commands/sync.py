@@ -18,7 +18,7 @@ from car_or_truck import files, paths
 from car_or_truck.cells import names
 from car_or_truck.cells.cell import TrainedCell, read_dataset, read_trained
 from car_or_truck.cells.results import read_evaluation, read_results
-from car_or_truck.errors import Failure
+from car_or_truck.errors import Failure, without_passwords
 from car_or_truck.params import Params
 from car_or_truck.registry import champion, ledger, versions
 from car_or_truck.tracking import delivery, runs, store
@@ -55,7 +55,7 @@ def sync(params: Params, independent: bool = False) -> None:
             _restore_champion(name, name in empty)
     _rebuild_comparison(params, rebuilt > 0, bool(empty))
     if server:
-        print(f"{server}: {_deliver(server) or 'no'} runs had to be delivered.", flush=True)
+        print(f"{without_passwords(server)}: {_deliver(server) or 'no'} runs had to be delivered.", flush=True)
 
 
 def _trained() -> Iterator[tuple[TrainedCell, pd.DataFrame]]:

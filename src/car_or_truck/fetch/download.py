@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from car_or_truck.errors import NETWORK, Failure
+from car_or_truck.errors import NETWORK, Failure, without_passwords
 
 CONNECT_SECONDS, READ_SECONDS = 10, 30  # a server that is silent for so long counts as unreachable
 ATTEMPTS = 3  # of a download that breaks off; Kaggle's is resumed where it stopped
@@ -193,7 +193,7 @@ def _is_temporary(status: int) -> bool:
 
 def mask_secrets(url: str) -> str:
     """The URL without its secrets: user, password, and the values of its query and fragment become ***."""
-    address, mark, query = re.split(r"([?#]|$)", re.sub(r"//[^/\s]*@", "//***@", url), maxsplit=1)
+    address, mark, query = re.split(r"([?#]|$)", without_passwords(url), maxsplit=1)
     return address + mark + re.sub(r"(^|[&;#])([^=&;#]*=(?=[^=&;#]))?[^&;#]+", r"\1\2***", query)
 
 

@@ -80,11 +80,12 @@ def _name(client: mlflow.MlflowClient, limits: Promotion, results: Sequence[Resu
         versions.describe_selection(client, best.version, best.result, selection.words)
     if CHALLENGER not in aliases or aliases[CHALLENGER].number != best.version.number:
         client.set_registered_model_alias(name, CHALLENGER, str(best.version.number))
-    line = f"Challenger: {best.version} of {name}, the most accurate with {best.accuracy:.2%}"
+    line = f"Challenger: {best.version} of {name}, {best.accuracy:.2%} accurate"
     if not best.decision.passes:
         return f"{line}, but it would not be promoted: {best.decision.failures}."
     passing = sum(candidate.decision.passes for candidate in candidates)
-    return f"{line} of {passing} that pass the gates. `car-or-truck promote` judges it in full."
+    rank = f"the best of {passing} that pass the gates" if passing > 1 else "the only one that passes the gates"
+    return f"{line}: {rank}. `car-or-truck promote` judges it in full."
 
 
 def _without(client: mlflow.MlflowClient, name: str, aliases: dict[str, Version], reason: str) -> str:

@@ -23,7 +23,7 @@ from mlflow.models import Model
 from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS, MLFLOW_RUN_NOTE
 
 from car_or_truck import files
-from car_or_truck.errors import in_one_line
+from car_or_truck.errors import in_one_line, without_passwords
 from car_or_truck.tracking import permissions, store
 
 MARK = "delivered."  # how the tags begin that only a delivery writes and reads
@@ -44,7 +44,7 @@ def optional(remote: mlflow.MlflowClient, part: str, consequence: str) -> Iterat
         if error.error_code not in UNKNOWN and not permissions.is_denied(error):
             raise
         why = "has no" if error.error_code in UNKNOWN else "does not let you write to its"
-        _say_once(f"The tracking server {remote.tracking_uri} {why} {part}: {consequence}.")
+        _say_once(f"The tracking server {without_passwords(remote.tracking_uri)} {why} {part}: {consequence}.")
 
 
 @cache

@@ -15,7 +15,7 @@ import mlflow
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_USER
 
-from car_or_truck.errors import in_one_line
+from car_or_truck.errors import in_one_line, without_passwords
 from car_or_truck.tracking import copies, permissions, store
 
 ORIGIN = f"{copies.MARK}from"
@@ -127,7 +127,7 @@ def warn(run_id: str, server: str, error: Exception) -> None:
         local.set_tag(run_id, REFUSED, server)
         why = DENIED
     print(
-        f"The tracking server {server} did not take this run ({why}). It is safe in mlflow.db here; "
+        f"The tracking server {without_passwords(server)} did not take this run ({why}). It is safe in mlflow.db here; "
         "`car-or-truck sync` delivers it later.",
         flush=True,
     )

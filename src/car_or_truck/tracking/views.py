@@ -15,7 +15,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 from car_or_truck.cells import names
 from car_or_truck.compare import overfitting
 from car_or_truck.compare.comparison import Comparison
-from car_or_truck.errors import in_one_line
+from car_or_truck.errors import in_one_line, without_passwords
 from car_or_truck.tracking import runs, store
 
 # A saved view is a tag of the experiment. MLflow 3.17 documents neither it nor its values: these are what the UI itself
@@ -52,13 +52,16 @@ def publish(comparison: Comparison) -> None:
         try:
             _publish(mlflow.MlflowClient(where), comparison)
         except Exception as error:  # whatever it is, runs and comparison are there without
-            print(f"{where} shows no views of this comparison: {in_one_line(error, 200)}", file=sys.stderr)
+            print(
+                f"{without_passwords(where)} shows no views of this comparison: {in_one_line(error, 200)}",
+                file=sys.stderr,
+            )
 
 
 def places() -> list[str]:
     """Lines that say where the views are."""
     server = store.server()
-    lines = addresses(mlflow.MlflowClient(store.uri()), server or "http://127.0.0.1:5000")
+    lines = addresses(mlflow.MlflowClient(store.uri()), without_passwords(server or "http://127.0.0.1:5000"))
     return lines if server else ["`make ui` starts MLflow at these addresses:", *lines]
 
 
