@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,7 +12,7 @@ import pytest
 import typer
 from ruamel.yaml import YAML
 
-from car_or_truck import cli
+from car_or_truck import cli, params
 from car_or_truck.cli import app
 from car_or_truck.cli.app import console
 from helpers.clones import ROOT, Project
@@ -43,6 +45,7 @@ def ask(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 
     def run(*arguments: str, code: int = 0) -> str:
         monkeypatch.setenv("COLUMNS", "100")
+        monkeypatch.setenv("PATH", os.environ["PATH"])  # which the command changes
         monkeypatch.setattr(sys, "argv", ["car-or-truck", *arguments])
         with pytest.raises(SystemExit) as ended:
             cli.main()
@@ -94,6 +97,26 @@ def test_a_failure_is_explained_in_a_line_or_two(
     if code == 1:
         assert len(output.splitlines()) <= 2
         assert "Traceback" in ask("--debug", *arguments, code=1)
+
+
+def test_an_unexpected_error_is_one_line_without_passwords(
+    ask: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise RuntimeError("no http://me:secret@host/api")
+
+    monkeypatch.setattr(params, "load", fail)
+    assert ask("fetch", code=1) == (
+        "Unexpected RuntimeError: no http://***@host/api (`car-or-truck --debug ...` shows the traceback.)\n"
+    )
+
+
+def test_dvc_is_that_of_this_environment_even_where_it_is_not_activated(
+    ask: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "/usr/bin")
+    ask("--help")
+    assert Path(shutil.which("dvc") or "").parent == Path(sys.executable).parent
 
 
 def test_a_name_or_a_reason_may_look_like_markup(capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,11 +6,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from dvc.fs import LocalFileSystem
 
 from car_or_truck.cells import remote
 from car_or_truck.cells.remote import Remote
+from car_or_truck.train.checkpoint import Checkpoint
 
 
 @pytest.fixture
@@ -56,3 +58,34 @@ def test_the_sign_of_another_worker_stays(made: Remote, monkeypatch: pytest.Monk
         time.sleep(0.1)
         Path(place).write_text(json.dumps({"worker": "another:1", "time": time.time()}))
     assert json.loads(made.fs.cat_file(place))["worker"] == "another:1"
+
+
+def test_a_remote_that_fails_costs_the_copy_and_never_the_training(
+    made: Remote, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(remote.CHECKPOINT_SECONDS, "0")
+    monkeypatch.setattr(remote, "Remote", lambda: made)
+    saved = Checkpoint(tmp_path / "net.npz")
+    saved.state.variables = [np.arange(3.0)]
+    with monkeypatch.context() as down:
+        for name in ("exists", "put_file"):
+            down.setattr(made.fs, name, refuse)
+        send = remote.shared_checkpoint(saved)
+        saved.state.epoch = 1
+        saved.write()
+        send()
+    said = capsys.readouterr().out.splitlines()
+    assert said == [
+        "No checkpoint came from DVC's remote: the network is down",
+        "The checkpoint was not sent to DVC's remote: the network is down",
+    ]
+    send()
+    elsewhere = Checkpoint(tmp_path / "elsewhere" / "net.npz")
+    elsewhere.path.parent.mkdir()
+    remote.shared_checkpoint(elsewhere)
+    assert elsewhere.state.epoch == 1
+    assert "The checkpoint of epoch 1 came from DVC's remote." in capsys.readouterr().out
+
+
+def refuse(*_: Any) -> None:
+    raise OSError("the network is down")

@@ -109,6 +109,14 @@ def test_what_is_referred_to_stays_and_all_else_goes_into_the_trash(
     assert "Nothing to remove" in cleaned()
 
 
+def test_what_a_running_dvc_experiment_has_trained_stays(full_store: Store, cleaned: Callable[..., str]) -> None:
+    folder = full_store.root / ".dvc/tmp/exps/standalone/tmp1/models/tutorial/1"
+    folder.mkdir(parents=True)
+    (folder / "cell.json").write_text(json.dumps({"cell": "dropped"}))
+    cleaned()
+    assert active(full_store) == (KEPT | {"dropped"}, {1, 2, 3, 5, 6, 7})
+
+
 def test_the_model_of_a_run_that_a_person_deleted_goes_too(full_store: Store, cleaned: Callable[..., str]) -> None:
     client = full_store.client
     stale = client.get_model_version(NAME, "4").run_id

@@ -184,6 +184,8 @@ def test_a_picture_is_downloaded_from_a_url_within_limits(
 def test_stdin_is_a_picture_or_a_list(pictures: Path) -> None:
     content = (pictures / "1.jpeg").read_bytes()
     assert list(predict.pictures(["-"], io.BytesIO(content))) == [predict.Picture("stdin", content)]
+    much = "x" * 5000  # longer than a file's name may be
+    assert list(predict.pictures([much, "a.png"], io.BytesIO())) == [predict.Picture(much), predict.Picture("a.png")]
     with pytest.raises(Failure, match=r"The name of an image is empty"):
         list(predict.pictures([""], io.BytesIO()))
     listed = f"{pictures}\n\nhttp://host/photo.jpg\n".encode()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -211,6 +213,18 @@ def test_a_trial_that_cannot_be_trained_is_not_tried_again(project: Project, mon
     assert [trial.state.name for trial in study(project.root).trials] == ["FAIL", "COMPLETE"]
 
 
+def test_a_trial_that_a_full_disk_stopped_goes_on(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(search, "_train", full)
+    with pytest.raises(OSError, match="No space left"):
+        tune.tune(params.load(), "plain", OVER[:1], 1, None)
+    monkeypatch.setattr(search, "_train", lambda *_: np.array([True, False]))
+    tune.tune(params.load(), "plain", OVER[:1], 1, None)
+    assert [trial.state.name for trial in study(project.root).trials] == ["COMPLETE"]
+
+
 def test_without_optuna_it_says_how_to_install_it(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(Failure, match=r"Optuna is not installed: `pip install -e '\.\[tune\]'`\.$"):
@@ -226,6 +240,20 @@ def test_without_prepared_images_it_says_how_to_prepare_them(project: Project) -
 def test_a_damaged_study_is_named_with_the_way_out(project: Project) -> None:
     (paths.scratch("tune") / "studies.db").write_text("not a database " * 100)
     with pytest.raises(Failure, match=r"studies\.db cannot be used .* Move it away"):
+        tune.tune(params.load(), "plain", OVER, TRIALS, None)
+
+
+@pytest.mark.usefixtures("project")
+def test_a_database_that_is_whole_but_in_use_is_not_to_be_moved_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    import optuna
+
+    def locked(**_: Any) -> None:
+        raise optuna.exceptions.StorageInternalError("An exception is raised during the commit.") from (
+            sqlite3.OperationalError("database is locked")
+        )
+
+    monkeypatch.setattr(optuna, "create_study", locked)
+    with pytest.raises(Failure, match=r"\(database is locked\)\. Another process writes to it: try again\.$"):
         tune.tune(params.load(), "plain", OVER, TRIALS, None)
 
 

@@ -117,6 +117,16 @@ def test_changes_that_are_not_committed_are_named(committed: Project) -> None:
         work.work(params.load(), [CELL], 60)
 
 
+def test_images_that_the_commit_does_not_have_are_told(committed: Project) -> None:
+    Path("dvc.lock").write_text("stages: {prepare: {outs: [{path: data/prepared, md5: 1}]}, train@a-1: {}}")
+    with pytest.raises(Failure, match=r"^dvc\.lock has other images than the commit, .*: commit it"):
+        work.work(params.load(), [CELL], 60)
+    committed.run("git", "add", "-f", "dvc.lock")
+    committed.run("git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-q", "-m", "images")
+    Path("dvc.lock").write_text("stages: {prepare: {outs: [{path: data/prepared, md5: 1}]}}")  # models may differ
+    assert work.committed(params.load()) == committed.run("git", "rev-parse", "HEAD").strip()
+
+
 def test_without_a_remote_it_says_how_to_add_one(committed: Project) -> None:
     with pytest.raises(Failure, match=r"DVC has no remote .*`dvc remote add -d NAME URL`"):
         work.work(params.load(), [CELL], 60)

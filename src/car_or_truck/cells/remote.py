@@ -49,7 +49,8 @@ class Remote:
             return
         self.fs.get_file(place, str(saved.path))
         saved.read()
-        print(f"The checkpoint of epoch {saved.state.epoch} came from DVC's remote.", flush=True)
+        if saved.state.epoch:
+            print(f"The checkpoint of epoch {saved.state.epoch} came from DVC's remote.", flush=True)
 
     @contextmanager
     def holding(self, cell: str) -> Iterator[bool]:
@@ -107,9 +108,11 @@ def shared_checkpoint(saved: Checkpoint) -> Callable[[], None]:
         return lambda: None
     remote = Remote()
     if not saved.state.epoch:
-        remote.bring(saved)
+        try:
+            remote.bring(saved)
+        except Exception as error:  # each file system raises its own
+            print(f"No checkpoint came from DVC's remote: {in_one_line(error, 200)}", flush=True)
     place, sent = remote.place("checkpoints", saved.path.name), time.monotonic()
-    remote.fs.makedirs(remote.fs.parent(place), exist_ok=True)
 
     def send() -> None:
         nonlocal sent
@@ -117,8 +120,9 @@ def shared_checkpoint(saved: Checkpoint) -> Callable[[], None]:
             return
         sent = time.monotonic()
         try:
+            remote.fs.makedirs(remote.fs.parent(place), exist_ok=True)
             remote.fs.put_file(str(saved.path), place)
-        except Exception as error:  # each file system raises its own
+        except Exception as error:
             print(f"The checkpoint was not sent to DVC's remote: {in_one_line(error, 200)}", flush=True)
 
     return send

@@ -7,10 +7,11 @@ import gc
 import os
 import sys
 import traceback
+from pathlib import Path
 
 from car_or_truck.cli import look, registry, search, stages, team
 from car_or_truck.cli.app import app
-from car_or_truck.errors import Failure
+from car_or_truck.errors import Failure, without_passwords
 
 __all__ = ["app", "main"]
 
@@ -31,6 +32,8 @@ def main() -> None:
     """Run the command. Exits 0 on success, 1 on a failure explained on stderr, 2 on wrong usage."""
     gc.set_threshold(50_000)  # objects, not 700: imports make many, and no garbage
     atexit.register(gc.freeze)  # at its end Python would look through all objects for garbage, for seconds
+    here = str(Path(sys.executable).parent)  # `dvc` of this environment, which may not be activated
+    os.environ["PATH"] = os.pathsep.join([here, os.environ.get("PATH", os.defpath)])
     try:
         app()
     except Exception as error:
@@ -42,7 +45,8 @@ def main() -> None:
             print(store_trouble, file=sys.stderr)
         else:
             print(
-                f"Unexpected {type(error).__name__}: {error}\n`car-or-truck --debug ...` shows the traceback.",
+                f"Unexpected {type(error).__name__}: {without_passwords(str(error))} "
+                "(`car-or-truck --debug ...` shows the traceback.)",
                 file=sys.stderr,
             )
         sys.exit(1)

@@ -73,8 +73,13 @@ def clean(params: Params, console: Console, dry_run: bool = False) -> None:
 
 
 def trained_cells(params: Params) -> set[str]:
-    """The fingerprints of the cells in models/. Failure when models/ lacks any that dvc.lock records."""
-    cells = {files.read_json(path, "")["cell"] for path in paths.MODELS.glob("*/*/cell.json")}
+    """The fingerprints of the cells in models/, here and in DVC experiments that run.
+
+    Raises Failure when models/ lacks any that dvc.lock records.
+    """
+    running = paths.root() / ".dvc/tmp/exps"  # `dvc exp run --temp` or `--queue`; DVC lists them when they have ended
+    found = [*paths.MODELS.glob("*/*/cell.json"), *running.glob(f"**/{paths.MODELS}/*/*/cell.json")]
+    cells = {files.read_json(path, "")["cell"] for path in found}
     recorded = locked_stages()
     missing = [
         cell_name(variant, seed)

@@ -43,6 +43,7 @@ def repro_on_ray(params: Params, address: str, needs: Needs, console: Console) -
         import ray
     except ImportError:
         raise Failure("Ray is not installed: `pip install -e '.[ray]'`, here and on every node.") from None
+    run_dvc("repro", "prepare")
     commit, url = committed(params), git("remote", "get-url", "origin")
     if not url or not git("branch", "--remotes", "--contains", commit):
         raise Failure(f"The commit {commit[:12]} is on no git remote, from which the nodes could clone it: `git push`.")
@@ -51,7 +52,7 @@ def repro_on_ray(params: Params, address: str, needs: Needs, console: Console) -
         run_dvc("push", "prepare")
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         try:
-            ray.init(None if address == "local" else address, include_dashboard=False, log_to_driver=False)
+            ray.init(address, include_dashboard=False, log_to_driver=False)
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise Failure(f"The Ray cluster {address!r} cannot be used: {in_one_line(error, 200)}") from None
         tracking = {key: value for key, value in os.environ.items() if key.startswith("MLFLOW_TRACKING_")}
@@ -100,8 +101,7 @@ def run_work(cell: str, url: str, commit: str, tracking: dict[str, str], checkpo
                 if done.returncode:
                     raise Failure(f"On {node} `git {' '.join(command)}` fails: {' '.join(done.stderr.split())[-200:]}")
             Path(part).rename(clone)
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    environment = {**os.environ, **tracking, "PYTHONPATH": str(clone / "src"), "PATH": path}
+    environment = {**os.environ, **tracking, "PYTHONPATH": str(clone / "src")}
     command = [sys.executable, "-m", "car_or_truck", "work", cell, "--checkpoint-every", str(checkpoint_seconds)]
     with log.open("wb") as output:
         process = subprocess.Popen(command, cwd=clone, env=environment, stdout=output, stderr=output, process_group=0)

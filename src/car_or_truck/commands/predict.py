@@ -6,6 +6,7 @@ A picture that cannot be read is reported, and the others are predicted.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -130,7 +131,7 @@ def pictures(images: list[str], stdin: Any) -> Iterator[Picture]:
                 yield from pictures([line.strip() for line in lines if line.strip() not in ("", "-")], stdin)
             else:
                 yield Picture("stdin", content)
-        elif Path(name).is_dir():
+        elif os.path.isdir(name):  # noqa: PTH112  # for a name too long, Path.is_dir raises
             yield from (Picture(str(Path(name) / below)) for below in folders.images_below(Path(name)))
         else:
             yield Picture(name)
@@ -172,6 +173,8 @@ def _classifier(model: str | None, console: Console) -> Any:
             loading.start()
             classifier, cell = loading.from_folder(Path(model))
             label, stand_in = f"{model} ({cell.name})", cell.stand_in
+        elif model and "/" in model and not model.startswith("models:/"):
+            raise Failure(f"{model} has no cell.json: give a folder that `train` wrote, as models/tutorial/31415.")
         else:
             version = versions.find(store.open_store(), model or CHAMPION)
             loading.start()

@@ -127,6 +127,8 @@ def run_trial(search: Search, trial: optuna.Trial, values: Mapping[str, Any]) ->
     except (Failure, trials.Pruned) as error:  # one that diverged is as bad as one that was pruned: Optuna learns it
         study.tell(trial, state=TrialState.PRUNED)
         outcome = in_one_line(error, 120)
+    except OSError:  # of a full disk, say: the trial goes on in the next call
+        raise
     except Exception:
         study.tell(trial, state=TrialState.FAIL)  # or the next call would fail at it again
         raise

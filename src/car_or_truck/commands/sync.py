@@ -7,6 +7,7 @@ gives the versions their numbers, and the champion back.
 from __future__ import annotations
 
 import math
+import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -64,8 +65,8 @@ def _trained() -> Iterator[tuple[TrainedCell, pd.DataFrame]]:
         if not folder.name.isdecimal():  # no seed, but a copy or leftover
             continue
         try:
-            if not (folder / "model.keras").is_file():
-                raise Failure(f"{folder} has no model.keras.")
+            if not zipfile.is_zipfile(folder / "model.keras"):
+                raise Failure(f"{folder} has no whole model.keras.")
             yield read_trained(folder.parent.name, int(folder.name))
         except Failure as failure:
             print(f"Left out: {failure}", flush=True)

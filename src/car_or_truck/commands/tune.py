@@ -72,10 +72,10 @@ def _open(params: Params, variant: str, space: list[Dimension], seed: int) -> Se
                 # Earlier, where the learning rate warms up, accuracy says nothing of where a trial ends.
                 pruner=optuna.pruners.HyperbandPruner(max(1, longest // 2), longest, reduction_factor=2),
             )
-        except Exception as error:  # SQLAlchemy's and Optuna's own
-            raise Failure(
-                f"{database} cannot be used ({in_one_line(error, 150)}). Move it away: the search begins anew."
-            ) from error
+        except Exception as error:  # SQLAlchemy's and Optuna's own; Optuna's says little, and wraps the other
+            cause = error.__cause__ or error
+            remedy = store.remedy(cause, "Move it away: the search begins anew.")
+            raise Failure(f"{database} cannot be used ({in_one_line(cause, 150)}). {remedy}") from error
         if not study.trials:
             here = {known.key: known.place(search_space.value_of(params, variant, known.key)) for known in space}
             inside = {key: value for key, value in here.items() if value is not None}
@@ -119,9 +119,10 @@ def conclude(search: Search) -> str:
             "Choose other ranges."
         )
     best = select_best({name: np.array(list(finished.user_attrs[RIGHT])) == "1" for name, finished in complete.items()})
+    pruned = sum(trial.state.name == "PRUNED" for trial in done)
     winner, baseline, variant = complete[best.model], complete.get("trial 0"), search.variant
     lines = [
-        f"{best.model.capitalize()} of {len(done)}, {len(done) - len(complete)} of them pruned: {best.accuracy:.1%} "
+        f"{best.model.capitalize()} of {len(done)}, {pruned} of them pruned: {best.accuracy:.1%} "
         f"of the {len(winner.user_attrs[RIGHT]):,} images held out of train."
     ]
     running = len(search.study.get_trials(deepcopy=False)) - len(done)

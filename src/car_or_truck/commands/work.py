@@ -5,6 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
 
 from car_or_truck import paths
 from car_or_truck.cells.cell import cell_name, read_trained
@@ -28,6 +32,7 @@ def work(params: Params, cells: Sequence[str], checkpoint_seconds: float) -> Non
     commit, remote = committed(params), Remote()
     environment = {**os.environ, CHECKPOINT_SECONDS: str(checkpoint_seconds)}
     run_dvc("pull", "--run-cache", "prepare")
+    run_dvc("repro", "--pull", "--allow-missing", "prepare")  # if the commit changes how images are prepared
     for cell in cells:
         with remote.holding(f"{commit[:12]}-{cell}") as waited:
             if waited:
@@ -39,7 +44,7 @@ def work(params: Params, cells: Sequence[str], checkpoint_seconds: float) -> Non
 
 
 def committed(params: Params) -> str:
-    """The current commit; a Failure when code or parameters differ from it."""
+    """The current commit; a Failure when code, parameters or prepared images differ from it."""
     commit = git("rev-parse", "HEAD")
     if commit is None:
         raise Failure(f"{paths.root()} has no git commit, by which workers elsewhere could find code and parameters.")
@@ -49,7 +54,17 @@ def committed(params: Params) -> str:
     if changed:
         names = ", ".join(line[3:] for line in changed.splitlines()[:3])
         raise Failure(f"Not committed: {names}. Workers elsewhere see only commits: commit and push first.")
+    lock = Path("dvc.lock")
+    if _prepared(git("show", "HEAD:./dvc.lock")) != _prepared(lock.read_text() if lock.is_file() else None):
+        raise Failure(
+            "dvc.lock has other images than the commit, by which workers elsewhere find them: commit it first."
+        )
     return commit
+
+
+def _prepared(lock: str | None) -> Any:
+    """What DVC recorded of the stage `prepare`."""
+    return YAML(typ="safe").load(lock or "stages: {}")["stages"].get("prepare")
 
 
 def run_dvc(*arguments: str, environment: dict[str, str] | None = None) -> None:

@@ -8,6 +8,7 @@ import platform
 import psutil
 
 TAG = "process"
+CLOCK = 60  # seconds by which the clock, and with it the time when a process began, may have been set since
 
 
 def this_process() -> str:
@@ -22,6 +23,6 @@ def is_gone(process: str) -> bool:
     if node != platform.node():
         return False
     try:
-        return f"{psutil.Process(int(pid)).create_time():.2f}" != created
+        return abs(psutil.Process(int(pid)).create_time() - float(created)) > CLOCK
     except psutil.NoSuchProcess:
         return True

@@ -225,10 +225,15 @@ def unusable(error: Exception, where: str) -> Failure:
     if permissions.is_refusal(error):
         return permissions.forbidden(f"write to {where}")
     if where.startswith(LOCAL):
-        remedy = next((remedy for sign, remedy in HEALTHY.items() if sign in str(error)), MOVE_AWAY)
+        cure = remedy(error, MOVE_AWAY)
     elif getattr(error, "error_code", None) == "UNAUTHENTICATED":
-        remedy = "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to those of an account there."
+        cure = "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to those of an account there."
     else:
-        remedy = "Start its server, or unset MLFLOW_TRACKING_URI to use mlflow.db here."
+        cure = "Start its server, or unset MLFLOW_TRACKING_URI to use mlflow.db here."
     why = [*NETWORK.findall(str(error)), in_one_line(error)][0]
-    return Failure(f"The MLflow store {where} cannot be used: {why}. {remedy}")
+    return Failure(f"The MLflow store {where} cannot be used: {why}. {cure}")
+
+
+def remedy(error: BaseException, otherwise: str) -> str:
+    """What to do about an error of SQLite's: as HEALTHY has it if the database is whole."""
+    return next((cure for sign, cure in HEALTHY.items() if sign in str(error)), otherwise)
