@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import shutil
+import socket
 from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
@@ -111,3 +112,11 @@ def small_store(empty_database: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     made = Store(tmp_path / "store", empty_database)
     monkeypatch.chdir(made.root)
     return made
+
+
+@pytest.fixture
+def closed_port() -> Iterator[int]:
+    """A port of this machine that is bound, but at which nobody listens."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield held.getsockname()[1]

@@ -18,7 +18,7 @@ from car_or_truck import params
 from car_or_truck.commands import clean
 from car_or_truck.errors import Failure
 from car_or_truck.tracking import copies, delivery, store
-from helpers.clones import ROOT, Project
+from helpers.clones import ROOT, Project, clone
 from helpers.processes import running
 from helpers.stores import NAME, Store
 
@@ -107,6 +107,17 @@ def test_what_is_referred_to_stays_and_all_else_goes_into_the_trash(
     assert active(full_store) == (KEPT, {1, 2, 3, 5, 6})
     assert on_disk(full_store) == files  # so that what is in the trash is whole
     assert "Nothing to remove" in cleaned()
+
+
+def test_dvc_is_asked_for_its_experiments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(Failure, match=r"`dvc exp list .*, so DVC's experiments are not known"):
+        clean.dvc_experiments()
+    project = clone(tmp_path / "project")
+    monkeypatch.chdir(project.root)
+    assert clean.dvc_experiments() == set()
+    project.run("dvc", "exp", "save", "-n", "more-dropout")
+    assert clean.dvc_experiments() == {"more-dropout"}
 
 
 def test_what_a_running_dvc_experiment_has_trained_stays(full_store: Store, cleaned: Callable[..., str]) -> None:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import csv
-import http.server
 import io
 import json
 import shutil
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +20,7 @@ from car_or_truck.errors import Failure
 from car_or_truck.tracking import store
 from helpers.clones import Project
 from helpers.registered import console, version
+from helpers.sources import served
 
 
 @pytest.fixture(scope="module")
@@ -135,50 +133,17 @@ def test_an_explanation_is_drawn(pictures: Path, tmp_path: Path) -> None:
         assert drawn.width > 1000
 
 
-class Serving(http.server.BaseHTTPRequestHandler):
-    content = b""
-
-    def do_GET(self) -> None:
-        if self.path == "/slow":
-            self.send_response(200)
-            self.end_headers()
-            for _ in range(20):
-                self.wfile.write(b"0" * 70_000)
-                threading.Event().wait(0.1)
-            return
-        self.send_response(200 if self.path == "/photo" else 404)
-        self.end_headers()
-        self.wfile.write(self.content)
-
-    def log_message(self, *_: Any) -> None:
-        pass
-
-
-@pytest.fixture
-def address(pictures: Path) -> Iterator[str]:
-    Serving.content = (pictures / "1.jpeg").read_bytes()
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Serving) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-
-
-def test_a_picture_is_downloaded_from_a_url_within_limits(
-    address: str, pictures: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    content = predict.Picture(f"{address}/photo").read()
-    assert isinstance(content, io.BytesIO)
-    assert content.read() == (pictures / "1.jpeg").read_bytes()
-    with pytest.raises(ValueError, match="the server answers 404"):
-        predict.Picture(f"{address}/nothing").read()
-    with pytest.raises(ValueError, match=r"cannot be downloaded: .*(connect to host 127.0.0.1:9|Connection refused)"):
-        predict.Picture("http://127.0.0.1:9/photo").read()
+def test_a_picture_is_downloaded_from_a_url_within_limits(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with served(pictures) as address:
+        content = predict.Picture(f"{address}/1.jpeg").read()
+        assert isinstance(content, io.BytesIO)
+        assert content.read() == (pictures / "1.jpeg").read_bytes()
+        monkeypatch.setattr(predict, "MOST_BYTES", 1000)
+        with pytest.raises(ValueError, match=r"larger than 0.001 MB"):
+            predict.Picture(f"{address}/1.jpeg").read()
     monkeypatch.setattr(predict, "MOST_SECONDS", 0.3)
-    with pytest.raises(ValueError, match=r"not all there after 0.3 seconds"):
-        predict.Picture(f"{address}/slow").read()
-    monkeypatch.setattr(predict, "MOST_BYTES", 1000)
-    with pytest.raises(ValueError, match=r"larger than 0.001 MB"):
-        predict.Picture(f"{address}/photo").read()
+    with served(pictures, pause=20) as address, pytest.raises(ValueError, match=r"not all there after 0.3 seconds"):
+        predict.Picture(f"{address}/1.jpeg").read()
 
 
 def test_stdin_is_a_picture_or_a_list(pictures: Path) -> None:

@@ -35,6 +35,21 @@ def test_a_model_that_fails_a_gate_is_not_promoted_and_nothing_changes(
     assert client.get_experiment_by_name(f"{NAME}-promotions") is None
 
 
+def test_where_there_is_nothing_to_promote_it_says_so(
+    client: mlflow.MlflowClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    promote.show_history(console())
+    assert f"{NAME} has had no champion yet. `car-or-truck promote` makes one." in capsys.readouterr().out
+    client.set_registered_model_alias(NAME, "champion", "1")
+    promote.promote(loose(), "1", console())
+    assert re.search(r"^Version 1 \(\S+\) is already the champion of ", capsys.readouterr().out, re.MULTILINE)
+    client.delete_registered_model_alias(NAME, "challenger")
+    with pytest.raises(
+        Failure, match=r" has no challenger\. Its champion is version 1 .*`car-or-truck promote N"
+    ):
+        promote.promote(loose(), None, console())
+
+
 def test_promote_by_force_predict_and_roll_back(
     client: mlflow.MlflowClient, project: Project, capsys: pytest.CaptureFixture[str]
 ) -> None:

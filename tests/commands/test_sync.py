@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -245,12 +246,13 @@ def test_a_registered_model_that_was_deleted_in_the_ui_has_its_champion_and_chal
 ) -> None:
     champions.promote(client, versions.find(client, "1"), None, Decision(()), "")
     moves = champions.history(client, SYNTHETIC)
+    named = {"champion": 1, "challenger": 2}
+    assert {alias: version.number for alias, version in versions.aliases(client, SYNTHETIC).items()} == named
     client.delete_registered_model(SYNTHETIC)
     sync.sync(params.load())
     output = capsys.readouterr().out
     assert f"{SYNTHETIC}: the champion is version 1" in output
-    assert "hallenger: " in output
-    assert versions.aliases(client, SYNTHETIC)["champion"].number == 1
+    assert {alias: version.number for alias, version in versions.aliases(client, SYNTHETIC).items()} == named
     assert champions.settle(client, SYNTHETIC) == []
     assert champions.history(client, SYNTHETIC) == moves
 
@@ -282,7 +284,7 @@ def test_a_server_that_dies_half_way_gets_all_of_it_later(project: Project, serv
         output += process.stdout.read()
     assert process.wait() == 0, output
     assert output.count("did not take this run") == 1
-    assert "epoch 40/40" in output
+    assert re.search(r"^ +40/40 ", output, re.MULTILINE)
     output = project.run("car-or-truck", "evaluate", "tutorial", "31415", MLFLOW_TRACKING_URI=server.url)
     assert output.count("did not take this run") == 1
 

@@ -120,6 +120,22 @@ def test_times_are_shown_where_they_are_known(
     assert "images/s" not in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("standing_in_finished")
+def test_the_leaderboard_explains_its_columns_when_asked(capsys: pytest.CaptureFixture[str]) -> None:
+    leaderboard.show(console(), explain=True)
+    explained = " ".join(capsys.readouterr().out.split())
+    for part in (
+        "accuracy: of the saved weights on 40 validation images.",
+        "gap: accuracy of the saved weights on train minus that on validation",
+        "overfits: Strong: a gap of at least 10 points",
+        "do not differ significantly on these 40 images",
+        "time, images/s: of the training",
+    ):
+        assert part in explained, part
+    leaderboard.show(console())
+    assert "Wilson" not in capsys.readouterr().out
+
+
 def test_accuracy_is_read_in_one_way(finished: Project) -> None:
     table = pd.read_csv(finished.root / "reports/comparison.csv").set_index("variant")
     output = comparison(finished)

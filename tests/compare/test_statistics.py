@@ -68,16 +68,25 @@ def test_the_interval_of_two_models_is_near_the_closed_form() -> None:
     assert found.p == pytest.approx(closed.pvalue, abs=0.002)
 
 
+CALIBRATED = [
+    partial(calibrated, errors=(error, error), images=5051, seeds=seeds)
+    for error in (0.024, 0.12)
+    for seeds in ((1, 4), (3, 3), (2, 2), (6, 6), (5, 2))
+]
+SPREAD = [
+    partial(spread, deviation=0.1, images=2000, seeds=(2, 2)),
+    partial(spread, deviation=0.1, images=2000, seeds=(1, 4)),
+    partial(spread, deviation=0.02, images=2000, seeds=(3, 3)),
+    partial(spread, deviation=0.1, images=2000, seeds=(3, 3)),
+    partial(spread, deviation=0.1, images=2000, seeds=(5, 2)),
+]
+
+
 @pytest.mark.parametrize(
     "simulation",
     [
-        *(
-            partial(calibrated, errors=(error, error), images=5051, seeds=seeds)
-            for error in (0.024, 0.12)
-            for seeds in ((2, 2), (3, 3), (6, 6), (1, 4), (5, 2))
-        ),
-        partial(spread, deviation=0.02, images=2000, seeds=(3, 3)),
-        *(partial(spread, deviation=0.1, images=2000, seeds=seeds) for seeds in ((2, 2), (3, 3), (5, 2), (1, 4))),
+        *(CALIBRATED[:2] + SPREAD[:3]),
+        *(pytest.param(simulation, marks=pytest.mark.slow) for simulation in CALIBRATED[2:] + SPREAD[3:]),
     ],
     ids=lambda simulation: " ".join(str(value) for value in simulation.keywords.values()),
 )

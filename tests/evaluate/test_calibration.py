@@ -17,13 +17,13 @@ from car_or_truck.evaluate.reliability import tempered
 from car_or_truck.evaluate.scores import expected_calibration_error, log_loss
 
 Floats = NDArray[np.floating[Any]]
-RANDOM = np.random.default_rng(0)
 
 
 def simulated(temperature: float, count: int = 20_000) -> tuple[NDArray[np.uint8], Floats]:
     """Labels, and probabilities whose log-odds are `temperature` times too large."""
-    log_odds = RANDOM.normal(0.3, 2, count)
-    return (RANDOM.random(count) < expit(log_odds)).astype(np.uint8), expit(temperature * log_odds)
+    random = np.random.default_rng(0)
+    log_odds = random.normal(0.3, 2, count)
+    return (random.random(count) < expit(log_odds)).astype(np.uint8), expit(temperature * log_odds)
 
 
 @pytest.mark.parametrize("truth", [0.5, 1.0, 2.5])

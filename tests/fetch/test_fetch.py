@@ -122,12 +122,15 @@ def test_a_tar_that_ends_with_a_zip_is_a_tar(raw: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("place", range(0, 4000, 97))
 def test_a_zip_with_a_wrong_byte_is_unpacked_whole_or_refused(place: int, raw: Path, tmp_path: Path) -> None:
-    path = zipped(photos(tmp_path / "photos"), tmp_path / "a.zip")
-    content = bytearray(path.read_bytes())
-    content[-1 - place % len(content)] ^= 0xA5
-    path.write_bytes(content)
+    folder = photos(tmp_path / "photos")
+    path = zipped(folder, tmp_path / "a.zip")
+    spoiled = bytearray(path.read_bytes())
+    spoiled[-1 - place % len(spoiled)] ^= 0xA5
+    path.write_bytes(spoiled)
     with suppress(Failure):
-        assert fetch(data("archive", archive={"url": str(path)}), raw)["images"] == 4
+        fetch(data("archive", archive={"url": str(path)}), raw)
+        for split in ("train", "valid"):
+            assert content(raw / split) == content(folder / split)
         return
     assert nothing_was_written(raw)
 
@@ -151,6 +154,30 @@ def test_a_link_in_a_tar_is_refused(raw: Path, tmp_path: Path) -> None:
         archive.add(folder, "photos")
     with pytest.raises(Failure, match="neither a file nor a folder"):
         fetch(data("archive", archive={"url": str(tmp_path / "a.tar")}), raw)
+
+
+def test_a_link_in_a_zip_is_refused(raw: Path, tmp_path: Path) -> None:
+    path, link = zipped(photos(tmp_path / "photos"), tmp_path / "a.zip"), zipfile.ZipInfo("train/Car/b.jpg")
+    link.create_system, link.external_attr = 3, 0o120777 << 16  # as Info-ZIP writes it on Unix
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(link, "/etc/passwd")
+    with pytest.raises(Failure, match=r"'train/Car/b\.jpg' is a link"):
+        fetch(data("archive", archive={"url": str(path)}), raw)
+    assert nothing_was_written(raw)
+
+
+def test_a_zip_with_a_password_is_named(raw: Path, tmp_path: Path) -> None:
+    path = zipped(photos(tmp_path / "photos"), tmp_path / "a.zip")
+    content = bytearray(path.read_bytes())
+    for mark, flags in ((b"PK\3\4", 6), (b"PK\1\2", 8)):  # of each entry: it is encrypted
+        place = content.find(mark)
+        while place >= 0:
+            content[place + flags] |= 1
+            place = content.find(mark, place + 1)
+    path.write_bytes(content)
+    with pytest.raises(Failure, match=r"a\.zip cannot be unpacked: .*password required"):
+        fetch(data("archive", archive={"url": str(path)}), raw)
+    assert nothing_was_written(raw)
 
 
 def test_a_missing_split_or_class_is_an_error(raw: Path, tmp_path: Path) -> None:

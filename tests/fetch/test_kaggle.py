@@ -25,7 +25,6 @@ from car_or_truck.fetch.stage import fetch
 from helpers.clones import photos
 from helpers.sources import data, nothing_was_written
 
-PORT = 7777  # where kagglehub looks in its environment TEST
 DATASET = "ryanholbrook/car-or-truck"
 
 
@@ -49,7 +48,7 @@ class Kaggle:
 
 
 @contextmanager
-def serving(kaggle: Kaggle) -> Iterator[None]:
+def serving(kaggle: Kaggle) -> Iterator[int]:
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"] or 0))
@@ -87,11 +86,11 @@ def serving(kaggle: Kaggle) -> Iterator[None]:
         def log_message(self, *_: Any) -> None:
             pass
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", PORT), Handler)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:
-        yield
+        yield server.server_port
     finally:
         kaggle.silent.set()
         server.shutdown()
@@ -101,13 +100,21 @@ def serving(kaggle: Kaggle) -> Iterator[None]:
 
 @pytest.fixture
 def kaggle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Kaggle]:
-    monkeypatch.setenv("KAGGLE_API_ENVIRONMENT", "TEST")
     monkeypatch.setenv("KAGGLEHUB_CACHE", str(tmp_path / "cache"))
     # In this environment kagglehub prints each whole answer, and so does not stream it, as it does for users.
     monkeypatch.setattr("kagglesdk.kaggle_http_client.KaggleHttpClient._print_response", lambda *_, **__: None)
     server = Kaggle(photos(tmp_path / "photos"))
-    with serving(server):
+    with serving(server) as port:
+        ask_at(port, monkeypatch)
         yield server
+
+
+def ask_at(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In its environment TEST kagglehub asks this machine at a port that another suite may have."""
+    from kagglesdk import kaggle_env
+
+    monkeypatch.setenv("KAGGLE_API_ENVIRONMENT", "TEST")
+    monkeypatch.setitem(kaggle_env._env_to_endpoint, kaggle_env.KaggleEnv.TEST, f"http://localhost:{port}")
 
 
 @pytest.fixture
@@ -193,8 +200,10 @@ def test_a_full_disk_below_kagglehubs_cache_is_named(
         fetch(data("kaggle", "rendered"), raw)
 
 
-def test_an_unplugged_network_is_out_of_reach(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("KAGGLE_API_ENVIRONMENT", "TEST")
+def test_an_unplugged_network_is_out_of_reach(
+    closed_port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask_at(closed_port, monkeypatch)
     monkeypatch.setenv("KAGGLEHUB_CACHE", str(tmp_path / "cache"))
     with pytest.raises(Unreachable, match="Connection refused"):
         from_kaggle(DATASET)

@@ -37,11 +37,15 @@ OFFLINE = {"KAGGLE_API_ENVIRONMENT": "TEST", "http_proxy": "http://127.0.0.1:9",
 
 # What the environment of whoever runs the tests may hold, and a fresh machine does not
 FOREIGN = ("MLFLOW_TRACKING_URI", "DVC_ROOT", "DVC_STAGE", "DVC_EXP_NAME", "CAR_OR_TRUCK_DEBUG")
-# No signature on a commit, and no remote of the person's own.
+# Nothing of the person's own: no signature or hook of git's, no language, no remote.
 IMPERSONAL = {
+    "GIT_CONFIG_GLOBAL": os.devnull,
+    "GIT_CONFIG_NOSYSTEM": "1",
     "GIT_CONFIG_COUNT": "1",
-    "GIT_CONFIG_KEY_0": "commit.gpgsign",
-    "GIT_CONFIG_VALUE_0": "false",
+    "GIT_CONFIG_KEY_0": "safe.directory",
+    "GIT_CONFIG_VALUE_0": "*",
+    "GIT_OPTIONAL_LOCKS": "0",  # `git status` writes nothing, so that a folder can be copied meanwhile
+    "LC_ALL": "C.UTF-8",
     "DVC_GLOBAL_CONFIG_DIR": "/nonexistent",
     "DVC_SYSTEM_CONFIG_DIR": "/nonexistent",
 }

@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-import time
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -19,6 +18,7 @@ from car_or_truck.errors import Failure
 from car_or_truck.registry import champion as champions
 from car_or_truck.registry import versions
 from car_or_truck.registry.gates import POINTS, Decision, Gate
+from car_or_truck.tracking import store as stores
 from helpers.stores import NAME, Store
 
 ACCURACY = Gate("accuracy", 0.9, ">=", 0.7)
@@ -263,7 +263,9 @@ def test_a_champion_that_is_there_stays_when_earlier_ones_are_restored(store: St
     assert store.client.get_run(move.run_id).data.metrics == {"accuracy": 0.9}
 
 
-def test_two_moves_of_the_champion_take_turns_and_a_killed_one_does_not_stop_the_others(store: Store) -> None:
+def test_two_moves_of_the_champion_take_turns_and_a_killed_one_does_not_stop_the_others(
+    store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     script = "import filelock, sys, time\nwith filelock.FileLock(sys.argv[1]):\n print(flush=True)\n time.sleep(60)"
     promote(store.client, 2)
     lock = store.root / ".dvc/tmp/locks/promotion.lock"
@@ -271,8 +273,15 @@ def test_two_moves_of_the_champion_take_turns_and_a_killed_one_does_not_stop_the
     with subprocess.Popen([sys.executable, "-c", script, str(lock)], stdout=subprocess.PIPE) as other:
         assert other.stdout
         other.stdout.readline()
-        waited_since = time.monotonic()
-        threading.Timer(0.5, other.kill).start()
-        commands.rollback(Console())
-        assert time.monotonic() - waited_since > 0.4
+        monkeypatch.setattr(stores, "PATIENCE", 0.01)
+        rollback = threading.Thread(target=commands.rollback, args=[Console()])
+        rollback.start()
+        said = ""
+        while "waiting for it" not in said:
+            said += capsys.readouterr().err
+            rollback.join(0.05)
+            assert rollback.is_alive()
+        assert store.aliases["champion"] == 2
+        other.kill()
+        rollback.join()
     assert store.aliases["champion"] == 1

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from car_or_truck.tracking.progress import progress
+from car_or_truck.tracking.progress import LiveProgress, progress
 
 
 def test_a_training_is_a_table_of_62_columns(capsys: pytest.CaptureFixture[str]) -> None:
@@ -25,3 +25,23 @@ def test_a_training_is_a_table_of_62_columns(capsys: pytest.CaptureFixture[str])
     assert [line.endswith(" *") for line in lines] == [False, True, False]
     assert lines[-1].endswith(" 0 s")
     assert max(map(len, [header, *lines])) <= 62
+
+
+def test_on_a_terminal_a_bar_shows_the_running_epoch_until_its_line_replaces_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    shown = progress(12)
+    assert isinstance(shown, LiveProgress)
+    shown.set_params({"epochs": 3, "steps": 4})
+    shown.on_train_begin()
+    shown.on_epoch_begin(0)
+    shown.shown = 0
+    shown.on_train_batch_end(1, {"loss": 0.75})
+    shown.on_train_batch_end(2, {"loss": 0.5})  # a moment later: not drawn
+    shown.on_epoch_end(0, {"loss": 0.5, "binary_accuracy": 0.75, "val_loss": 0.6, "val_binary_accuracy": 0.625})
+    _, bar, line = capsys.readouterr().out.split("\r")
+    assert bar.startswith("    1/3   0.7500  ")
+    assert "0.5000" not in bar
+    assert line.startswith("\033[K")
+    assert line.removeprefix("\033[K").split()[:5] == ["1/3", "0.5000", "75.0%", "0.6000", "62.5%"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import sqlite3
@@ -153,6 +154,7 @@ def test_a_locked_store_is_said_in_one_line(
     small_store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(small_store.root)
+    monkeypatch.setenv("PATH", os.environ["PATH"])  # which the command changes
     monkeypatch.setattr(cli, "app", lambda: small_store.client.create_registered_model("another"))
     with closing(sqlite3.connect(small_store.root / "mlflow.db")) as other:
         other.execute("BEGIN EXCLUSIVE")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,9 @@ RATE = 0.01
 
 
 @pytest.fixture(params=["float32", "mixed_bfloat16"], autouse=True)
-def precision(request: pytest.FixtureRequest) -> str:
-    return runtime.start(0, request.param)
+def precision(request: pytest.FixtureRequest) -> Iterator[str]:
+    yield runtime.start(0, request.param)
+    runtime.start(0, "float32")
 
 
 def stepped(optimizer: Any, gradient: np.ndarray[Any, Any], steps: int = 1) -> np.ndarray[Any, Any]:

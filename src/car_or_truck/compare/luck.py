@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -105,8 +106,13 @@ def corrected_best(right: ArrayLike, draws: int = 400) -> float:
     """
     by_model = by_seed(right)
     images, accuracy = by_model.shape[1], by_model.mean(axis=1)
-    counts = np.random.default_rng(0).multinomial(images, np.full(images, 1 / images), draws)
-    moved = counts @ by_model.T / images - accuracy  # [draws, models]
+    moved = _resamples(images, draws) @ by_model.T / images - accuracy  # [draws, models]
     chosen = (accuracy + moved).argmax(axis=1)
     optimism = moved[np.arange(draws), chosen] - moved[:, accuracy.argmax()]
     return float(accuracy.max() - optimism.mean())
+
+
+@lru_cache(maxsize=1)
+def _resamples(images: int, draws: int) -> NDArray[np.int64]:
+    """How often each image is in each sample of the bootstrap: [draws, images]."""
+    return np.random.default_rng(0).multinomial(images, np.full(images, 1 / images), draws)
