@@ -44,9 +44,7 @@ def test_where_there_is_nothing_to_promote_it_says_so(
     promote.promote(loose(), "1", console())
     assert re.search(r"^Version 1 \(\S+\) is already the champion of ", capsys.readouterr().out, re.MULTILINE)
     client.delete_registered_model_alias(NAME, "challenger")
-    with pytest.raises(
-        Failure, match=r" has no challenger\. Its champion is version 1 .*`car-or-truck promote N"
-    ):
+    with pytest.raises(Failure, match=r" has no challenger\. Its champion is version 1 .*`car-or-truck promote N"):
         promote.promote(loose(), None, console())
 
 

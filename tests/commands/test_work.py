@@ -117,14 +117,33 @@ def test_changes_that_are_not_committed_are_named(committed: Project) -> None:
         work.work(params.load(), [CELL], 60)
 
 
-def test_images_that_the_commit_does_not_have_are_told(committed: Project) -> None:
-    Path("dvc.lock").write_text("stages: {prepare: {outs: [{path: data/prepared, md5: 1}]}, train@a-1: {}}")
-    with pytest.raises(Failure, match=r"^dvc\.lock has other images than the commit, .*: commit it"):
-        work.work(params.load(), [CELL], 60)
+def test_images_that_the_commit_does_not_have_are_refused(committed: Project) -> None:
+    def lock(image: int, model: int) -> None:
+        outs = f"outs: [{{path: data/prepared, md5: {image}}}]"
+        Path("dvc.lock").write_text(f"stages: {{prepare: {{{outs}}}, train@a-1: {{cmd: {model}}}}}")
+
+    work.check_images()  # neither has any
+    lock(1, 1)
+    with pytest.raises(Failure, match=r"^The commit's dvc\.lock is not of the images .*`dvc repro prepare && dvc push"):
+        work.check_images()
     committed.run("git", "add", "-f", "dvc.lock")
     committed.run("git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-q", "-m", "images")
-    Path("dvc.lock").write_text("stages: {prepare: {outs: [{path: data/prepared, md5: 1}]}}")  # models may differ
-    assert work.committed(params.load()) == committed.run("git", "rev-parse", "HEAD").strip()
+    lock(1, 2)  # another model is none
+    work.check_images()
+    lock(2, 2)
+    with pytest.raises(Failure, match="is not of the images"):
+        work.check_images()
+
+
+@pytest.mark.slow
+def test_a_worker_trains_on_no_images_that_its_commit_would_not_make(team: Team) -> None:
+    project = team.clone("stale")
+    project.edit(lambda tree: tree["data"].update(image_size=24))  # without `dvc repro prepare`
+    project.run("git", "-c", "user.name=t", "-c", "user.email=t@e.org", "commit", "-qam", "smaller")
+    for _ in range(2):  # the second time, too
+        said = project.run("car-or-truck", "work", CELL, code=1, PYTHONPATH=str(project.root / "src"))
+        assert "The commit's dvc.lock is not of the images that its code and parameters make" in said
+    assert not (project.root / "models").exists()
 
 
 def test_without_a_remote_it_says_how_to_add_one(committed: Project) -> None:

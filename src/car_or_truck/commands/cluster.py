@@ -17,7 +17,7 @@ from rich.console import Console
 
 from car_or_truck.commands import sync
 from car_or_truck.commands.repro import Job, failed_line, run_side_by_side, stale_jobs
-from car_or_truck.commands.work import committed, run_dvc
+from car_or_truck.commands.work import check_images, committed, run_dvc
 from car_or_truck.errors import Failure, in_one_line
 from car_or_truck.git import git
 from car_or_truck.params import Params
@@ -43,10 +43,11 @@ def repro_on_ray(params: Params, address: str, needs: Needs, console: Console) -
         import ray
     except ImportError:
         raise Failure("Ray is not installed: `pip install -e '.[ray]'`, here and on every node.") from None
-    run_dvc("repro", "prepare")
     commit, url = committed(params), git("remote", "get-url", "origin")
     if not url or not git("branch", "--remotes", "--contains", commit):
         raise Failure(f"The commit {commit[:12]} is on no git remote, from which the nodes could clone it: `git push`.")
+    run_dvc("repro", "prepare")
+    check_images()
     jobs = stale_jobs(params)
     if jobs:
         run_dvc("push", "prepare")

@@ -18,12 +18,16 @@ from car_or_truck.git import git
 from car_or_truck.params import Params
 
 CODE = ("src", "dvc.yaml", "params.yaml", ".dvc/config")  # what the commit must hold as it is here
+STALE = (
+    "The commit's dvc.lock is not of the images that its code and parameters make, and workers would train on others. "
+    "Run `dvc repro prepare && dvc push prepare`, and commit and push dvc.lock."
+)
 
 
 def work(params: Params, cells: Sequence[str], checkpoint_seconds: float) -> None:
     """Pull the images, run each cell's stages, and push what they wrote; what the remote holds is not run again.
 
-    Raises Failure for an unknown cell, changes that are not committed, or a remote that fails.
+    Raises Failure for an unknown cell, changes that are not committed, other images, or a remote that fails.
     """
     known = {cell_name(*cell): cell for cell in params.cells}
     for cell in cells:
@@ -32,7 +36,11 @@ def work(params: Params, cells: Sequence[str], checkpoint_seconds: float) -> Non
     commit, remote = committed(params), Remote()
     environment = {**os.environ, CHECKPOINT_SECONDS: str(checkpoint_seconds)}
     run_dvc("pull", "--run-cache", "prepare")
-    run_dvc("repro", "--pull", "--allow-missing", "prepare")  # if the commit changes how images are prepared
+    try:
+        run_dvc("repro", "--pull", "--allow-missing", "prepare")  # does nothing where the images are as the commit's
+    except Failure:
+        raise Failure(STALE) from None
+    check_images()
     for cell in cells:
         with remote.holding(f"{commit[:12]}-{cell}") as waited:
             if waited:
@@ -44,7 +52,7 @@ def work(params: Params, cells: Sequence[str], checkpoint_seconds: float) -> Non
 
 
 def committed(params: Params) -> str:
-    """The current commit; a Failure when code, parameters or prepared images differ from it."""
+    """The current commit; a Failure when code or parameters differ from it."""
     commit = git("rev-parse", "HEAD")
     if commit is None:
         raise Failure(f"{paths.root()} has no git commit, by which workers elsewhere could find code and parameters.")
@@ -54,17 +62,20 @@ def committed(params: Params) -> str:
     if changed:
         names = ", ".join(line[3:] for line in changed.splitlines()[:3])
         raise Failure(f"Not committed: {names}. Workers elsewhere see only commits: commit and push first.")
-    lock = Path("dvc.lock")
-    if _prepared(git("show", "HEAD:./dvc.lock")) != _prepared(lock.read_text() if lock.is_file() else None):
-        raise Failure(
-            "dvc.lock has other images than the commit, by which workers elsewhere find them: commit it first."
-        )
     return commit
 
 
-def _prepared(lock: str | None) -> Any:
-    """What DVC recorded of the stage `prepare`."""
-    return YAML(typ="safe").load(lock or "stages: {}")["stages"].get("prepare")
+def check_images() -> None:
+    """Raise Failure when the prepared images here are not those of the commit's dvc.lock."""
+    here = Path("dvc.lock")
+    if _images(here.read_text() if here.is_file() else None) != _images(git("show", "HEAD:./dvc.lock")):
+        raise Failure(STALE)
+
+
+def _images(lock: str | None) -> list[dict[str, Any]]:
+    """What the stage `prepare` wrote, as a dvc.lock has it."""
+    stages = YAML(typ="safe").load(lock or "stages: {}")["stages"]
+    return [out for out in stages.get("prepare", {}).get("outs", ()) if out["path"] == str(paths.PREPARED)]
 
 
 def run_dvc(*arguments: str, environment: dict[str, str] | None = None) -> None:
