@@ -57,6 +57,11 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
 
 
+@pytest.fixture(scope="session", autouse=True)
+def dvc_leaves_nothing_in_var_tmp(shared: Path) -> None:
+    os.environ["DVC_SITE_CACHE_DIR"] = str(shared / "dvc")
+
+
 @pytest.fixture(scope="session")
 def finished(shared: Path) -> Project:
     """A clone whose pipeline has run to its end. Tests that change it use `project`."""

@@ -18,7 +18,7 @@ CHANGED = {"params.yaml": b"epochs: 2\r\nname: gr\xf6\xdfer\r\n", "src/new.py": 
 
 
 def git(root: Path, *arguments: str) -> None:
-    subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@example.org", *arguments], cwd=root, check=True)
+    subprocess.run(["git", *arguments], cwd=root, check=True)
 
 
 def write(root: Path, contents: dict[str, bytes]) -> None:

@@ -278,7 +278,7 @@ def test_editing_a_parameter_makes_stale_only_what_it_can_change(project: Projec
 @pytest.mark.slow
 def test_an_experiment_changes_one_variant_and_shows_in_the_projects_own_store(project: Project) -> None:
     project.run("git", "add", ".")
-    project.run("git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-q", "-m", "results")
+    project.run("git", "commit", "-q", "-m", "results")
     output = project.run("dvc", "exp", "run", "-n", "more-dropout", "-S", "variants.exercise.head.dropout=0.5")
     assert set(re.findall(r"Running stage '([^']+)'", output)) == {
         "train@exercise-31415",
@@ -355,7 +355,7 @@ def test_running_a_cell_again_leaves_the_lock_and_fills_a_store_that_was_deleted
 def test_what_was_pushed_is_pulled_and_nothing_runs_again(project: Project, tmp_path: Path) -> None:
     project.run("dvc", "remote", "add", "-d", "shared", str(tmp_path / "remote"))
     project.run("git", "add", ".")
-    project.run("git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-q", "-m", "results")
+    project.run("git", "commit", "-q", "-m", "results")
     project.run("dvc", "push")
     project.run("git", "clone", "-q", ".", str(tmp_path / "elsewhere"))
     elsewhere = Project(tmp_path / "elsewhere")

@@ -16,7 +16,6 @@ from ruamel.yaml import YAML
 from helpers.clones import ROOT, Project, clone
 
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
-GIT = ("git", "-c", "user.name=t", "-c", "user.email=t@example.org")
 HEADING = "## Results"
 
 
@@ -104,7 +103,7 @@ def pushed(project: Project) -> Project:
 
 def commit(project: Project) -> None:
     project.run("git", "add", "params.yaml", "dvc.lock", "reports", ".dvc/config")
-    project.run(*GIT, "commit", "-q", "-m", "results")
+    project.run("git", "commit", "-q", "-m", "results")
 
 
 def checkout(project: Project, name: str) -> Project:

@@ -187,8 +187,6 @@ def repository(tmp_path: Path) -> Project:
     project = Project(tmp_path / "repository")
     project.root.mkdir()
     project.run("git", "init", "-q", "-b", "main")
-    for setting in ("user.name t", "user.email t@example.org"):
-        project.run("git", "config", *setting.split())
     for _ in range(2):
         project.run("sh", "-euc", REGISTRATION)
     assert len(project.run("git", "config", "--get-all", "merge.dvc-lock.driver").splitlines()) == 1

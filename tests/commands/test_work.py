@@ -32,7 +32,7 @@ class Team:
         self.run("dvc", "repro", "prepare")
         self.run("dvc", "push", "prepare")
         self.run("git", "add", ".")
-        self.run("git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-q", "-m", "grid")
+        self.run("git", "commit", "-q", "-m", "grid")
 
     def run(self, *command: str) -> str:
         return self.first.run(*command, PYTHONPATH=str(self.first.root / "src"))
@@ -79,7 +79,7 @@ def test_of_two_workers_at_one_model_one_waits_and_trains_nothing(team: Team) ->
     clones = [team.clone(name) for name in ("left", "right")]
     for project in clones:  # a commit that the remote holds no model of
         project.edit(lambda tree: tree["variants"]["tutorial"]["head"].update(dropout=0.4))
-        project.run("git", "-c", "user.name=t", "-c", "user.email=t@e.org", "commit", "-qam", "x", code=0, **SAME_DATE)
+        project.run("git", "commit", "-qam", "x", code=0, **SAME_DATE)
     one = start(clones[0], *commands, PYTHONPATH=str(clones[0].root / "src"))
     await_epochs(one, 1)
     output = work_in(clones[1], CELL)
@@ -127,7 +127,7 @@ def test_images_that_the_commit_does_not_have_are_refused(committed: Project) ->
     with pytest.raises(Failure, match=r"^The commit's dvc\.lock is not of the images .*`dvc repro prepare && dvc push"):
         work.check_images()
     committed.run("git", "add", "-f", "dvc.lock")
-    committed.run("git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-q", "-m", "images")
+    committed.run("git", "commit", "-q", "-m", "images")
     lock(1, 2)  # another model is none
     work.check_images()
     lock(2, 2)
@@ -139,7 +139,7 @@ def test_images_that_the_commit_does_not_have_are_refused(committed: Project) ->
 def test_a_worker_trains_on_no_images_that_its_commit_would_not_make(team: Team) -> None:
     project = team.clone("stale")
     project.edit(lambda tree: tree["data"].update(image_size=24))  # without `dvc repro prepare`
-    project.run("git", "-c", "user.name=t", "-c", "user.email=t@e.org", "commit", "-qam", "smaller")
+    project.run("git", "commit", "-qam", "smaller")
     for _ in range(2):  # the second time, too
         said = project.run("car-or-truck", "work", CELL, code=1, PYTHONPATH=str(project.root / "src"))
         assert "The commit's dvc.lock is not of the images that its code and parameters make" in said
@@ -167,7 +167,7 @@ def test_the_examples_run_the_grid_by_their_schedulers(scheduler: str, team: Tea
     project, tools = team.clone(scheduler), tmp_path / "tools"
     project.edit(lambda tree: tree["train"].update(batch_size=20 if scheduler == "slurm" else 10, seeds=[1, 2]))
     project.edit(lambda tree: tree["variants"]["tutorial"].update(epochs=2))
-    project.run("git", "-c", "user.name=t", "-c", "user.email=t@e.org", "commit", "-qam", "grid")
+    project.run("git", "commit", "-qam", "grid")
     tools.mkdir()
     for name, text in STANDINS.items():
         (tools / name).write_text(text)

@@ -37,13 +37,17 @@ OFFLINE = {"KAGGLE_API_ENVIRONMENT": "TEST", "http_proxy": "http://127.0.0.1:9",
 
 # What the environment of whoever runs the tests may hold, and a fresh machine does not
 FOREIGN = ("MLFLOW_TRACKING_URI", "DVC_ROOT", "DVC_STAGE", "DVC_EXP_NAME", "CAR_OR_TRUCK_DEBUG")
-# Nothing of the person's own: no signature or hook of git's, no language, no remote.
+# Nothing of the person's own: no name, signature or hook of git's, no language, no remote.
 IMPERSONAL = {
     "GIT_CONFIG_GLOBAL": os.devnull,
     "GIT_CONFIG_NOSYSTEM": "1",
-    "GIT_CONFIG_COUNT": "1",
+    "GIT_CONFIG_COUNT": "3",
     "GIT_CONFIG_KEY_0": "safe.directory",
     "GIT_CONFIG_VALUE_0": "*",
+    "GIT_CONFIG_KEY_1": "user.name",
+    "GIT_CONFIG_VALUE_1": "t",
+    "GIT_CONFIG_KEY_2": "user.email",
+    "GIT_CONFIG_VALUE_2": "t@example.org",
     "GIT_OPTIONAL_LOCKS": "0",  # `git status` writes nothing, so that a folder can be copied meanwhile
     "LC_ALL": "C.UTF-8",
     "DVC_GLOBAL_CONFIG_DIR": "/nonexistent",
@@ -112,7 +116,7 @@ def clone(into: Path) -> Project:
         tree["variants"]["exercise"]["epochs"] = 3
 
     project.edit(smaller)
-    for command in ("init -q -b main", "add .", "-c user.name=t -c user.email=t@example.org commit -q -m start"):
+    for command in ("init -q -b main", "add .", "commit -q -m start"):
         project.run("git", *command.split())
     return project
 

@@ -67,6 +67,7 @@ class Person(Store):
 
 @pytest.fixture
 def server(tmp_path: Path, empty_database: Path) -> Iterator[Lesser]:
+    copies._say_once.cache_clear()  # an earlier server may have had this one's port
     with lesser_server(tmp_path / "server", empty_database) as made:
         yield made
 
