@@ -18,7 +18,7 @@ from car_or_truck import params
 from car_or_truck.commands import clean
 from car_or_truck.errors import Failure
 from car_or_truck.tracking import copies, delivery, store
-from helpers.clones import ROOT, Project, clone
+from helpers.clones import ROOT, Project
 from helpers.processes import running
 from helpers.stores import NAME, Store
 
@@ -113,8 +113,9 @@ def test_dvc_is_asked_for_its_experiments(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.chdir(tmp_path)
     with pytest.raises(Failure, match=r"`dvc exp list .*, so DVC's experiments are not known"):
         clean.dvc_experiments()
-    project = clone(tmp_path / "project")
-    monkeypatch.chdir(project.root)
+    project = Project(tmp_path)
+    for command in ("git init -q -b main", "dvc init -q", "git commit -q -m start"):
+        project.run(*command.split())
     assert clean.dvc_experiments() == set()
     project.run("dvc", "exp", "save", "-n", "more-dropout")
     assert clean.dvc_experiments() == {"more-dropout"}

@@ -25,6 +25,7 @@ def test_a_significant_lead_is_stated_with_its_interval() -> None:
     (pair,) = verdict.compare_recipes(correct)
     assert pair.significant
     assert not pair.several_seeds
+    assert pair.interval.endswith("; one seed each")
     points = 100 * (CORRECT["high"].mean() - CORRECT["low"].mean())
     assert pair.words == f"high beats low by {points:.1f} points ({pair.interval})."
     accuracy = f"{100 * CORRECT['high'].mean():.1f}% accuracy on 3,000 validation images"
@@ -67,7 +68,8 @@ def test_too_few_images_for_an_exact_test_ask_for_a_few_more() -> None:
 def test_equal_predictions_are_said_to_be_equally_accurate() -> None:
     (pair,) = verdict.compare_recipes({"one": CORRECT["low"], "two": CORRECT["low"]})
     assert pair.words == (
-        "one and two do not differ significantly on these 3,000 images: both are equally accurate (95% CI 0.0 to 0.0)."
+        "one and two do not differ significantly on these 3,000 images: both are equally accurate "
+        "(95% CI 0.0 to 0.0; one seed each)."
     )
 
 
@@ -99,6 +101,7 @@ def test_several_seeds_compare_recipes() -> None:
     correct = {"low": recipe(0.7, 3), "high": recipe(0.9, 3)}
     (pair,) = verdict.compare_recipes(correct)
     assert pair.several_seeds
+    assert "one seed" not in pair.words
     assert pair.significant
     output = verdict.headline(correct, [pair], MAJORITY)
     assert "(mean of 3 seeds)" in output[0]

@@ -53,8 +53,9 @@ class RecipePair:
 
     @property
     def interval(self) -> str:
-        """The 95% CI in points."""
-        return f"95% CI {100 * self.estimate.low:.1f} to {100 * self.estimate.high:.1f}"
+        """The 95% CI in points, and whether it is of two models rather than of their recipes."""
+        of_models = "" if self.several_seeds else "; one seed each"
+        return f"95% CI {100 * self.estimate.low:.1f} to {100 * self.estimate.high:.1f}{of_models}"
 
     @property
     def words(self) -> str:
