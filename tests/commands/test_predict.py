@@ -138,9 +138,10 @@ def test_a_picture_is_downloaded_from_a_url_within_limits(pictures: Path, monkey
         content = predict.Picture(f"{address}/1.jpeg").read()
         assert isinstance(content, io.BytesIO)
         assert content.read() == (pictures / "1.jpeg").read_bytes()
-        with monkeypatch.context() as patch, pytest.raises(ValueError, match=r"larger than 0.001 MB"):
-            patch.setattr(predict, "MOST_BYTES", 1000)
+        monkeypatch.setattr(predict, "MOST_BYTES", 1000)
+        with pytest.raises(ValueError, match=r"larger than 0.001 MB"):
             predict.Picture(f"{address}/1.jpeg").read()
+        monkeypatch.undo()
     monkeypatch.setattr(predict, "MOST_SECONDS", 0.3)
     with served(pictures, pause=20) as address, pytest.raises(ValueError, match=r"not all there after 0.3 seconds"):
         predict.Picture(f"{address}/1.jpeg").read()

@@ -53,7 +53,7 @@ def test_the_pair_is_told_as_its_predictions_have_it(finished: Project) -> None:
         expected.only_second,
         expected.p,
     )
-    assert not pair["several_seeds"]
+    assert pair["seeds"] == [1, 1]
     assert any("not their recipes" in line for line in output["verdict"])
     page = (finished.root / "reports/report.html").read_text()
     for line in [pair["words"], *output["verdict"], *output["overfitting"]]:

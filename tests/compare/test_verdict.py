@@ -24,7 +24,7 @@ def test_a_significant_lead_is_stated_with_its_interval() -> None:
     correct = {"low": CORRECT["low"], "high": CORRECT["high"]}
     (pair,) = verdict.compare_recipes(correct)
     assert pair.significant
-    assert not pair.several_seeds
+    assert pair.seeds == (1, 1)
     assert pair.interval.endswith("; one seed each")
     points = 100 * (CORRECT["high"].mean() - CORRECT["low"].mean())
     assert pair.words == f"high beats low by {points:.1f} points ({pair.interval})."
@@ -100,8 +100,10 @@ def test_never_are_fewer_images_or_seeds_asked_for_than_there_are() -> None:
 def test_several_seeds_compare_recipes() -> None:
     correct = {"low": recipe(0.7, 3), "high": recipe(0.9, 3)}
     (pair,) = verdict.compare_recipes(correct)
-    assert pair.several_seeds
+    assert pair.seeds == (3, 3)
     assert "one seed" not in pair.words
+    (unlike,) = verdict.compare_recipes(correct | {"high": CORRECT["high"]})
+    assert unlike.interval.endswith("; one seed of high")
     assert pair.significant
     output = verdict.headline(correct, [pair], MAJORITY)
     assert "(mean of 3 seeds)" in output[0]

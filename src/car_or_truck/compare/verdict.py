@@ -41,7 +41,7 @@ class RecipePair:
     second: str
     estimate: Difference
     p_corrected: float
-    several_seeds: bool  # else it compares two trained models
+    seeds: tuple[int, int]  # of the first and the second; with one each it compares two trained models
     images: int
     more_images: int | None  # for a significant difference; None: no number would do
     more_seeds: int | None  # likewise, of each
@@ -53,9 +53,10 @@ class RecipePair:
 
     @property
     def interval(self) -> str:
-        """The 95% CI in points, and whether it is of two models rather than of their recipes."""
-        of_models = "" if self.several_seeds else "; one seed each"
-        return f"95% CI {100 * self.estimate.low:.1f} to {100 * self.estimate.high:.1f}{of_models}"
+        """The 95% CI in points, and which of both has a single seed, so that its spread can only be guessed."""
+        single = [name for name, seeds in zip((self.first, self.second), self.seeds, strict=True) if seeds == 1]
+        note = ("", f"; one seed of {''.join(single)}", "; one seed each")[len(single)]
+        return f"95% CI {100 * self.estimate.low:.1f} to {100 * self.estimate.high:.1f}{note}"
 
     @property
     def words(self) -> str:
@@ -75,7 +76,7 @@ class RecipePair:
             return f"; about {_rounded(self.more_images)} more images would be needed"
         if self.more_seeds is not None and self.more_seeds <= MOST_SEEDS:
             return f"; not more images, but about {self.more_seeds} seeds of each would be needed"
-        if self.several_seeds:
+        if max(self.seeds) > 1:
             return f"; more than {MOST_SEEDS} seeds of each, or more images and seeds, would be needed"
         if self.more_images is None:  # so many would do for a z-test, but the exact test has too few to count
             return "; a few more images would be needed"
@@ -110,12 +111,12 @@ def compare_recipes(correct: Correct) -> list[RecipePair]:
     level = 1 - ALPHA / max(1, len(names))  # what is needed must survive the correction too
     pairs = []
     for (first, second), both, estimate, p in zip(names, answers, estimates, corrected, strict=True):
-        seeds, images = max(map(len, both)), both[0].shape[-1]
+        seeds, images = (len(both[0]), len(both[1])), both[0].shape[-1]
         needed, more_seeds = statistics.images_needed(*both, level), statistics.seeds_needed(*both, level)
         # Where so many images or seeds should do already, these were unlucky: at least one seed more.
         more_images = needed - images if needed is not None and needed > images else None
-        more_seeds = max(more_seeds, seeds + 1) if more_seeds is not None else None
-        pairs.append(RecipePair(first, second, estimate, float(p), seeds > 1, images, more_images, more_seeds))
+        more_seeds = max(more_seeds, max(seeds) + 1) if more_seeds is not None else None
+        pairs.append(RecipePair(first, second, estimate, float(p), seeds, images, more_images, more_seeds))
     return pairs
 
 
@@ -149,7 +150,7 @@ def headline(correct: Correct, pairs: list[RecipePair], majority: tuple[str, flo
     constant, share = majority
     if wilson(round(correct[best].mean() * images), images)[0] <= share:
         line += f" Always answering {constant} would reach {100 * share:.1f}%: it is not significantly better."
-    single = len(ranked) > 1 and not any(pair.several_seeds for pair in pairs)
+    single = len(ranked) > 1 and all(pair.seeds == (1, 1) for pair in pairs)
     return [line, ONE_SEED] if single else [line]
 
 
