@@ -109,6 +109,7 @@ def test_what_is_referred_to_stays_and_all_else_goes_into_the_trash(
     assert "Nothing to remove" in cleaned()
 
 
+@pytest.mark.slow
 def test_dvc_is_asked_for_its_experiments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(Failure, match=r"`dvc exp list .*, so DVC's experiments are not known"):

@@ -85,6 +85,7 @@ def test_what_dvc_plots_draws_is_complete(finished: Project) -> None:
         assert rates.to_numpy()[[0, -1]].tolist() == [[0, 0], [1, 1]]
 
 
+@pytest.mark.slow
 def test_what_compare_writes_is_a_function_of_what_it_reads(project: Project, empty_database: Path) -> None:
     def written() -> dict[Path, bytes]:
         reports = project.root / "reports"

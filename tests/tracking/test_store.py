@@ -82,6 +82,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_a_kill_while_the_store_is_made_leaves_none_and_the_next_command_makes_it(
     killed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,7 +13,7 @@ from car_or_truck.train import runtime
 RATE = 0.01
 
 
-@pytest.fixture(params=["float32", "mixed_bfloat16"], autouse=True)
+@pytest.fixture(params=["float32", "mixed_bfloat16"], scope="module", autouse=True)
 def precision(request: pytest.FixtureRequest) -> Iterator[str]:
     yield runtime.start(0, request.param)
     runtime.start(0, "float32")
