@@ -24,7 +24,7 @@ STAGES = {
     "compare": "compare/stage.py",
 }
 # They say how a result is named, written and refused, and hand over parameters, which DVC knows by themselves.
-NEUTRAL = {"__init__.py", "errors.py", "files.py", "git.py", "params.py", "paths.py"}
+NEUTRAL = {"__init__.py", "errors.py", "files.py", "git.py", "lock.py", "params.py", "paths.py"}
 # Each room may import those after it, and NEUTRAL.
 FLOORS = ["commands", "registry", "tracking", "compare", "evaluate", "cells", "train", "prepare", "fetch"]
 ON_TOP = {"__main__.py", "cli", "pipeline.py"}  # they may import any room, and no room imports them

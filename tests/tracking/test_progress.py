@@ -38,7 +38,8 @@ def test_on_a_terminal_a_bar_shows_the_running_epoch_until_its_line_replaces_it(
     shown.on_epoch_begin(0)
     shown.shown = 0
     shown.on_train_batch_end(1, {"loss": 0.75})
-    shown.on_train_batch_end(2, {"loss": 0.5})  # a moment later: not drawn
+    shown.shown += 60  # so that the next step comes too soon, on a slow machine too
+    shown.on_train_batch_end(2, {"loss": 0.5})
     shown.on_epoch_end(0, {"loss": 0.5, "binary_accuracy": 0.75, "val_loss": 0.6, "val_binary_accuracy": 0.625})
     _, bar, line = capsys.readouterr().out.split("\r")
     assert bar.startswith("    1/3   0.7500  ")

@@ -20,11 +20,11 @@ from car_or_truck import files, paths
 from car_or_truck.cells import names
 from car_or_truck.cells.cell import cell_name
 from car_or_truck.errors import Failure
+from car_or_truck.lock import locked_stages
 from car_or_truck.params import Params
 from car_or_truck.registry import versions
 from car_or_truck.registry.versions import Version
 from car_or_truck.tracking import copies, delivery, permissions, relocation, runs, store
-from car_or_truck.tracking.provenance import locked_stages
 
 
 @dataclass

@@ -30,6 +30,7 @@ from car_or_truck.cells.cell import Cell, TrainedCell, read_dataset
 from car_or_truck.cells.times import duration, read_pace
 from car_or_truck.errors import Failure, in_one_line
 from car_or_truck.git import git
+from car_or_truck.lock import prepared_md5
 from car_or_truck.registry import versions
 from car_or_truck.registry.versions import CHAMPION, Version
 from car_or_truck.tracking import provenance, store
@@ -147,13 +148,8 @@ def _data_place(origin: Origin) -> str:
             return "in data/prepared"
     except Failure:
         pass
-    cache, md5 = _cache(), _prepared_md5(origin)
+    cache, md5 = _cache(), prepared_md5(origin.stages)
     return "in DVC's cache" if cache and md5 and _is_cached(cache, md5) else "not here: `dvc pull`, or fetch it again"
-
-
-def _prepared_md5(origin: Origin) -> str:
-    outs = origin.stages.get("prepare", {}).get("outs", [])
-    return next((out["md5"] for out in outs if out["path"] == str(paths.PREPARED)), "")
 
 
 def _cache() -> Path | None:
@@ -225,7 +221,7 @@ def _check_out(origin: Origin, clone: Path) -> None:
         _shell(clone, "dvc", "config", "--local", "cache.dir", str(cache))
     _lock(origin, clone / "dvc.lock")
     for attempt in (["checkout", "--quiet"], ["pull", "--quiet"]):
-        if _prepared_md5(origin) and _shell(clone, "dvc", *attempt, "prepare", check=False):
+        if prepared_md5(origin.stages) and _shell(clone, "dvc", *attempt, "prepare", check=False):
             return
     _shell(clone, "dvc", "repro", "prepare")
 

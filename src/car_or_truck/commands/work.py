@@ -5,16 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
-
-from ruamel.yaml import YAML
 
 from car_or_truck import paths
 from car_or_truck.cells.cell import cell_name, read_trained
 from car_or_truck.cells.remote import CHECKPOINT_SECONDS, Remote, remove_checkpoint
 from car_or_truck.errors import Failure
 from car_or_truck.git import git
+from car_or_truck.lock import LOCK, locked_stages, prepared_md5, stages_of
 from car_or_truck.params import Params
 
 CODE = ("src", "dvc.yaml", "params.yaml", ".dvc/config")  # what the commit must hold as it is here
@@ -67,15 +64,8 @@ def committed(params: Params) -> str:
 
 def check_images() -> None:
     """Raise Failure when the prepared images here are not those of the commit's dvc.lock."""
-    here = Path("dvc.lock")
-    if _images(here.read_text() if here.is_file() else None) != _images(git("show", "HEAD:./dvc.lock")):
+    if prepared_md5(locked_stages()) != prepared_md5(stages_of(git("show", f"HEAD:./{LOCK}"))):
         raise Failure(STALE)
-
-
-def _images(lock: str | None) -> list[dict[str, Any]]:
-    """What the stage `prepare` wrote, as a dvc.lock has it."""
-    stages = YAML(typ="safe").load(lock or "stages: {}")["stages"]
-    return [out for out in stages.get("prepare", {}).get("outs", ()) if out["path"] == str(paths.PREPARED)]
 
 
 def run_dvc(*arguments: str, environment: dict[str, str] | None = None) -> None:

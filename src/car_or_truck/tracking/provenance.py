@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -11,17 +10,14 @@ from typing import Any
 import mlflow
 import pandas as pd
 from mlflow.exceptions import MlflowException
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from car_or_truck.cells.cell import Cell
 from car_or_truck.cells.results import Evaluation
-from car_or_truck.errors import Failure, in_one_line
 from car_or_truck.git import changes
+from car_or_truck.lock import locked_stages
 from car_or_truck.params import FILE
 
 FOLDER = "trace"
-WRITING = 1  # second, within which a file that changed may change again
 CELL, PARAMS, CHANGES = "cell.json", "params.yaml", "changes.patch"
 METRICS, SCORES, OUTPUTS = "metrics.json", "evaluation.json", "outputs.json"
 PREDICTIONS = {"valid": "predictions.csv", "test": "test_predictions.csv"}  # by split
@@ -53,24 +49,6 @@ def dvc_outputs(cell_name: str) -> dict[str, Any]:
     """The entries of dvc.lock for the stages that a model comes from, as far as there are any."""
     stages = locked_stages()
     return {stage: stages[stage] for stage in ("fetch", "prepare", f"train@{cell_name}") if stage in stages}
-
-
-def locked_stages() -> dict[str, Any]:
-    """The entries of dvc.lock by stage; {} without it. Raises Failure when it is broken.
-
-    DVC writes it in place, which takes part of a second: one that just changed is waited for.
-    """
-    path = Path("dvc.lock")
-    for _ in range(WRITING * 10):
-        if not path.is_file() or not 0 <= time.time() - path.stat().st_mtime < WRITING:
-            break
-        time.sleep(0.2)
-    try:
-        return dict(YAML(typ="safe").load(path)["stages"])
-    except (OSError, KeyError, TypeError):
-        return {}
-    except YAMLError as error:
-        raise Failure(f"{path} is not valid YAML: {in_one_line(error, 200)}. Run `git checkout {path}`.") from None
 
 
 def download(run_id: str, folder: Path) -> Path:

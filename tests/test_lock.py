@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from car_or_truck.errors import Failure
-from car_or_truck.tracking.provenance import locked_stages
+from car_or_truck.lock import locked_stages
 
 LOCK = "schema: '2.0'\nstages:\n  fetch:\n    cmd: a\n  train@net-1:\n    cmd: b\n"
 

@@ -1,0 +1,44 @@
+"""What dvc.lock says of the stages."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from car_or_truck import paths
+from car_or_truck.errors import Failure, in_one_line
+
+LOCK = Path("dvc.lock")
+WRITING = 1  # second, within which a file that changed may change again
+
+
+def locked_stages() -> dict[str, Any]:
+    """The entries of dvc.lock by stage; {} without it. Raises Failure when it is broken.
+
+    DVC writes it in place, which takes part of a second: one that just changed is waited for.
+    """
+    for _ in range(WRITING * 10):
+        if not LOCK.is_file() or not 0 <= time.time() - LOCK.stat().st_mtime < WRITING:
+            break
+        time.sleep(0.2)
+    return stages_of(LOCK.read_text(encoding="utf-8") if LOCK.is_file() else None)
+
+
+def stages_of(text: str | None) -> dict[str, Any]:
+    """The entries by stage of a dvc.lock with this text; {} without one. Raises Failure when it is broken."""
+    try:
+        return dict(YAML(typ="safe").load(text or "")["stages"])
+    except (KeyError, TypeError):
+        return {}
+    except YAMLError as error:
+        raise Failure(f"{LOCK} is not valid YAML: {in_one_line(error, 200)}. Run `git checkout {LOCK}`.") from None
+
+
+def prepared_md5(stages: dict[str, Any]) -> str:
+    """DVC's hash of the prepared images; empty where no stage wrote them."""
+    outs = stages.get("prepare", {}).get("outs", [])
+    return next((str(out["md5"]) for out in outs if out["path"] == str(paths.PREPARED)), "")
