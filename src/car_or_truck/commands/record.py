@@ -107,7 +107,8 @@ def _write(comparison: Comparison, dataset: Dataset, here: set[str]) -> None:
     shutil.copyfile("params.yaml", RECORD / "params.yaml")
     with files.whole_folder(RECORD / "figures") as folder:
         drawn = report.draw(comparison, folder, ".png")
-    environment = Environment(loader=PackageLoader("car_or_truck.commands"), trim_blocks=True, lstrip_blocks=True)
+    loader = PackageLoader("car_or_truck.commands")
+    environment = Environment(loader=loader, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
     text = environment.get_template("results.md.j2").render(
         data=dataset,
         rows=tabulate(comparison.table, origins).to_dict("records"),
