@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import hypergeom, ttest_1samp, ttest_ind
+from scipy.stats import hypergeom, sem, t, ttest_1samp, ttest_ind
 from statsmodels.stats.contingency_tables import mcnemar
 
 from car_or_truck import files, paths
@@ -125,9 +125,12 @@ def test_with_several_seeds_it_is_a_t_test_of_their_means() -> None:
     right, worse = answers(0.75, 0.9, 0.9, seeds=3), answers(0.7, 0.8, 0.8, seeds=3)
     found = slices.natural_slice("dark", right, FIRST)
     means = right.mean(axis=0)
-    expected = ttest_ind(means[~FIRST], means[FIRST], equal_var=False)
-    assert found.p == pytest.approx(expected.pvalue, rel=0.3)  # it takes fewer degrees of freedom
-    assert found.p > expected.pvalue
+    errors = [
+        sem([*means[part], 0, 1]) for part in (FIRST, ~FIRST)
+    ]  # with an image that is right and one that is wrong
+    drop = means[~FIRST].mean() - means[FIRST].mean()
+    assert found.p == pytest.approx(2 * t.sf(drop / np.hypot(*errors), FIRST.sum() - 1))
+    assert found.p > ttest_ind(means[~FIRST], means[FIRST], equal_var=False).pvalue
     found = slices.corrupted_slice("blur_1", right, worse)
     expected = ttest_1samp(means - worse.mean(axis=0), 0)
     assert found.p == pytest.approx(expected.pvalue)
@@ -152,6 +155,17 @@ def test_a_slice_that_is_no_harder_is_rarely_significant_and_its_drop_is_covered
     assert (significant / rounds > 0.005).all()
     assert (covered / rounds > 0.93).all()
     assert (covered / rounds < 0.99).all()
+
+
+@pytest.mark.parametrize(("inside", "outside"), [(0.95, 0.95), (0.6, 0.95), (0.9, 0.5)])
+def test_ten_images_that_are_all_right_are_no_certainty(inside: float, outside: float) -> None:
+    random, rounds = np.random.default_rng(12), 1000
+    part = np.arange(120) < slices.FEWEST
+    easy = np.where(part, inside, outside)
+    drop = float((easy.mean() - easy[part]).mean())
+    found = [slices.natural_slice("dark", random.random((3, 120)) < easy, part) for _ in range(rounds)]
+    assert sum(item.drop_low <= drop <= item.drop_high for item in found) > 0.93 * rounds
+    assert inside != outside or sum(item.p < 0.05 for item in found) < 0.065 * rounds
 
 
 def test_a_model_that_is_always_right_or_wrong_has_no_significant_slice() -> None:
