@@ -86,6 +86,21 @@ def test_a_place_that_cannot_be_written_is_named(write, tmp_path: Path) -> None:
         pass
 
 
+def test_a_file_that_finds_no_room_leaves_the_old_one(tmp_path: Path) -> None:
+    (tmp_path / "out.npz").write_text("old")
+    script = (
+        "import resource, sys, pathlib; import numpy as np; from car_or_truck import files\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
+        "with files.whole_file(pathlib.Path(sys.argv[1])) as part:\n"
+        "    np.savez(part, values=np.zeros(10_000))\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", script, tmp_path / "out.npz"], capture_output=True, text=True)
+    assert "Failure: Cannot write" in ended.stderr.splitlines()[-1]
+    assert ended.stderr.splitlines()[-1].endswith("out.npz: File too large.")
+    assert [path.name for path in tmp_path.iterdir()] == ["out.npz"]
+    assert (tmp_path / "out.npz").read_text() == "old"
+
+
 def test_the_digest_is_what_sha256sum_prints(tmp_path: Path) -> None:
     names = ["b", "a b", "Ä", "a/c", "a.c"]
     for name in names:

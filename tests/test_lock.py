@@ -32,6 +32,7 @@ def test_a_lock_that_dvc_is_writing_is_read_when_it_is_whole(tmp_path: Path, mon
 
 def test_a_broken_lock_is_named_with_the_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("dvc.lock").write_text("stages: {")
-    with pytest.raises(Failure, match=r"dvc\.lock is not valid YAML: .* Run `git checkout dvc\.lock`"):
-        locked_stages()
+    for broken in (b"stages: {", b"stages: \xff", b"<<<<<<< HEAD\nstages:\n"):
+        Path("dvc.lock").write_bytes(broken)
+        with pytest.raises(Failure, match=r"dvc\.lock is not valid YAML: .* Run `git checkout HEAD -- dvc\.lock`"):
+            locked_stages()

@@ -73,7 +73,7 @@ def test_every_key_of_the_shipped_file_has_a_comment_or_stands_in_a_commented_va
         (
             "units: 6, dropout: 0.0",
             "units: six, dropout: 0.0",
-            "variants.tutorial.head.units is 'six': should be a list",
+            "variants.tutorial.head.units is 'six': should be a number or a list of numbers",
         ),
         ("epochs: 40", "epochs: 40.5", "variants.tutorial.epochs is 40.5"),
         ("epochs: 40", "epochs: 40\n    epochs: 41", 'found duplicate key "epochs"'),

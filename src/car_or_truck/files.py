@@ -48,17 +48,24 @@ def whole_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(part, ignore_errors=True)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write `text` to `path`, whole or not at all; creates its folder."""
-    part = path.with_name(path.name + ".part")
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yield a path beside `path`, with its suffix, that replaces `path` at the end; creates its folder."""
+    part = path.with_name(f"{path.stem}.part{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(text, encoding="utf-8")
+        yield part
         part.replace(path)
     except OSError as error:
         with suppress(OSError):
             part.unlink(missing_ok=True)
         raise Failure(f"Cannot write {path}: {error.strerror or error}.") from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` to `path`, whole or not at all; creates its folder."""
+    with whole_file(path) as part:
+        part.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -87,8 +94,14 @@ def read_model(path: Path, kind: type[Model], remedy: str) -> Model:
         reason = why(error)
         if isinstance(error, ValidationError):
             broken = any(detail["type"] == "json_invalid" for detail in error.errors())
-            reason = "it is broken" if broken else f"{error.error_count()} wrong keys"
+            reason = "it is broken" if broken else f"wrong: {_keys(error)}"
         raise Failure(f"{path} cannot be read ({reason}). {remedy}") from None
+
+
+def _keys(error: ValidationError) -> str:
+    """The keys that are wrong, the first three of them."""
+    names = [".".join(map(str, detail["loc"])) or "all of it" for detail in error.errors()]
+    return ", ".join(names[:3]) + f" and {len(names) - 3} more" * (len(names) > 3)
 
 
 def sha256(path: Path) -> str:

@@ -25,7 +25,7 @@ def locked_stages() -> dict[str, Any]:
         if not LOCK.is_file() or not 0 <= time.time() - LOCK.stat().st_mtime < WRITING:
             break
         time.sleep(0.2)
-    return stages_of(LOCK.read_text(encoding="utf-8") if LOCK.is_file() else None)
+    return stages_of(LOCK.read_text(encoding="utf-8", errors="surrogateescape") if LOCK.is_file() else None)
 
 
 def stages_of(text: str | None) -> dict[str, Any]:
@@ -34,8 +34,9 @@ def stages_of(text: str | None) -> dict[str, Any]:
         return dict(YAML(typ="safe").load(text or "")["stages"])
     except (KeyError, TypeError):
         return {}
-    except YAMLError as error:
-        raise Failure(f"{LOCK} is not valid YAML: {in_one_line(error, 200)}. Run `git checkout {LOCK}`.") from None
+    except (YAMLError, UnicodeError) as error:
+        remedy = f"Run `git checkout HEAD -- {LOCK}`, then `dvc repro`."
+        raise Failure(f"{LOCK} is not valid YAML: {in_one_line(error, 200)}. {remedy}") from None
 
 
 def prepared_md5(stages: dict[str, Any]) -> str:

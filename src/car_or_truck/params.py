@@ -20,7 +20,7 @@ from car_or_truck.train.recipe import Checksum, Recipe, Strict
 FILE = Path("params.yaml")
 
 Source = Literal["kaggle", "archive", "directory", "rendered"]
-VariantName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]*$")]
+VariantName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=32)]  # as figures have room
 # The name of one folder
 ClassName = Annotated[str, StringConstraints(pattern=r"^[^/\\.\x00-\x1f][^/\\\x00-\x1f]*$", max_length=100)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -217,7 +217,8 @@ def _contradictions(params: Params) -> Iterator[str]:
 
 def _explain(detail: ErrorDetails) -> str:
     """One of pydantic's errors as a line: the key, its value and what is allowed."""
-    where = ".".join(str(part) for part in detail["loc"] if part != "[key]")
+    keys = detail["loc"][:-1] if detail["loc"][-1] in {"bool", "str"} else detail["loc"]  # the kinds of a union
+    where = ".".join(str(part) for part in keys if part != "[key]")
     if detail["type"] == "extra_forbidden":
         key, allowed = str(detail["loc"][-1]), _allowed_keys(detail["loc"][:-1])
         return f"{where} is an unknown key;{_near(key, allowed)} allowed here: {', '.join(allowed)}"
@@ -225,7 +226,7 @@ def _explain(detail: ErrorDetails) -> str:
         return f"{where} is missing"
     text = re.sub(r"^(Value error, |Input |String |Tuple )| after validation, not \d+$", "", detail["msg"])
     text = re.sub(r"valid dictionary( or instance of \w+)?", "mapping of keys to values", text)
-    text = text.replace("valid tuple", "list")
+    text = text.replace("valid tuple", "number or a list of numbers" if keys[-1] == "units" else "list")
     if isinstance(detail["input"], dict) and detail["type"] == "value_error":  # a rule over several keys: it names them
         return f"{where}: {text}"
     return f"{where} is {detail['input']!r}: {text}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,6 +29,7 @@ TIME = "time, images/s: of the training with its validation, on this machine."
 COLLAPSED = "* collapsed: it gives the same answer to every image."
 BIASED = "+ keep: best selected the weights on validation: its accuracy is optimistically biased."
 MOST_PAIRS = 6
+KEYS = {"changes", "data", "overfitting", "pairs", "trained", "verdict"}  # that are shown of comparison.json
 QUALITY, SIZE, TIMES = "quality", "size", "times"  # groups of columns
 
 
@@ -58,8 +60,10 @@ def show(console: Console, explain: bool = False) -> None:
     """Print reports/comparison.csv as a table, and the verdict; `explain` adds every pair, and what columns mean."""
     path = paths.REPORTS / "comparison.csv"
     if not path.is_file():
-        raise Failure(f"There is no {path} yet. Run `dvc repro`.")
+        raise Failure(f"There is no {path} here ({Path.cwd()}). Run `dvc repro` in the project's root.")
     comparison = files.read_json(paths.REPORTS / "comparison.json", "Run `dvc repro compare`.")
+    if lacking := KEYS - comparison.keys():  # another version of this project wrote it
+        raise Failure(f"{paths.REPORTS}/comparison.json has no {', '.join(sorted(lacking))}. Run `dvc repro compare`.")
     data, table = comparison["data"], _with_times(pd.read_csv(path, **AS_WRITTEN), comparison["trained"])
     groups = _groups(console, table)
     if data["stand_in"]:

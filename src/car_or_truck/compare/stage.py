@@ -27,7 +27,8 @@ def compare(results: Sequence[Result], missing: Sequence[Missing], dataset: Data
             _write_csv(part / f"{name}.csv", table)
     _write_csv(paths.REPORTS / "suspects.csv", comparison.suspects)
     images = np.load(paths.PREPARED / "valid" / "images.npy", mmap_mode="r")
-    suspects.draw(comparison.suspects, images, dataset.classes[1], paths.REPORTS / "suspects.png")
+    with files.whole_file(paths.REPORTS / "suspects.png") as file:
+        suspects.draw(comparison.suspects, images, dataset.classes[1], file)
     files.write_text(paths.REPORTS / "report.html", report.render(comparison, dataset))
     return comparison
 

@@ -92,7 +92,8 @@ def evaluate(cell: TrainedCell, history: pd.DataFrame, settings: Evaluate) -> di
         nonconformity=calibration.nonconformity(valid.labels, valid.probability),
         **novelty.fit(predicted["train"][1], predicted["valid"][1]),
     )
-    reliability.save(folder / "reliability.npz")
+    with files.whole_file(folder / "reliability.npz") as file:
+        reliability.save(file)
     files.write_json(folder / "evaluation.json", {"cell": cell.fingerprint, **scores, "describes": described})
     metrics = {name: scores[name] for name in METRICS if name in scores}
     files.write_json(folder / "metrics.json", {**metrics, "describes": described})
