@@ -71,7 +71,7 @@ def canvas(
 
 
 def _wrapped(title: str, width: float) -> str:
-    return "\n".join(fill(line, round(10 * width)) for line in title.splitlines())
+    return "\n".join(fill(line, round(10 * width), break_on_hyphens=False) for line in title.splitlines())
 
 
 class Tile(NamedTuple):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from rich.console import Console
@@ -168,7 +169,8 @@ def compare(params: Params, console: Console) -> None:
 
         if log_comparison(comparison):
             print("MLflow run comparison: FINISHED", flush=True)
-        places = views.places()
+        with suppress(Exception):  # a server that is down has no links; the run is in the file here
+            places = views.places()
     except Exception as error:  # whatever it is, the comparison itself needs no store
         print(f"MLflow has no run of this comparison: {in_one_line(error, 200)}", file=sys.stderr)
     leaderboard.show(console)

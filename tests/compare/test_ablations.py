@@ -60,6 +60,7 @@ def test_a_list_of_blocks_is_not_one_setting(blocks: list[dict[str, Any]], chang
         ({"head": {"units": [3, 3]}}, "head.units 3; 3 instead of 3"),
         ({"head": {}}, "head.units none instead of 3"),
         ({"augment": {"flip": True}, "epochs": 3}, None),
+        ({"early_stopping": {"patience": 5}}, "early_stopping patience 5, monitor val_loss instead of none"),
     ],
 )
 def test_a_default_that_is_changed_is_named(changes: dict[str, Any], change: str | None) -> None:

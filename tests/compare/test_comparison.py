@@ -13,7 +13,7 @@ import mlflow
 import pandas as pd
 import pytest
 
-from car_or_truck import params, pipeline
+from car_or_truck import files, params, pipeline
 from car_or_truck.cli.app import console
 from car_or_truck.compare import leaderboard, statistics
 from car_or_truck.errors import Failure
@@ -137,6 +137,13 @@ def test_the_leaderboard_explains_its_columns_when_asked(capsys: pytest.CaptureF
     assert "Wilson" not in capsys.readouterr().out
 
 
+def test_a_report_of_another_version_is_made_anew(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(project.root)
+    files.write_json(Path("reports/comparison.json"), {"data": {}, "verdict": [], "pairs": [], "overfitting": []})
+    with pytest.raises(Failure, match=r"comparison.json has no changes, trained. Run `dvc repro compare`."):
+        leaderboard.show(console())
+
+
 def test_accuracy_is_read_in_one_way(finished: Project) -> None:
     table = pd.read_csv(finished.root / "reports/comparison.csv").set_index("variant")
     output = comparison(finished)
@@ -190,7 +197,7 @@ def test_cells_that_are_missing_or_stale_are_shown_as_such(project: Project, com
         ("exercise", 7, "is not trained"),
     ]
     assert output["pairs"] == []
-    assert output["verdict"][0].startswith("tutorial is the only variant here: ")
+    assert output["verdict"][0].startswith("tutorial is the only variant compared: ")
     assert "exercise-7 is missing: it is not trained." in " ".join(printed.split())
     table = pd.read_csv(project.root / "reports/comparison.csv")
     assert list(table["status"].eq("compared")) == [True, False, False, False]
@@ -234,5 +241,6 @@ def test_a_store_that_cannot_be_reached_does_not_stop_the_comparison(
     output = compare()
     assert len([line for line in output.splitlines() if warning in line]) == 1
     assert not re.search(r"Traceback|WARNING", output)
-    assert comparison(project)["verdict"][0].startswith("exercise is the only variant here: ")
-    assert "exercise is the only variant here: " in (project.root / "reports/report.html").read_text()
+    assert ("MLflow has no run of this" in output) != ("MLflow run comparison: FINISHED" in output)
+    assert comparison(project)["verdict"][0].startswith("exercise is the only variant compared: ")
+    assert "exercise is the only variant compared: " in (project.root / "reports/report.html").read_text()

@@ -91,6 +91,14 @@ def test_a_mean_goes_only_as_far_as_all_seeds(tmp_path: Path) -> None:
     assert not {"5", "6", "8"} & set(texts(tmp_path / "loss.svg"))
 
 
+def test_a_gap_starts_where_all_seeds_have_learned_half() -> None:
+    late = curves(1).assign(seed=8, cell="v0-8")
+    late.loc[late["epoch"] < 8, "val_binary_accuracy"] = 0.5
+    axes = Figure().add_subplot()
+    figures.panel(figures.GAP, figures.in_points(pd.concat([curves(1), late], ignore_index=True)), looks(1), axes)
+    assert list(axes.lines[0].get_xdata()) == [8]
+
+
 @pytest.mark.parametrize(
     ("costs", "accuracies", "title"),
     [

@@ -37,7 +37,7 @@ def test_a_noisy_epoch_moves_the_lowest_but_not_the_onset() -> None:
 
 
 def some(gap: float, rise: float = 0.0, collapsed: bool = False) -> Overfitting:
-    return Overfitting(20, 20 if not rise else 12, 0.4, rise, gap, collapsed)
+    return Overfitting(20, 20 if not rise else 12, 0.4, rise, gap, rise, collapsed)
 
 
 @pytest.mark.parametrize(
@@ -56,6 +56,20 @@ def some(gap: float, rise: float = 0.0, collapsed: bool = False) -> Overfitting:
 )
 def test_the_grade_follows_from_the_gap_or_the_rise(found: Overfitting, grade: str) -> None:
     assert found.grade == grade
+
+
+def test_a_rise_that_is_no_harm_or_that_was_not_saved_is_no_overfitting() -> None:
+    table, losses = (
+        predictions([0.2, 0.9], [0, 1]),
+        pd.DataFrame(
+            {"epoch": [1, 2, 3], "loss": 0.1} | dict.fromkeys(("binary_accuracy", "val_binary_accuracy"), 1.0)
+        ),
+    )
+    tiny = Overfitting.of(result(cell(), table, losses.assign(val_loss=[1e-4, 2e-4, 9e-4]), kept_epoch=3))
+    assert tiny.grade == NONE
+    risen = losses.assign(val_loss=[0.3, 0.5, 0.6])
+    found = {kept: Overfitting.of(result(cell(), table, risen, kept_epoch=kept)).grade for kept in (1, 2, 3)}
+    assert found == {1: NONE, 2: "strong overfitting", 3: "strong overfitting"}
 
 
 @pytest.mark.parametrize(
@@ -110,7 +124,7 @@ def test_the_sentence(cases: list[Overfitting], words: str) -> None:
         ),
         (
             {"under": [some(-0.01, 0.05)], "over": [some(-0.02)]},
-            "under has the widest gap: -1.0 points between train and validation accuracy (slight). over -2.0 (none).",
+            "under has the highest gap: -1.0 points between train and validation accuracy (slight). over -2.0 (none).",
         ),
         (
             {"lone": [some(0.01), some(0.03), some(0.5, collapsed=True)], "constant": [some(0, collapsed=True)]},

@@ -73,6 +73,13 @@ def test_equal_predictions_are_said_to_be_equally_accurate() -> None:
     )
 
 
+def test_a_lead_of_one_image_is_not_told_as_none() -> None:
+    ahead = CORRECT["low"].copy()
+    ahead[0, np.flatnonzero(~ahead[0])[0]] = True
+    (pair,) = verdict.compare_recipes({"one": ahead, "two": CORRECT["low"]})
+    assert "one leads by less than 0.1 points (95% CI 0.0 to 0.1; one seed each)" in pair.words
+
+
 def test_a_tie_is_no_lead() -> None:
     mirrored = CORRECT["low"][:, ::-1]
     correct = {"one": CORRECT["low"], "two": mirrored, "far": recipe(0.4)}
@@ -122,13 +129,13 @@ def test_one_variant_alone_is_no_comparison() -> None:
     assert verdict.compare_recipes({"low": CORRECT["low"]}) == []
     output = verdict.headline({"low": CORRECT["low"]}, [], MAJORITY)
     accuracy = f"{100 * CORRECT['low'].mean():.1f}% accuracy on 3,000 validation images"
-    assert output == [f"low is the only variant here: {accuracy}."]
+    assert output == [f"low is the only variant compared: {accuracy}."]
 
 
 def test_a_model_no_better_than_a_constant_is_told_so() -> None:
     output = verdict.headline({"net": recipe(0.58)}, [], MAJORITY)
-    assert output[0].endswith("Always answering Car would reach 58.0%: it is not significantly better.")
-    assert "Always" not in verdict.headline({"net": recipe(0.7)}, [], MAJORITY)[0]
+    assert output[0].endswith(" It is not significantly better than always answering Car (58.0%).")
+    assert "always" not in verdict.headline({"net": recipe(0.7)}, [], MAJORITY)[0]
 
 
 def test_every_pair_of_thirty_models_is_corrected_for_their_number() -> None:

@@ -50,6 +50,7 @@ def test_learning_curves_say_what_only_the_training_has(drawn: list[Figure]) -> 
     changes = {"head": {"dropout": 0.2}, "loss": {"label_smoothing": 0.05}, "augment": {"flip": True, "mixup": 0.3}}
     unlike = figures.only_in_training(recipe(**changes))
     assert unlike == ["dropout 0.2", "label smoothing 0.05", "mixup 0.3", "augmentation"]
+    assert figures.only_in_training(recipe(class_weight="balanced")) == ["class weights"]
     assert figures.only_in_training(recipe()) == []
     figures.learning_curves(HISTORY, "net", unlike, Path("curves.png"))
     figures.learning_curves(HISTORY, "net", [], Path("curves.png"))

@@ -58,11 +58,13 @@ def predictions(probability: Sequence[float], labels: Sequence[int]) -> pd.DataF
     return pd.DataFrame({"name": names, "label": labels, "probability": np.asarray(probability, float)})
 
 
-def result(described: Cell, table: pd.DataFrame, history: pd.DataFrame = HISTORY) -> Result:
-    """As `evaluate` would score it, with the table's predictions for every split."""
+def result(
+    described: Cell, table: pd.DataFrame, history: pd.DataFrame = HISTORY, kept_epoch: int | None = None
+) -> Result:
+    """As `evaluate` would score it, with the table's predictions for every split; `kept_epoch`: else the last."""
     from car_or_truck.evaluate.stage import score
 
-    made = trained(described, len(history))
+    made = trained(described, kept_epoch or len(history))
     scores = score(history, made.kept_epoch, {"train": table, "valid": table})
     return Result({"cell": made.fingerprint, **scores, "parameters": 100, "multiply_adds": 1000}, table, made, history)
 

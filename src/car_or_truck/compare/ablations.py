@@ -21,6 +21,10 @@ def single_change(recipe: Recipe, other: Recipe) -> str | None:
     Of the blocks, one setting is one number of one block, or one block more or less.
     """
     before, after = flat(recipe, defaults=True), flat(other, defaults=True)
+    if (recipe.early_stopping is None) != (other.early_stopping is None):  # its two keys are one setting then
+        for values in (before, after):
+            inner = {key: values.pop(key) for key in list(values) if key.startswith("early_stopping.")}
+            values["early_stopping"] = ", ".join(f"{key.partition('.')[2]} {value}" for key, value in inner.items())
     keys = [key for key in before | after if before.get(key) != after.get(key)]
     if len(keys) != 1:
         return None

@@ -11,12 +11,13 @@ import numpy as np
 import pandas as pd
 
 from car_or_truck import drawing
-from car_or_truck.cells.cell import Dataset
+from car_or_truck.cells.cell import Cell, Dataset
 from car_or_truck.cells.results import Missing, Result
 from car_or_truck.compare import ablations, calibration, luck, overfitting, slices, statistics, suspects, verdict
 from car_or_truck.compare.ablations import Intervals
 from car_or_truck.compare.overfitting import Overfitting
 from car_or_truck.compare.verdict import RecipePair
+from car_or_truck.train.recipe import Recipe
 
 MOST_MISSING = 5  # models that the verdict names
 
@@ -64,7 +65,7 @@ def conclude(
     by_variant: dict[str, list[Result]] = {}
     for result in results:
         by_variant.setdefault(result.variant, []).append(result)
-    recipes = {variant: cells[0].cell.recipe for variant, cells in by_variant.items()}
+    recipes = {variant: _explicit(cells[0].cell) for variant, cells in by_variant.items()}
     correct = {variant: np.stack([result.correct for result in cells]) for variant, cells in by_variant.items()}
     pairs = verdict.compare_recipes(correct)
     by_model = {result.name: result.correct for result in results}
@@ -105,6 +106,11 @@ def conclude(
         "trained": {result.name: result.cell.fingerprint for result in results},
     }
     return summary, pairs
+
+
+def _explicit(cell: Cell) -> Recipe:
+    """The cell's recipe with the image size that it takes from the data."""
+    return cell.recipe.model_copy(update={"image_size": cell.recipe.side(cell.data.image_size)})
 
 
 def _pair(pair: RecipePair) -> dict[str, Any]:

@@ -121,9 +121,10 @@ def in_points(table: pd.DataFrame) -> pd.DataFrame:
 
 def panel(course: Course, table: pd.DataFrame, looks: Styles, axes: Axes) -> None:
     """The mean over the seeds of each variant of `looks`, in a band from the lowest to the highest; others in grey."""
-    # Only as far as all seeds of a variant got: a mean over fewer of them would jump where one stopped.
-    shared = table.groupby(["variant", "seed"])["epoch"].max().groupby("variant").min()
-    table = table[table["epoch"] <= table["variant"].map(shared)]
+    # Only the epochs that all seeds of a variant have: a mean over fewer would jump where one starts or stops.
+    epochs = table.groupby(["variant", "seed"])["epoch"].agg(["min", "max"]).groupby("variant")
+    first, last = (table["variant"].map(shared) for shared in (epochs["min"].max(), epochs["max"].min()))
+    table = table[table["epoch"].between(first, last)]
     means = table.groupby(["variant", "epoch"])[course.solid].agg(["mean", "min", "max"])
     for variant in means.index.unique("variant").difference(list(looks), sort=False):
         axes.plot(means.loc[variant, "mean"], color=GREY, linewidth=0.7, zorder=1)
@@ -224,5 +225,5 @@ def luck(table: pd.DataFrame, summary: Mapping[str, Any], looks: Styles, path: P
             title = "No variant's seeds spread more than luck explains"
         if all(spread["observed"] is None for spread in spreads):
             title = "What another seed would change by luck alone"
-        label = "accuracy on validation (band: 95% of equally good models)"
+        label = "accuracy on validation\n(band: 95% of equally good models)"
         axes.set(title=title, xlabel=label, ylim=(-0.6, len(spreads) - 0.4))

@@ -10,6 +10,8 @@ from car_or_truck.cells.results import Result
 from car_or_truck.evaluate.scores import rise_text
 
 # (grade, generalization gap, rise of val_loss as a share of its lowest): the first that either number reaches.
+# They grade the saved weights, so the rise is that until their epoch; one below LEAST_RISE is none.
+LEAST_RISE = 0.01  # nats
 GRADES = (
     ("strong overfitting", 0.10, 0.50),
     ("clear overfitting", 0.05, 0.20),
@@ -17,8 +19,8 @@ GRADES = (
 )
 NONE = "no sign of overfitting"
 LEGEND = (
-    "Strong: a gap of at least 10 points, or a final val_loss at least 50% above its lowest. Clear: 5 points or 20%. "
-    "Slight: 2 points or 5%."
+    "Strong: a gap of at least 10 points, or saved weights whose val_loss is at least 50% above the lowest. Clear: 5 "
+    f"points or 20%. Slight: 2 points or 5%. Less than {LEAST_RISE} nats above it do not count."
 )
 WORST = "overfits most"
 MOST = 5  # variants in the verdict
@@ -33,26 +35,28 @@ class Overfitting:
     lowest: float  # val_loss
     rise: float  # of val_loss, from its lowest to the last epoch
     gap: float  # generalization_gap: accuracy of the saved weights on train minus that on validation
+    kept_rise: float  # likewise, to the epoch whose weights were saved
     collapsed: bool = False
 
     @classmethod
     def of(cls, result: Result) -> Overfitting:
         """How badly a trained and evaluated model overfits."""
-        scores = result.scores
+        scores, losses = result.scores, result.history["val_loss"]
         return cls(
             epochs=scores["epochs"],
             overfit_epoch=scores["overfit_epoch"],
-            lowest=float(result.history["val_loss"].min()),
+            lowest=float(losses.min()),
             rise=scores["overfit_rise"],
             gap=scores["generalization_gap"],
+            kept_rise=float(losses.iloc[scores["kept_epoch"] - 1] - losses.min()),
             collapsed=scores["collapsed"],
         )
 
     @property
     def grade(self) -> str:
         """One of GRADES' words, or NONE."""
-        reached = (grade for grade, gap, share in GRADES if self.gap >= gap or self.rise >= share * self.lowest)
-        return next(reached, NONE)
+        rise = self.kept_rise if self.kept_rise >= LEAST_RISE else -1.0
+        return next((grade for grade, gap, share in GRADES if self.gap >= gap or rise >= share * self.lowest), NONE)
 
     @property
     def word(self) -> str:
@@ -100,10 +104,14 @@ def headline(gaps: Sequence[Gap]) -> str:
 
 def lead(gaps: Sequence[Gap]) -> str:
     """What the variant with the widest gap does: WORST, unless its grade is milder than another's, by the loss."""
-    order = [*(_word(grade) for grade, _, _ in GRADES), _word(NONE)]
-    ranks = [order.index(item.grade.rpartition(" ")[2]) for item in gaps]  # of the worst of its seeds
-    worst = gaps[0].gap > 0 and ranks[0] == min(ranks) < order.index(_word(NONE))
-    return WORST if worst else "has the widest gap"
+    ranks = [severity(item.grade.rpartition(" ")[2]) for item in gaps]  # of the worst of its seeds
+    worst = gaps[0].gap > 0 and ranks[0] == max(ranks) > 0
+    return WORST if worst else f"has the {'widest' if gaps[0].gap >= 0 else 'highest'} gap"
+
+
+def severity(word: str) -> int:
+    """A grade's word as a number: 3 strong, 2 clear, 1 slight, 0 none, -1 collapsed."""
+    return ["collapsed", _word(NONE), *(_word(grade) for grade, _, _ in reversed(GRADES))].index(word) - 1
 
 
 def sentence(variant: str, cases: Sequence[Overfitting]) -> str:

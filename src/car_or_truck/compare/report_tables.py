@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from car_or_truck.compare.overfitting import severity
+
 
 class Column(NamedTuple):
     """A column: its title, how it shows a row of `view`, the field to sort by, and what it means."""
@@ -42,7 +44,7 @@ GAP = Column(
     "gap",
     "accuracy of the saved weights on train minus that on validation, in points; without dropout or augmentation",
 )
-GRADE = Column("overfits", "{grade}", "gap", "how badly")
+GRADE = Column("overfits", "{grade}", "severity", "how badly")
 RESULTS = (
     ACCURACY,
     GAP,
@@ -98,6 +100,7 @@ def tabulate(table: pd.DataFrame, columns: Sequence[Column], by: str) -> Table:
         low=100 * table["interval_low"],
         high=100 * table["interval_high"],
         gap=100 * table["generalization_gap"],
+        severity=table["grade"].map(severity, na_action="ignore"),
         training=100 * table["training_gap"],
         calibration=100 * table["val_expected_calibration_error"],
         millions=table["multiply_adds"] / 1e6,

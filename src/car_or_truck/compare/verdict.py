@@ -56,7 +56,7 @@ class RecipePair:
         """The 95% CI in points, and which of both has a single seed, so that its spread can only be guessed."""
         single = [name for name, seeds in zip((self.first, self.second), self.seeds, strict=True) if seeds == 1]
         note = ("", f"; one seed of {''.join(single)}", "; one seed each")[len(single)]
-        return f"95% CI {100 * self.estimate.low:.1f} to {100 * self.estimate.high:.1f}{note}"
+        return f"95% CI {100 * self.estimate.low:z.1f} to {100 * self.estimate.high:z.1f}{note}"
 
     @property
     def words(self) -> str:
@@ -66,7 +66,8 @@ class RecipePair:
             return f"{self.first} beats {self.second} by {points:.1f} points ({self.interval})."
         lead = f"both are equally accurate ({self.interval})"
         if points:
-            lead = f"{self.first} leads by {points:.1f} points ({self.interval}){self._way}"
+            extent = f"{points:.1f}" if points >= 0.05 else "less than 0.1"
+            lead = f"{self.first} leads by {extent} points ({self.interval}){self._way}"
         return f"{self.first} and {self.second} do not differ significantly on these {self.images:,} images: {lead}."
 
     @property
@@ -137,7 +138,7 @@ def headline(correct: Correct, pairs: list[RecipePair], majority: tuple[str, flo
     behind = [name for name in rivals if name not in tied]
     unsure = f", but not significantly ahead of {_listed(behind)}" if behind else ""
     if len(ranked) == 1:
-        line = f"{best} is the only variant here: {accuracy}."
+        line = f"{best} is the only variant compared: {accuracy}."
     elif len(tied) > 1:
         line = f"{_listed(tied)} are equally accurate: {accuracy}{unsure}."
     elif not rivals:
@@ -149,7 +150,7 @@ def headline(correct: Correct, pairs: list[RecipePair], majority: tuple[str, flo
         line = f"{best} leads with {accuracy}{unsure}."
     constant, share = majority
     if wilson(round(correct[best].mean() * images), images)[0] <= share:
-        line += f" Always answering {constant} would reach {100 * share:.1f}%: it is not significantly better."
+        line += f" It is not significantly better than always answering {constant} ({100 * share:.1f}%)."
     single = len(ranked) > 1 and all(pair.seeds == (1, 1) for pair in pairs)
     return [line, ONE_SEED] if single else [line]
 

@@ -86,7 +86,7 @@ def differences(pairs: Sequence[RecipePair], path: Path, most: int = 15) -> None
             title = f"{significant or 'None'} of {len(pairs)} differences are significant"
         if len(pairs) > most:
             title += f"; the first {most}"
-        axes.set(title=title, xlabel="difference of accuracy (points) with 95% CI; filled: significant")
+        axes.set(title=title, xlabel="difference of accuracy (points)\nwith 95% CI; filled: significant")
 
 
 def _height(lines: int) -> float:

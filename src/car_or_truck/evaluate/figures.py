@@ -77,6 +77,7 @@ def only_in_training(recipe: Recipe) -> list[str]:
     settings = [("dropout", max([recipe.head.dropout, *(block.dropout for block in recipe.blocks)]))]
     settings += [("label smoothing", recipe.loss.label_smoothing), ("mixup", recipe.augment.mixup), ("l2", recipe.l2)]
     words = [f"{name} {value:g}" for name, value in settings if value]
+    words += ["class weights"] * (recipe.class_weight is not None)
     plain = recipe.augment.model_copy(update={"mixup": 0})
     return [*words, "augmentation"] if plain != type(plain)() else words
 
