@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -58,6 +59,35 @@ def test_the_sign_of_another_worker_stays(made: Remote, monkeypatch: pytest.Monk
         time.sleep(0.1)
         Path(place).write_text(json.dumps({"worker": "another:1", "time": time.time()}))
     assert json.loads(made.fs.cat_file(place))["worker"] == "another:1"
+
+
+@pytest.mark.parametrize("error", [-3600, 3600])  # of the other machine's clock, in seconds
+def test_a_worker_is_waited_for_as_long_as_it_gives_signs(
+    error: float, made: Remote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote, "SILENCE", 0.5)
+    place = Path(made.place("workers", "net-1.json"))
+    place.parent.mkdir(parents=True)
+    last = 0.0
+
+    def work() -> None:
+        nonlocal last
+        for _ in range(20):
+            part = place.with_suffix(".part")
+            part.write_text(json.dumps({"worker": "another:1", "time": time.time() + error}))
+            part.replace(place)
+            last = time.monotonic()
+            time.sleep(0.05)
+
+    other = threading.Thread(target=work)
+    other.start()
+    while not place.exists():
+        time.sleep(0.01)
+    with made.holding("net-1") as waited:
+        taken = time.monotonic()
+        other.join()
+        assert waited
+    assert taken - last >= 0.5
 
 
 def test_a_remote_that_fails_costs_the_copy_and_never_the_training(

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 from car_or_truck.errors import Failure, in_one_line
 from car_or_truck.train.checkpoint import Checkpoint
@@ -56,15 +57,18 @@ class Remote:
     def holding(self, cell: str) -> Iterator[bool]:
         """Work at a cell; waits while a living worker elsewhere does, and yields whether it waited.
 
+        A worker lives whose sign of life changes while this one looks on: the clocks of two machines may differ.
         Two that start within the same second may both go on: they do the same work twice, to the same bytes.
         """
-        place, me, waited = self.place("workers", f"{cell}.json"), f"{platform.node()}:{os.getpid()}", False
-        while True:
-            holder, silence = self._holder(place)
-            if holder in (None, me) or silence > SILENCE:
+        place, me = self.place("workers", f"{cell}.json"), f"{platform.node()}:{os.getpid()}"
+        waited, seen, since = False, None, time.monotonic()
+        while (sign := self._sign(place)) and sign["worker"] != me:
+            if sign != seen:
+                seen, since = sign, time.monotonic()
+            elif time.monotonic() - since > SILENCE:
                 break
             if not waited:
-                print(f"{cell}: {holder} works at it; waiting.", flush=True)
+                print(f"{cell}: {sign['worker']} works at it; waiting.", flush=True)
             waited = True
             time.sleep(HEARTBEAT / 2)
         done = threading.Event()
@@ -85,16 +89,15 @@ class Remote:
             done.set()
             thread.join()
             with suppress(Exception):  # what is left of a worker counts as dead after SILENCE
-                if self._holder(place)[0] == me:  # else another one took over
+                if (self._sign(place) or {}).get("worker") == me:  # else another one took over
                     self.remove("workers", f"{cell}.json")
 
-    def _holder(self, place: str) -> tuple[str | None, float]:
-        """Who works at the cell, and for how many seconds no sign of life came."""
+    def _sign(self, place: str) -> dict[str, Any] | None:
+        """The last sign of life of the worker who has the cell."""
         try:
-            sign = json.loads(self.fs.cat_file(place))
-            return str(sign["worker"]), time.time() - sign["time"]
+            return dict(json.loads(self.fs.cat_file(place)))
         except (FileNotFoundError, ValueError):  # ValueError: it is being written
-            return None, 0.0
+            return None
 
 
 def shared_checkpoint(saved: Checkpoint) -> Callable[[], None]:
