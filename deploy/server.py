@@ -43,11 +43,15 @@ def main(folder: Path) -> None:
     password.touch(mode=0o600)
     if not password.read_text(encoding="ascii"):
         password.write_text(secrets.token_urlsafe(18), encoding="ascii")
+    known = [item for items in psutil.net_if_addrs().values() for item in items]
+    addresses = [name, *(item.address for item in known if item.family is socket.AF_INET)]
     defaults = {
         "MLFLOW_HOST": host,
         "MLFLOW_PORT": port,
         "MLFLOW_ARTIFACTS_DESTINATION": str(folder / "artifacts"),
         "MLFLOW_SERVER_ALLOWED_HOSTS": f"{name}:*,localhost:*,127.0.0.1:*,{PRIVATE}",
+        # Where browsers may have the pages from: MLflow takes those of any other name for a foreign site.
+        "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": ",".join(f"http://{address}:{port}" for address in addresses),
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
     }
@@ -101,6 +105,7 @@ def check_port(host: str, port: str) -> None:
 def database(data: Path) -> Iterator[None]:
     """PostgreSQL on a socket in `data`, which no other user can enter; makes the database `mlflow` at first."""
     part = data.with_suffix(".part")
+    find("initdb")
     if not data.exists():  # it is whole, or not there: an interrupted creation is repeated
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(mode=0o700)
@@ -111,7 +116,7 @@ def database(data: Path) -> Iterator[None]:
     control = ("pg_ctl", f"--pgdata={data}", "--silent", "--wait")
     known = data / "postmaster.pid"
     if known.exists():  # the last `make server` was killed
-        if is_postgresql(known.read_text(encoding="ascii").split()[:1]):
+        if runs_in(data, known.read_text(encoding="ascii").split()[:1]):
             postgresql(*control, "--mode=fast", "stop", check=False)
         known.unlink(missing_ok=True)  # its number may be another program's now
     options = f"-k {shlex.quote(str(data))} -h '' -p {PORT}"
@@ -127,22 +132,27 @@ def database(data: Path) -> Iterator[None]:
             postgresql(*control, "--mode=fast", "stop")
 
 
-def is_postgresql(numbers: list[str]) -> bool:
-    """Whether the process of that number is PostgreSQL's."""
+def runs_in(data: Path, numbers: list[str]) -> bool:
+    """Whether the process of that number is the PostgreSQL of the folder `data`."""
     try:
-        return bool(numbers) and psutil.Process(int(numbers[0])).name().startswith("postgres")
-    except psutil.NoSuchProcess:
+        return bool(numbers) and Path(psutil.Process(int(numbers[0])).cwd()) == data
+    except psutil.Error:  # it has ended, or is someone else's
         return False
 
 
-def postgresql(program: str, *arguments: str, line: str = "", check: bool = True) -> None:
-    """Run a program of PostgreSQL's, in a session that Ctrl-C does not reach; exit with its complaint if it fails."""
+def find(program: str) -> str:
+    """The path of a program of PostgreSQL's; exits without it."""
     places = [os.environ["PATH"], *(str(path) for path in sorted(DEBIANS.glob("*/bin"), reverse=True))]
     executable = shutil.which(program, path=os.pathsep.join(places))
     if executable is None:
         sys.exit("`make server` needs PostgreSQL: sudo apt install postgresql")
+    return executable
+
+
+def postgresql(program: str, *arguments: str, line: str = "", check: bool = True) -> None:
+    """Run a program of PostgreSQL's, in a session that Ctrl-C does not reach; exit with its complaint if it fails."""
     done = subprocess.run(
-        [executable, *arguments],
+        [find(program), *arguments],
         input=line,
         capture_output=True,
         text=True,

@@ -15,6 +15,7 @@ from typing import Any
 
 import mlflow
 import pytest
+import requests
 from dotenv import dotenv_values
 from ruamel.yaml import YAML
 
@@ -107,18 +108,28 @@ def test_without_postgresql_it_says_how_to_install_it(tmp_path: Path, monkeypatc
 def test_a_second_start_goes_on_with_the_data_and_the_accounts_of_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
     with folder_for_postgresql() as folder:
         for first in (True, False):
-            with team_server(folder) as server:
-                who = "admin" if first else "anna"
+            with team_server(folder, MLFLOW_HOST="0.0.0.0") as server:
+                who, port = "admin" if first else "anna", server.address.rpartition(":")[2]
+                named = f"http://{socket.gethostname().lower()}:{port}"
                 for key, value in server.account(who).items():
                     monkeypatch.setenv(key, value)
                 client = mlflow.MlflowClient(server.address)
+                for origin, status in ((named, 200), ("http://elsewhere.example", 403)):  # of a browser's page
+                    answer = requests.post(
+                        f"{server.address}/ajax-api/2.0/mlflow/experiments/search",
+                        json={"max_results": 1},
+                        headers={"Origin": origin},
+                        auth=("admin", server.account("admin")["MLFLOW_TRACKING_PASSWORD"]),
+                        timeout=60,
+                    )
+                    assert answer.status_code == status
                 if first:
                     server.add("anna")
                     run = client.create_run(client.create_experiment("kept"))
                     client.log_text(run.info.run_id, "kept", "text.txt")
                 assert mlflow.artifacts.load_text(f"runs:/{run.info.run_id}/text.txt") == "kept"
                 output = (folder / "server.txt").read_text()
-                assert f"export MLFLOW_TRACKING_URI={server.address} " in output
+                assert f"export MLFLOW_TRACKING_URI={named} " in output
                 assert server.account("admin")["MLFLOW_TRACKING_PASSWORD"] not in output
             assert "Stopped." in (folder / "server.txt").read_text()
             assert not (folder / "database" / "postmaster.pid").exists()
