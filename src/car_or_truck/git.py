@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import subprocess
 
 PATCH = ("--binary", "--no-ext-diff", "--no-textconv", "--no-color", "--src-prefix=a/", "--dst-prefix=b/")
@@ -36,3 +37,11 @@ def _run(*arguments: str, passing: tuple[int, ...]) -> bytes:
     if done.returncode not in passing:
         raise subprocess.CalledProcessError(done.returncode, "git")
     return done.stdout
+
+
+def person() -> str:
+    """Who works here: git's user, or else the login."""
+    try:
+        return git("config", "user.name") or getpass.getuser()
+    except (OSError, KeyError):
+        return "unknown"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import time
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -13,6 +14,7 @@ import mlflow
 import pytest
 from rich.console import Console
 
+from car_or_truck import git
 from car_or_truck.commands import promote as commands
 from car_or_truck.errors import Failure
 from car_or_truck.registry import champion as champions
@@ -89,7 +91,7 @@ def test_a_promotion_moves_the_aliases_and_is_written_to_the_version_and_the_rec
     move, first = champions.history(store.client, NAME)
     assert (first.action, first.before, first.version) == ("promoted", "none", "1")
     assert (move.action, move.before, move.version) == ("promoted", "1", "2")
-    assert (move.reason, move.verdict, move.person) == ("it is better", "all gates pass", champions.person())
+    assert (move.reason, move.verdict, move.person) == ("it is better", "all gates pass", git.person())
     tags = store.client.get_model_version(NAME, "2").tags
     moment = f"{move.time:%Y-%m-%dT%H:%M:%SZ}"
     assert tags["promotion"] == f"promoted {moment} by {move.person}: all gates pass: it is better"
@@ -222,6 +224,37 @@ def test_whoever_is_overtaken_by_someone_else_on_the_server_is_told(store: Store
     assert store.aliases["champion"] == 3
     champions.settle(store.client, NAME)
     assert actions(store)[-1] == ("moved by hand", "2", "3")
+
+
+def test_whoever_judged_against_an_earlier_champion_moves_nothing(store: Store) -> None:
+    judged = versions.aliases(store.client, NAME)["champion"]
+    promote(store.client, 2)  # someone else, meanwhile
+    with pytest.raises(Failure, match=r"Someone else made version 2 .* the champion of car-or-truck meanwhile"):
+        champions.promote(store.client, versions.find(store.client, f"models:/{NAME}/3"), judged, PASSES, "")
+    assert store.aliases == {"champion": 2, "previous": 1}
+    assert actions(store)[-1] == ("promoted", "1", "2")
+    assert champions.settle(store.client, NAME) == []
+
+
+def test_the_record_is_in_the_order_of_the_moves_whatever_the_clocks_say(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.time()
+    for number, clock in ((2, now + 300), (3, now), (1, now - 300)):
+        monkeypatch.setattr(time, "time", lambda clock=clock: clock)
+        promote(store.client, number)
+        assert champions.settle(store.client, NAME) == []
+    assert actions(store)[-3:] == [("promoted", "1", "2"), ("promoted", "2", "3"), ("promoted", "3", "1")]
+
+
+def test_without_a_champion_the_previous_one_is_it_again(store: Store) -> None:
+    promote(store.client, 2)
+    store.client.delete_registered_model_alias(NAME, "champion")
+    champions.settle(store.client, NAME)
+    store.alias("previous", 1)
+    assert champions.roll_back(store.client, NAME)[1] is None
+    assert store.aliases["champion"] == 1
+    assert actions(store)[-1] == ("rolled back to", "none", "1")
 
 
 def test_a_record_that_was_lost_is_restored_whole_however_often_that_is_broken_off(store: Store) -> None:

@@ -73,7 +73,8 @@ def rollback(console: Console) -> None:
         _settle(client, name, console)
         with _refusals_explained(name):
             champion, previous = champions.roll_back(client, name)
-        console.print(f"{name}: {champion} is the champion again; {previous} is the previous one.", highlight=False)
+        swapped = f"; {previous} is the previous one" if previous else ""
+        console.print(f"{name}: {champion} is the champion again{swapped}.", highlight=False)
 
 
 def show_history(console: Console) -> None:
@@ -120,7 +121,8 @@ def judge(limits: Promotion, version: Version, champion: Version | None) -> Deci
     known, judged = (provenance.read_evaluation(version.run_id, name) for name in ("valid", split))
     if known is None or judged is None:
         raise Failure(
-            f"The evaluation of {version} is missing in its MLflow run. Run `dvc repro --force evaluate@VARIANT-SEED`."
+            f"The evaluation of {version} is missing in its MLflow run. Run "
+            "`dvc repro --force --single-item evaluate@VARIANT-SEED`."
         )
     cell, evaluation = known
     if any(cell.data.arrays.get(name) != dataset.arrays[name] for name in ("valid", split)):

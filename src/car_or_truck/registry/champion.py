@@ -7,7 +7,6 @@ record is ever overwritten.
 
 from __future__ import annotations
 
-import getpass
 import re
 import time
 from dataclasses import asdict, dataclass, fields
@@ -19,7 +18,7 @@ from mlflow.entities import Metric
 
 from car_or_truck.cells import names
 from car_or_truck.errors import Failure
-from car_or_truck.git import git
+from car_or_truck.git import person
 from car_or_truck.registry import ledger, versions
 from car_or_truck.registry.gates import Decision
 from car_or_truck.registry.versions import CHALLENGER, CHAMPION, PREVIOUS, Version
@@ -87,7 +86,7 @@ def settle(client: mlflow.MlflowClient, name: str) -> list[str]:
     """
     lines = []
     moves, aliases = history(client, name), versions.aliases(client, name)
-    now = str(aliases[CHAMPION].number) if CHAMPION in aliases else NOBODY
+    now = _number(aliases.get(CHAMPION))
     for move in moves:
         if move.status == "RUNNING" and move is moves[0] and move.version == now:
             _complete(client, name, move)
@@ -136,9 +135,7 @@ def restore(client: mlflow.MlflowClient, name: str, emptied: bool = False) -> in
 def _note(client: mlflow.MlflowClient, name: str) -> None:
     """Note the record in the ledger."""
     finished = [move for move in history(client, name) if move.status == "FINISHED"]
-    facts = {
-        _milliseconds(move): {field.name: getattr(move, field.name) for field in fields(Move)} for move in finished
-    }
+    facts = {_milliseconds(move): {key.name: getattr(move, key.name) for key in fields(Move)} for move in finished}
     ledger.note(client.tracking_uri, name, ledger.MOVES, facts)
 
 
@@ -146,40 +143,51 @@ def _milliseconds(move: RecordedMove) -> int:
     return round(1000 * move.time.timestamp())
 
 
-def _label(number: str) -> str:
-    return "none" if number == NOBODY else f"version {number}"
-
-
 def promote(
     client: mlflow.MlflowClient, version: Version, champion: Version | None, decision: Decision, reason: str
 ) -> None:
     """Make `version` the champion, and `champion` the previous one. Failure when someone else was quicker."""
-    before = str(champion.number) if champion else NOBODY
     verdict = "all gates pass" if decision.passes else "forced past the gates"
-    _make(client, version, Move(PROMOTED, str(version.number), before, person(), reason, verdict, decision.record))
+    _make(
+        client,
+        version,
+        Move(PROMOTED, str(version.number), _number(champion), person(), reason, verdict, decision.record),
+    )
 
 
-def roll_back(client: mlflow.MlflowClient, name: str) -> tuple[Version, Version]:
-    """Swap champion and previous; returns (champion, previous)."""
+def roll_back(client: mlflow.MlflowClient, name: str) -> tuple[Version, Version | None]:
+    """Swap champion and previous; returns (champion, previous). Without a champion, the previous one is it again."""
     aliases = versions.aliases(client, name)
-    for alias in (CHAMPION, PREVIOUS):
-        if alias not in aliases:
-            raise Failure(f"Nothing to roll back to: {name} has no {alias}{' champion' * (alias == PREVIOUS)}.")
-    champion, previous = aliases[PREVIOUS], aliases[CHAMPION]
-    if champion.number == previous.number:
+    if PREVIOUS not in aliases:
+        raise Failure(f"Nothing to roll back to: {name} has no previous champion.")
+    champion, previous = aliases[PREVIOUS], aliases.get(CHAMPION)  # None: a person removed it
+    if previous and champion.number == previous.number:
         raise Failure(f"Nothing to roll back to: {champion} of {name} is the previous champion, too.")
-    _make(client, champion, Move(ROLLED_BACK, str(champion.number), str(previous.number), person()))
+    _make(client, champion, Move(ROLLED_BACK, str(champion.number), _number(previous), person()))
     return champion, previous
 
 
+def _number(version: Version | None) -> str:
+    return str(version.number) if version else NOBODY
+
+
+def _label(number: str) -> str:
+    return "none" if number == NOBODY else f"version {number}"
+
+
 def _make(client: mlflow.MlflowClient, version: Version, move: Move) -> None:
+    _expect(client, version.name, move.before)  # it was judged against that one
     run_id = _record(client, version.name, move)
     client.set_registered_model_alias(version.name, CHAMPION, move.version)
     _complete(client, version.name, _read(client.get_run(run_id)))
-    now = versions.aliases(client, version.name).get(CHAMPION)
-    if now is None or now.number != version.number:
-        raise Failure(f"Someone else made {now or 'no version'} the champion of {version.name} meanwhile; that stands.")
+    _expect(client, version.name, move.version)
     _note(client, version.name)
+
+
+def _expect(client: mlflow.MlflowClient, name: str, number: str) -> None:
+    now = versions.aliases(client, name).get(CHAMPION)
+    if _number(now) != number:
+        raise Failure(f"Someone else made {now or 'no version'} the champion of {name} meanwhile; that stands.")
 
 
 def _complete(client: mlflow.MlflowClient, name: str, move: RecordedMove) -> None:
@@ -201,16 +209,17 @@ def _describe(client: mlflow.MlflowClient, name: str, move: RecordedMove) -> Non
 
 def _record(client: mlflow.MlflowClient, name: str, move: Move, when: int | None = None) -> str:
     """Add a running entry to the record, of now or of another time (in milliseconds); returns its run id."""
-    title = (
-        f"{_label(move.version)} {move.action}" if move.action == PROMOTED else f"{move.action} {_label(move.version)}"
-    )
+    words = (_label(move.version), move.action)
+    title = " ".join(words if move.action == PROMOTED else words[::-1])
     tags = {
         "mlflow.runName": title,
         "mlflow.user": move.person,
         "mlflow.note.content": _note_of(name, move),
         **asdict(move),
     }
-    when = when or round(1000 * time.time())
+    if when is None:  # after all others, whatever the clocks of their makers say
+        newest = next((_milliseconds(known) for known in history(client, name)), 0)
+        when = max(round(1000 * time.time()), newest + 1)
     run = client.create_run(_experiment(client, name), when, {key: value for key, value in tags.items() if value})
     metrics = [
         Metric(re.sub(r"[^a-z0-9]+", "_", gate.name.replace("'s", "").lower()), gate.value, when, 0)
@@ -223,8 +232,7 @@ def _record(client: mlflow.MlflowClient, name: str, move: Move, when: int | None
 
 def _note_of(name: str, move: Move) -> str:
     """A move in Markdown: the versions, who moved it and why, and the gates."""
-    numbers = (move.version, move.before)
-    after, before = (number if number == NOBODY else versions.link(name, number) for number in numbers)
+    after, before = (key if key == NOBODY else versions.link(name, key) for key in (move.version, move.before))
     words = ": ".join(filter(None, [f"{move.action} by {move.person}", move.verdict, move.reason]))
     facts = f"Champion: {after}, {words}. Before: {before}."
     return f"{facts}\n\n{Decision.read(move.gates).markdown}" if move.gates else facts
@@ -237,11 +245,3 @@ def _experiment(client: mlflow.MlflowClient, name: str) -> str:
         return str(known.experiment_id)
     about = {"mlflow.note.content": ABOUT.format(name=name), "mlflow.experimentKind": "custom_model_development"}
     return str(client.create_experiment(title, store.artifact_root(title, store.uri()), tags=about))
-
-
-def person() -> str:
-    """Who moves it: git's user, or else the login."""
-    try:
-        return git("config", "user.name") or getpass.getuser()
-    except (OSError, KeyError):
-        return "unknown"
