@@ -203,6 +203,24 @@ def test_a_trial_that_diverges_is_told_as_pruned_and_the_search_goes_on(
     assert "Trial" in captured.out
 
 
+@pytest.mark.parametrize(("longest", "half"), [(2, 1), (3, 2), (6, 3), (7, 4), (21, 11)])
+def test_trials_are_pruned_half_way_alone(longest: int, half: int) -> None:
+    import optuna
+
+    study = optuna.create_study(direction="maximize", pruner=tune.pruner(longest))
+    pruned = []
+    for worse in range(60):
+        trial = study.ask()
+        for epoch in range(1, longest):
+            trial.report(-worse, epoch)
+            if trial.should_prune():
+                pruned.append(epoch)
+                break
+        study.tell(trial, -worse)
+    assert set(pruned) == {half}
+    assert len(pruned) < 50
+
+
 def test_a_trial_that_is_pruned_is_no_candidate(
     project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import redirect_stdout
+from typing import Any
 
 import numpy as np
 from ruamel.yaml import YAML
@@ -69,8 +70,7 @@ def _open(params: Params, variant: str, space: list[Dimension], seed: int) -> Se
                 study_name=name,
                 load_if_exists=True,
                 direction="maximize",
-                # Earlier, where the learning rate warms up, accuracy says nothing of where a trial ends.
-                pruner=optuna.pruners.HyperbandPruner(max(1, longest // 2), longest, reduction_factor=2),
+                pruner=pruner(longest),
             )
         except Exception as error:  # SQLAlchemy's and Optuna's own; Optuna's says little, and wraps the other
             cause = error.__cause__ or error
@@ -90,6 +90,17 @@ def _open(params: Params, variant: str, space: list[Dimension], seed: int) -> Se
         flush=True,
     )
     return search
+
+
+def pruner(longest: int) -> Any:
+    """Optuna's Hyperband with two brackets: one is pruned after half of so many epochs, the other never.
+
+    Earlier, where the learning rate warms up, accuracy says nothing of where a trial ends.
+    """
+    import optuna
+
+    half = (longest + 1) // 2  # of an even number: else the other bracket would be pruned one epoch before the end
+    return optuna.pruners.HyperbandPruner(half, 2 * half, reduction_factor=2)
 
 
 def _run_trials(search: Search, wanted: int) -> None:
@@ -138,6 +149,8 @@ def conclude(search: Search) -> str:
         lines.append(f"After this correction it is no better than {variant} as it is.")
     values = {} if winner is baseline else {known.key: known.suggest(winner) for known in search.space}
     recipe = search_space.with_values(search.params, variant, values, best.model).variants[variant]
+    if recipe.keep == "best":
+        lines.append("It keeps the epoch that was best on the images held out, so all this is optimistically biased.")
     yaml, text = YAML(), io.StringIO()
     yaml.default_flow_style, yaml.width = None, 118  # as in params.yaml: what holds no group stands on one line
     yaml.indent(mapping=2, sequence=4, offset=2)
