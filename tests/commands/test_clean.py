@@ -15,7 +15,7 @@ from mlflow.entities import ViewType
 from rich.console import Console
 
 from car_or_truck import params
-from car_or_truck.commands import clean
+from car_or_truck.commands import clean, sync
 from car_or_truck.errors import Failure
 from car_or_truck.tracking import copies, delivery, store
 from helpers.clones import ROOT, Project
@@ -128,6 +128,14 @@ def test_what_a_running_dvc_experiment_has_trained_stays(full_store: Store, clea
     (folder / "cell.json").write_text(json.dumps({"cell": "dropped"}))
     cleaned()
     assert active(full_store) == (KEPT | {"dropped"}, {1, 2, 3, 5, 6, 7})
+
+
+def test_a_stopped_training_that_is_to_be_resumed_keeps_its_run(full_store: Store, cleaned: Callable[..., str]) -> None:
+    folder = full_store.root / ".dvc/tmp/training"
+    folder.mkdir(parents=True)
+    (folder / "failed.npz").touch()  # its checkpoint
+    cleaned()
+    assert active(full_store)[0] == KEPT | {"failed"}
 
 
 def test_the_model_of_a_run_that_a_person_deleted_goes_too(full_store: Store, cleaned: Callable[..., str]) -> None:
@@ -273,6 +281,9 @@ def test_on_a_server_only_what_was_delivered_from_here_is_removed(
         assert [run.data.tags["cell"] for run in client.search_runs([experiment])] == ["shared", "theirs", "theirs"]
         (kept,) = client.search_model_versions(f"name = '{NAME}'")
         assert client.get_run(kept.run_id).data.tags["cell"] == "shared"
+        assert sync._deliver(address, trained=set()) == 1  # "current"; what was removed stays so,
+        assert sync._deliver(address, trained={"stale"}) == 1  # unless it was trained again
+        assert len(client.search_runs([experiment], "tags.cell = 'stale'")) == 1
 
 
 @pytest.mark.parametrize("locked", [False, True])

@@ -9,6 +9,7 @@ from pathlib import Path
 import mlflow
 import pytest
 from mlflow.entities import LoggedModelOutput
+from mlflow.models import Model
 
 from car_or_truck.evaluate.reliability import Reliability
 from car_or_truck.tracking import delivery, runs, store
@@ -46,6 +47,31 @@ def test_a_delivered_model_gets_what_a_later_evaluation_measured(
     assert deliver() == (copy, True)
     assert (kept / "data/reliability.npz").read_bytes() == path.read_bytes()
     assert deliver() == (copy, False)
+
+
+@pytest.mark.parametrize("deleted", ["here", "there"])
+def test_a_logged_model_that_was_deleted_does_not_stop_the_delivery_of_its_run(
+    deleted: str, empty_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, server = (Store(tmp_path / name, empty_database) for name in ("ours", "server"))
+    monkeypatch.chdir(ours.root)
+    run_id = ours.train("net")
+    model = ours.client.search_logged_models([ours.experiment])[0]
+    about = Model(run_id=run_id, model_id=model.model_id)
+    about.save(str(ours.root / f"mlruns/car-or-truck/models/{model.model_id}/artifacts/MLmodel"))
+    ours.client.log_outputs(run_id, [LoggedModelOutput(model.model_id, 0)])
+    if deleted == "there":
+        copy, _ = delivery.deliver(run_id, server.client.tracking_uri)
+        (output,) = server.client.get_run(copy).outputs.model_outputs
+        server.client.delete_logged_model(output.model_id)
+    else:
+        ours.client.delete_logged_model(model.model_id)
+    ours.client.set_tag(run_id, "note", "new")
+    copy, added = delivery.deliver(run_id, server.client.tracking_uri)
+    assert added
+    assert server.client.get_run(copy).data.tags["note"] == "new"
+    assert delivery.deliver(run_id, server.client.tracking_uri) == (copy, False)
+    assert server.client.search_logged_models([server.experiment]) == []
 
 
 def test_a_run_whose_files_are_gone_here_does_not_stop_the_delivery_of_others(

@@ -43,7 +43,7 @@ class Unused:
 def clean(params: Params, console: Console, dry_run: bool = False) -> None:
     """Move what is unused into the trash, and say what that was and how to empty it."""
     with store.one_at_a_time("promotion"):
-        client, cells, experiments = store.open_store(), trained_cells(params), dvc_experiments()
+        client, experiments, cells = store.open_store(), dvc_experiments(), trained_cells(params)
         unused = {
             name: find_unused(client, name, cells, experiments)
             for name in (names.REAL, names.SYNTHETIC)
@@ -73,7 +73,7 @@ def clean(params: Params, console: Console, dry_run: bool = False) -> None:
 
 
 def trained_cells(params: Params) -> set[str]:
-    """The fingerprints of the cells in models/, here and in DVC experiments that run.
+    """The fingerprints of the cells in models/, here and in DVC experiments that run, and of trainings to be resumed.
 
     Raises Failure when models/ lacks any that dvc.lock records.
     """
@@ -92,7 +92,7 @@ def trained_cells(params: Params) -> set[str]:
         raise Failure(
             f"{paths.MODELS}/ {lacking}, so unused runs are not known. Run `dvc checkout` or `dvc pull` first."
         )
-    return cells
+    return cells | {checkpoint.stem for checkpoint in paths.scratch("training").glob("*.npz")}
 
 
 def dvc_experiments() -> set[str]:

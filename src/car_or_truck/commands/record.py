@@ -42,7 +42,10 @@ def record(params: Params) -> None:
     for result in results:
         if not _alike(result.cell, latest[result.variant]):
             other = latest[result.variant].name
-            raise Failure(f"{result.name} and {other} differ in precision, code or versions. Run `dvc repro` first.")
+            raise Failure(
+                f"{result.name} and {other} differ in precision, code or versions. Run `dvc repro` first; if that has "
+                f"nothing to do, set train.precision, or `dvc repro --force --single-item train@{result.name}`."
+            )
     earlier = _recorded()
     for result in earlier:
         if result.cell.data.arrays != dataset.arrays:

@@ -56,7 +56,10 @@ def sync(params: Params, independent: bool = False) -> None:
             _restore_champion(name, name in empty)
     _rebuild_comparison(params, rebuilt > 0, bool(empty))
     if server:
-        print(f"{without_passwords(server)}: {_deliver(server) or 'no'} runs had to be delivered.", flush=True)
+        print(
+            f"{without_passwords(server)}: {_deliver(server, set(numbers)) or 'no'} runs had to be delivered.",
+            flush=True,
+        )
 
 
 def _trained() -> Iterator[tuple[TrainedCell, pd.DataFrame]]:
@@ -93,7 +96,7 @@ def _rebuild(cell: TrainedCell, history: pd.DataFrame, number: int | None) -> bo
     missing = run_id is None
     if run_id is None:
         print(f"{cell.name}: no run; rebuilding it from {cell.model_folder} ...", flush=True)
-        runtime.start(cell.seed, cell.precision, cell.threads)
+        runtime.start(cell.seed, cell.precision)  # it predicts nothing, and several cells may have other threads
         from car_or_truck.tracking import training
 
         run_id = training.rebuild(cell, history)
@@ -177,8 +180,11 @@ def _rebuild_comparison(params: Params, rebuilt: bool, emptied: bool) -> None:
         print(name_challenger(params.promotion, results, dataset))
 
 
-def _deliver(server: str) -> int:
-    """Deliver the runs of models and comparisons in the own store; returns how many the server lacked in part."""
+def _deliver(server: str, trained: set[str]) -> int:
+    """Deliver the runs of models and comparisons in the own store; returns how many the server lacked in part.
+
+    What was removed from the server stays so, unless its cell is `trained` here.
+    """
     client = mlflow.MlflowClient(store.own())
     known = [experiment.name for experiment in client.search_experiments()]
     experiments = [store.connect(name) for name in (names.REAL, names.SYNTHETIC) if name in known]
@@ -192,6 +198,8 @@ def _deliver(server: str) -> int:
     count = 0
     for place, run in enumerate(waiting, 1):
         try:
+            if run.data.tags.get("cell") not in trained and delivery.was_removed(run, server):
+                continue
             _, lacking = delivery.deliver(run.info.run_id, server)
         except (MlflowException, OSError) as error:
             raise store.unusable(error, server) from error

@@ -25,6 +25,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS, MLFLOW_RUN_NOTE
 from car_or_truck import files
 from car_or_truck.errors import in_one_line, without_passwords
 from car_or_truck.tracking import permissions, store
+from car_or_truck.tracking.runs import logged_model
 
 MARK = "delivered."  # how the tags begin that only a delivery writes and reads
 # Digests of what was sent: it is sent again when it changes here, and what changes on the server alone stands.
@@ -104,13 +105,10 @@ def _digest(folder: Path) -> str:
 
 def bring_model(run: Any, copy: Any, local: mlflow.MlflowClient, remote: mlflow.MlflowClient) -> bool:
     """The run's logged model with what is known of it, or its files where the server has no logged models."""
-    outputs, delivered = (side.outputs.model_outputs if side.outputs else [] for side in (run, copy))
-    if not outputs:
-        return False
-    model, target = local.get_logged_model(outputs[0].model_id), copy.info.run_id
-    theirs = remote.get_logged_model(delivered[0].model_id) if delivered else None
-    source = _files(model.artifact_location, run)
-    if source is None:
+    target = copy.info.run_id
+    (_, model), (lost, theirs) = logged_model(run, local), logged_model(copy, remote)
+    source = _files(model.artifact_location, run) if model and not lost else None
+    if model is None or source is None:
         return False
     digest = _digest(source)
     added = copy.data.tags.get(MODEL) != digest
@@ -120,7 +118,7 @@ def bring_model(run: Any, copy: Any, local: mlflow.MlflowClient, remote: mlflow.
                 theirs = remote.create_logged_model(
                     copy.info.experiment_id, model.name, target, params=model.params, model_type=model.model_type
                 )
-                remote.log_outputs(target, [LoggedModelOutput(theirs.model_id, outputs[0].step)])
+                remote.log_outputs(target, [LoggedModelOutput(theirs.model_id, run.outputs.model_outputs[0].step)])
         _send_model(source, target, theirs, remote)
         remote.set_tag(target, MODEL, digest)
     return (_describe_model(model, theirs, target, remote) if theirs else False) or added
@@ -171,6 +169,8 @@ def bring_version(run: Any, copy: Any, local: mlflow.MlflowClient, remote: mlflo
     ours, added = registered[0], False
     with optional(remote, "model registry", "models get no version there"):
         theirs = _find_version(ours, copy.info.run_id, remote)
+        if theirs is None and logged_model(copy := remote.get_run(copy.info.run_id), remote)[0]:
+            return False
         if theirs is None:
             theirs, added = _register(ours, copy.info.run_id, local, remote), True
         elif theirs.run_id != copy.info.run_id:

@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import Any
 
 import mlflow
+from mlflow.entities import ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_USER
 
@@ -61,6 +62,15 @@ def _copy(run: Any, local: mlflow.MlflowClient, remote: mlflow.MlflowClient) -> 
         return remote.get_run(delivered[0].info.run_id)
     tags = {ORIGIN: run.info.run_id, MLFLOW_USER: run.info.user_id}  # MLflow takes the run's user from that tag
     return remote.create_run(place, run.info.start_time, tags, run.info.run_name)
+
+
+def was_removed(run: Any, server: str) -> bool:
+    """Whether the run was delivered, and all its copies are in the server's trash now."""
+    remote = mlflow.MlflowClient(server)
+    known = remote.get_experiment_by_name(mlflow.MlflowClient(store.own()).get_experiment(run.info.experiment_id).name)
+    about = f"tags.`{ORIGIN}` = '{run.info.run_id}'"
+    copied = remote.search_runs([known.experiment_id], about, ViewType.ALL) if known else []
+    return bool(copied) and all(copy.info.lifecycle_stage == "deleted" for copy in copied)
 
 
 def close_copy(run_id: str, experiment: str, server: str) -> None:

@@ -158,3 +158,16 @@ def add_reliability(run_id: str, path: Path) -> None:
     model_id = client.get_run(run_id).outputs.model_outputs[0].model_id
     client.log_model_artifact(model_id, str(path), "data")
     client.set_logged_model_tags(model_id, {RELIABILITY: files.sha256(path)})
+
+
+def logged_model(run: Any, client: mlflow.MlflowClient) -> tuple[bool, Any | None]:
+    """A run's logged model: whether it was deleted, which the run does not tell, and MLflow's record of it."""
+    outputs = run.outputs.model_outputs if run.outputs else []
+    if not outputs:
+        return False, None
+    try:
+        return False, client.get_logged_model(outputs[0].model_id)
+    except mlflow.MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return True, None
