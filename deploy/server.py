@@ -43,8 +43,8 @@ def main(folder: Path) -> None:
     password.touch(mode=0o600)
     if not password.read_text(encoding="ascii"):
         password.write_text(secrets.token_urlsafe(18), encoding="ascii")
-    known = [item for items in psutil.net_if_addrs().values() for item in items]
-    addresses = [name, *(item.address for item in known if item.family is socket.AF_INET)]
+    interfaces = [item for items in psutil.net_if_addrs().values() for item in items]
+    addresses = [name, *(item.address for item in interfaces if item.family is socket.AF_INET)]
     defaults = {
         "MLFLOW_HOST": host,
         "MLFLOW_PORT": port,
@@ -105,7 +105,7 @@ def check_port(host: str, port: str) -> None:
 def database(data: Path) -> Iterator[None]:
     """PostgreSQL on a socket in `data`, which no other user can enter; makes the database `mlflow` at first."""
     part = data.with_suffix(".part")
-    find("initdb")
+    find("initdb")  # or exit, before anything is made
     if not data.exists():  # it is whole, or not there: an interrupted creation is repeated
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(mode=0o700)
@@ -135,8 +135,8 @@ def database(data: Path) -> Iterator[None]:
 def runs_in(data: Path, numbers: list[str]) -> bool:
     """Whether the process of that number is the PostgreSQL of the folder `data`."""
     try:
-        return bool(numbers) and Path(psutil.Process(int(numbers[0])).cwd()) == data
-    except psutil.Error:  # it has ended, or is someone else's
+        return bool(numbers) and str(data) in psutil.Process(int(numbers[0])).cmdline()
+    except psutil.Error:  # it has ended
         return False
 
 

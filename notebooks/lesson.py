@@ -153,9 +153,9 @@ diagram(net, "tutorial")
 # Two thirds of the parameters sit in the first dense layer, almost all the work in the convolutions.
 #
 # To train means: build the net, fit it, and predict both splits with the finished weights, without dropout. With the
-# photographs that takes about 12 minutes on two processor cores that have bfloat16 arithmetic, and two hours or
-# more on two that have not; with the synthetic images a few minutes; and far less on a GPU. (Set the environment
-# variable `EPOCHS` to try everything out with fewer.)
+# photographs that takes about 12 minutes on two processor cores that have bfloat16 arithmetic, and from twice that to
+# two and a half hours on two that have not; with the synthetic images a few minutes; and far less on a GPU. (Set the
+# environment variable `EPOCHS` to try everything out with fewer.)
 
 # %%
 EPOCHS = os.environ.get("EPOCHS")
@@ -288,6 +288,7 @@ def overfitting(model):
         overfit_epoch=derived["overfit_epoch"],
         lowest=model.history["val_loss"].min(),
         rise=derived["overfit_rise"],
+        kept_rise=derived["overfit_rise"],  # the weights of the last epoch are kept
         gap=model.accuracies["train"] - model.accuracies["valid"],
     )
 

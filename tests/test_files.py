@@ -86,6 +86,17 @@ def test_a_place_that_cannot_be_written_is_named(write, tmp_path: Path) -> None:
         pass
 
 
+def test_a_file_whose_writer_is_interrupted_leaves_no_part(tmp_path: Path) -> None:
+    def interrupted() -> None:
+        with files.whole_file(tmp_path / "7.json") as part:
+            part.write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_file_that_finds_no_room_leaves_the_old_one(tmp_path: Path) -> None:
     (tmp_path / "out.npz").write_text("old")
     script = (

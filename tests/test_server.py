@@ -6,6 +6,7 @@ import configparser
 import importlib.util
 import os
 import re
+import shutil
 import socket
 import stat
 import subprocess
@@ -140,7 +141,7 @@ def test_a_second_start_goes_on_with_the_data_and_the_accounts_of_the_first(monk
 @pytest.mark.slow
 @needs_postgresql
 def test_the_database_starts_whatever_its_folder_is_called_and_whoever_has_its_old_number(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     spec = importlib.util.spec_from_file_location("server", SCRIPT)
     assert spec
@@ -148,7 +149,10 @@ def test_the_database_starts_whatever_its_folder_is_called_and_whoever_has_its_o
     server = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(server)
     monkeypatch.setenv("PGPORT", "5433")  # of another database of the person's
-    with folder_for_postgresql() as folder, subprocess.Popen(["sleep", "600"]) as bystander:
+    sleep = shutil.which("sleep")
+    assert sleep
+    another = shutil.copy(sleep, tmp_path / "postgres")  # that other database
+    with folder_for_postgresql() as folder, subprocess.Popen([another, "600"]) as bystander:
         data = folder / "o'brien's database"
         with server.database(data):
             assert (data / ".s.PGSQL.5432").exists()

@@ -57,9 +57,10 @@ def whole_file(path: Path) -> Iterator[Path]:
         yield part
         part.replace(path)
     except OSError as error:
+        raise Failure(f"Cannot write {path}: {error.strerror or error}.") from error
+    finally:
         with suppress(OSError):
             part.unlink(missing_ok=True)
-        raise Failure(f"Cannot write {path}: {error.strerror or error}.") from error
 
 
 def write_text(path: Path, text: str) -> None:

@@ -65,7 +65,7 @@ def test_the_sign_of_another_worker_stays(made: Remote, monkeypatch: pytest.Monk
 def test_a_worker_is_waited_for_as_long_as_it_gives_signs(
     error: float, made: Remote, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(remote, "SILENCE", 0.5)
+    monkeypatch.setattr(remote, "SILENCE", 2.0)
     place = Path(made.place("workers", "net-1.json"))
     place.parent.mkdir(parents=True)
     last = 0.0
@@ -75,8 +75,8 @@ def test_a_worker_is_waited_for_as_long_as_it_gives_signs(
         for _ in range(20):
             part = place.with_suffix(".part")
             part.write_text(json.dumps({"worker": "another:1", "time": time.time() + error}))
-            part.replace(place)
             last = time.monotonic()
+            part.replace(place)
             time.sleep(0.05)
 
     other = threading.Thread(target=work)
@@ -87,7 +87,7 @@ def test_a_worker_is_waited_for_as_long_as_it_gives_signs(
         taken = time.monotonic()
         other.join()
         assert waited
-    assert taken - last >= 0.5
+    assert taken - last >= 2
 
 
 def test_a_remote_that_fails_costs_the_copy_and_never_the_training(

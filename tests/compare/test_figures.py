@@ -97,6 +97,10 @@ def test_a_gap_starts_where_all_seeds_have_learned_half() -> None:
     axes = Figure().add_subplot()
     figures.panel(figures.GAP, figures.in_points(pd.concat([curves(1), late], ignore_index=True)), looks(1), axes)
     assert list(axes.lines[0].get_xdata()) == [8]
+    stopped = pd.concat([curves(1, 8).query("epoch < 5"), late.query("epoch > 6")], ignore_index=True)
+    axes.clear()
+    figures.panel(figures.GAP, stopped, looks(1), axes)  # no epoch is in both
+    assert list(axes.lines[0].get_xdata()) == [1, 2, 3, 4]
 
 
 @pytest.mark.parametrize(

@@ -59,17 +59,16 @@ def test_the_grade_follows_from_the_gap_or_the_rise(found: Overfitting, grade: s
 
 
 def test_a_rise_that_is_no_harm_or_that_was_not_saved_is_no_overfitting() -> None:
-    table, losses = (
-        predictions([0.2, 0.9], [0, 1]),
-        pd.DataFrame(
-            {"epoch": [1, 2, 3], "loss": 0.1} | dict.fromkeys(("binary_accuracy", "val_binary_accuracy"), 1.0)
-        ),
-    )
+    table = predictions([0.2, 0.9], [0, 1])
+    losses = pd.DataFrame({"epoch": [1, 2, 3], "loss": 0.1, "binary_accuracy": 1.0, "val_binary_accuracy": 1.0})
     tiny = Overfitting.of(result(cell(), table, losses.assign(val_loss=[1e-4, 2e-4, 9e-4]), kept_epoch=3))
     assert tiny.grade == NONE
     risen = losses.assign(val_loss=[0.3, 0.5, 0.6])
-    found = {kept: Overfitting.of(result(cell(), table, risen, kept_epoch=kept)).grade for kept in (1, 2, 3)}
-    assert found == {1: NONE, 2: "strong overfitting", 3: "strong overfitting"}
+    found = {kept: Overfitting.of(result(cell(), table, risen, kept_epoch=kept)) for kept in (1, 2, 3)}
+    strong = "strong overfitting"
+    assert {kept: case.grade for kept, case in found.items()} == {1: NONE, 2: strong, 3: strong}
+    assert sentence("net", [found[1]]).startswith("net: no sign of overfitting, of the saved weights: ")
+    assert sentence("net", [found[3]]).startswith("net: strong overfitting: ")
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,8 @@ import pytest
 from car_or_truck import drawing, files, paths
 from car_or_truck.cells.results import Missing, Result
 from car_or_truck.cells.times import Pace, write_pace
-from car_or_truck.compare import figures, stage
+from car_or_truck.compare import figures, report_tables, stage
+from car_or_truck.compare.comparison import Comparison
 from car_or_truck.evaluate.scores import wilson
 from car_or_truck.prepare.exclusions import read_exclusions
 from helpers.cells import HISTORY, cell, dataset, predictions, result
@@ -171,6 +172,30 @@ def test_a_single_change_is_told_with_its_interval_and_that_it_may_be_chance(sum
         f"wide is plain with one more block (8 of 3x3): accuracy -10.0 points ({interval}), gap +0.0 points "
         "(one seed: it may be chance)."
     ]
+
+
+@pytest.mark.parametrize(
+    ("size", "changes"), [(32, []), (16, ["same is plain with image_size 16 instead of 32: accuracy +0.0 points"])]
+)
+def test_the_size_of_the_data_is_no_change(size: int, changes: list[str]) -> None:
+    table = predictions([0.2, 0.9, 0.7], [0, 1, 0])
+    made = [result(cell("plain"), table), result(cell("same", recipe=recipe(image_size=size)), table)]
+    said = Comparison.of(made, [], dataset()).summary["changes"]
+    assert [line.split(" (")[0].split(", gap")[0] for line in said] == changes
+
+
+def test_the_report_sorts_overfitting_by_its_grade() -> None:
+    table = pd.DataFrame({"variant": ["a", "b", "c"], "seed": 1, "collapsed": [False, False, True], "keep": "last"})
+    table = table.assign(grade=["slight", "strong", "collapsed"], generalization_gap=[0.04, 0.01, 0.0])
+    for name in ("interval_low", "interval_high", "training_gap", "val_expected_calibration_error", "multiply_adds"):
+        table[name] = 0.0
+    shown = report_tables.tabulate(table, [report_tables.GRADE], "severity")
+    assert [[entry.text for entry in row] for row in shown.rows] == [
+        ["b", "strong"],
+        ["a", "slight"],
+        ["c*", "collapsed"],
+    ]
+    assert [row[-1].value for row in shown.rows] == [3, 1, -1]
 
 
 def test_the_same_results_give_the_same_bytes(folder: Path) -> None:

@@ -125,9 +125,8 @@ def test_with_several_seeds_it_is_a_t_test_of_their_means() -> None:
     right, worse = answers(0.75, 0.9, 0.9, seeds=3), answers(0.7, 0.8, 0.8, seeds=3)
     found = slices.natural_slice("dark", right, FIRST)
     means = right.mean(axis=0)
-    errors = [
-        sem([*means[part], 0, 1]) for part in (FIRST, ~FIRST)
-    ]  # with an image that is right and one that is wrong
+    # With an image more that is right and one that is wrong
+    errors = [sem([*means[part], 0, 1]) for part in (FIRST, ~FIRST)]
     drop = means[~FIRST].mean() - means[FIRST].mean()
     assert found.p == pytest.approx(2 * t.sf(drop / np.hypot(*errors), FIRST.sum() - 1))
     assert found.p > ttest_ind(means[~FIRST], means[FIRST], equal_var=False).pvalue

@@ -68,7 +68,7 @@ class Remote:
             elif time.monotonic() - since > SILENCE:
                 break
             if not waited:
-                print(f"{cell}: {sign['worker']} works at it; waiting.", flush=True)
+                print(f"{cell}: {sign['worker']} may be working at it; waiting.", flush=True)
             waited = True
             time.sleep(HEARTBEAT / 2)
         done = threading.Event()

@@ -1,8 +1,8 @@
 """`clean`: moves runs and models that nothing refers to any more into MLflow's trash, and removes their versions.
 
 An alias, a trained model in models/, a DVC experiment or the newest comparison keeps a run. So does
-being under way, not having been made by this project, in this folder, and a version that a colleague's
-run shares.
+being under way or stopped to be resumed, not having been made by this project, in this folder, and a
+version that a colleague's run shares.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ class Unused:
 def clean(params: Params, console: Console, dry_run: bool = False) -> None:
     """Move what is unused into the trash, and say what that was and how to empty it."""
     with store.one_at_a_time("promotion"):
-        client, experiments, cells = store.open_store(), dvc_experiments(), trained_cells(params)
+        client, cells, experiments = store.open_store(), trained_cells(params), dvc_experiments()
+        cells |= trained_cells(params)  # again: a training, or an experiment, may have ended meanwhile
         unused = {
             name: find_unused(client, name, cells, experiments)
             for name in (names.REAL, names.SYNTHETIC)

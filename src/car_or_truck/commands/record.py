@@ -44,7 +44,7 @@ def record(params: Params) -> None:
             other = latest[result.variant].name
             raise Failure(
                 f"{result.name} and {other} differ in precision, code or versions. Run `dvc repro` first; if that has "
-                f"nothing to do, set train.precision, or `dvc repro --force --single-item train@{result.name}`."
+                f"nothing to do, set train.precision, or run `dvc repro --force --single-item train@{result.name}`."
             )
     earlier = _recorded()
     for result in earlier:

@@ -183,7 +183,7 @@ def _rebuild_comparison(params: Params, rebuilt: bool, emptied: bool) -> None:
 def _deliver(server: str, trained: set[str]) -> int:
     """Deliver the runs of models and comparisons in the own store; returns how many the server lacked in part.
 
-    What was removed from the server stays so, unless its cell is `trained` here.
+    What lies in the server's trash stays there, unless its cell is `trained` here.
     """
     client = mlflow.MlflowClient(store.own())
     known = [experiment.name for experiment in client.search_experiments()]

@@ -154,7 +154,7 @@ def conclude(search: Search) -> str:
     yaml, text = YAML(), io.StringIO()
     yaml.default_flow_style, yaml.width = None, 118  # as in params.yaml: what holds no group stands on one line
     yaml.indent(mapping=2, sequence=4, offset=2)
-    yaml.dump({"variants": {f"{variant}-tuned": recipe.model_dump(mode="json", exclude_unset=True)}}, text)
+    yaml.dump({"variants": {f"{variant[:26]}-tuned": recipe.model_dump(mode="json", exclude_unset=True)}}, text)
     trials.log_scores(search.run_id, {"trials": len(done), "accuracy": best.accuracy, "corrected": best.corrected})
     entry = text.getvalue().split("\n", 1)[1]
     return "".join(f"  # {line}\n" for line in lines) + entry * (winner is not baseline)

@@ -124,7 +124,7 @@ def panel(course: Course, table: pd.DataFrame, looks: Styles, axes: Axes) -> Non
     # Only the epochs that all seeds of a variant have: a mean over fewer would jump where one starts or stops.
     epochs = table.groupby(["variant", "seed"])["epoch"].agg(["min", "max"]).groupby("variant")
     first, last = (table["variant"].map(shared) for shared in (epochs["min"].max(), epochs["max"].min()))
-    table = table[table["epoch"].between(first, last)]
+    table = table[table["epoch"].between(first.where(first <= last, 0), last)]  # without such epochs, what there is
     means = table.groupby(["variant", "epoch"])[course.solid].agg(["mean", "min", "max"])
     for variant in means.index.unique("variant").difference(list(looks), sort=False):
         axes.plot(means.loc[variant, "mean"], color=GREY, linewidth=0.7, zorder=1)

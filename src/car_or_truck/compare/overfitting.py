@@ -20,7 +20,7 @@ GRADES = (
 NONE = "no sign of overfitting"
 LEGEND = (
     "Strong: a gap of at least 10 points, or saved weights whose val_loss is at least 50% above the lowest. Clear: 5 "
-    f"points or 20%. Slight: 2 points or 5%. Less than {LEAST_RISE} nats above it do not count."
+    f"points or 20%. Slight: 2 points or 5%. A rise of less than {LEAST_RISE} nats does not count."
 )
 WORST = "overfits most"
 MOST = 5  # variants in the verdict
@@ -35,7 +35,7 @@ class Overfitting:
     lowest: float  # val_loss
     rise: float  # of val_loss, from its lowest to the last epoch
     gap: float  # generalization_gap: accuracy of the saved weights on train minus that on validation
-    kept_rise: float  # likewise, to the epoch whose weights were saved
+    kept_rise: float  # of val_loss, from its lowest to the epoch whose weights were saved
     collapsed: bool = False
 
     @classmethod
@@ -122,7 +122,8 @@ def sentence(variant: str, cases: Sequence[Overfitting]) -> str:
         return f"{variant}: it collapsed to one answer for every image, so there is nothing to overfit."
     name = f"{variant} ({len(trained)} seeds)" if len(trained) > 1 else variant
     left_out = f" ({collapsed} collapsed {'seed' if collapsed == 1 else 'seeds'} left out)" if collapsed else ""
-    return f"{name}: {_grades(trained)}: {_gap(trained)}; {_loss(trained)}{left_out}."
+    kept = ", of the saved weights" if any(case.kept_rise < case.rise for case in trained) else ""
+    return f"{name}: {_grades(trained)}{kept}: {_gap(trained)}; {_loss(trained)}{left_out}."
 
 
 def rise_sentence(epoch: int | str, rise: float) -> str:

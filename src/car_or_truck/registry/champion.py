@@ -135,7 +135,7 @@ def restore(client: mlflow.MlflowClient, name: str, emptied: bool = False) -> in
 def _note(client: mlflow.MlflowClient, name: str) -> None:
     """Note the record in the ledger."""
     finished = [move for move in history(client, name) if move.status == "FINISHED"]
-    facts = {_milliseconds(move): {key.name: getattr(move, key.name) for key in fields(Move)} for move in finished}
+    facts = {_milliseconds(move): {item.name: getattr(move, item.name) for item in fields(Move)} for move in finished}
     ledger.note(client.tracking_uri, name, ledger.MOVES, facts)
 
 
@@ -176,7 +176,7 @@ def _label(number: str) -> str:
 
 
 def _make(client: mlflow.MlflowClient, version: Version, move: Move) -> None:
-    _expect(client, version.name, move.before)  # it was judged against that one
+    _expect(client, version.name, move.before, " The same command judges anew.")
     run_id = _record(client, version.name, move)
     client.set_registered_model_alias(version.name, CHAMPION, move.version)
     _complete(client, version.name, _read(client.get_run(run_id)))
@@ -184,10 +184,10 @@ def _make(client: mlflow.MlflowClient, version: Version, move: Move) -> None:
     _note(client, version.name)
 
 
-def _expect(client: mlflow.MlflowClient, name: str, number: str) -> None:
+def _expect(client: mlflow.MlflowClient, name: str, number: str, remedy: str = "") -> None:
     now = versions.aliases(client, name).get(CHAMPION)
     if _number(now) != number:
-        raise Failure(f"Someone else made {now or 'no version'} the champion of {name} meanwhile; that stands.")
+        raise Failure(f"Someone else made {now or 'no version'} the champion of {name} meanwhile; that stands.{remedy}")
 
 
 def _complete(client: mlflow.MlflowClient, name: str, move: RecordedMove) -> None:
@@ -232,7 +232,9 @@ def _record(client: mlflow.MlflowClient, name: str, move: Move, when: int | None
 
 def _note_of(name: str, move: Move) -> str:
     """A move in Markdown: the versions, who moved it and why, and the gates."""
-    after, before = (key if key == NOBODY else versions.link(name, key) for key in (move.version, move.before))
+    after, before = (
+        number if number == NOBODY else versions.link(name, number) for number in (move.version, move.before)
+    )
     words = ": ".join(filter(None, [f"{move.action} by {move.person}", move.verdict, move.reason]))
     facts = f"Champion: {after}, {words}. Before: {before}."
     return f"{facts}\n\n{Decision.read(move.gates).markdown}" if move.gates else facts

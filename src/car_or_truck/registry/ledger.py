@@ -26,7 +26,8 @@ def read(where: str, name: str, kind: str) -> dict[int, dict[str, str]]:
     """What was noted, in order."""
     if where != store.default_store():
         return {}
-    numbered = sorted((int(path.stem), path) for path in _folder(name, kind).glob("*.json"))
+    notes = _folder(name, kind).glob("[0-9]*.json")
+    numbered = sorted((int(path.stem), path) for path in notes if path.stem.isdecimal())  # no .part of a killed write
     return {key: files.read_json(path, "Delete it.") for key, path in numbered}
 
 

@@ -169,7 +169,9 @@ def bring_version(run: Any, copy: Any, local: mlflow.MlflowClient, remote: mlflo
     ours, added = registered[0], False
     with optional(remote, "model registry", "models get no version there"):
         theirs = _find_version(ours, copy.info.run_id, remote)
-        if theirs is None and logged_model(copy := remote.get_run(copy.info.run_id), remote)[0]:
+        if theirs is None and (
+            logged_model(run, local)[0] or logged_model(remote.get_run(copy.info.run_id), remote)[0]
+        ):
             return False
         if theirs is None:
             theirs, added = _register(ours, copy.info.run_id, local, remote), True
