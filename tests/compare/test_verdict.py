@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+from itertools import combinations
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from car_or_truck.compare import statistics, verdict
+from car_or_truck.evaluate.scores import holm
 
 HARD = np.random.default_rng(4).random(3000)  # images that are hard for one net are hard for others
 MAJORITY = ("Car", 0.58)
@@ -71,6 +76,26 @@ def test_equal_predictions_are_said_to_be_equally_accurate() -> None:
         "one and two do not differ significantly on these 3,000 images: both are equally accurate "
         "(95% CI 0.0 to 0.0; one seed each)."
     )
+
+
+def test_what_beats_the_winner_over_a_third_beats_the_third() -> None:
+    pairs = [("a", "b"), ("a", "c"), ("b", "c")]
+    assert verdict.corrected_in_order(pairs, [0.001, 0.03, 0.01]) == [0.003, 0.03, 0.02]
+    assert verdict.corrected_in_order(pairs, [0.001, 0.2, 0.01]) == [0.003, 0.2, 0.02]  # never below its own p
+    assert verdict.corrected_in_order(pairs, [0.2, 0.03, 0.01]) == pytest.approx([0.2, 0.06, 0.03])
+    assert verdict.corrected_in_order([], []) == []
+
+
+@given(st.permutations(range(5)), st.lists(st.floats(0, 1), min_size=10, max_size=10))
+def test_an_order_that_follows_is_never_wrong_where_those_are_right_that_it_follows_from(
+    truth: list[int], p_values: list[float]
+) -> None:
+    pairs = list(combinations([str(item) for item in range(5)], 2))
+    right = [truth[int(first)] > truth[int(second)] for first, second in pairs]
+    given_p = [p if better else 1.0 for p, better in zip(p_values, right, strict=True)]
+    corrected, plain = verdict.corrected_in_order(pairs, given_p), holm(given_p)
+    assert all(better or p == 1 for p, better in zip(corrected, right, strict=True))
+    assert all(own <= p <= most for own, p, most in zip(given_p, corrected, plain, strict=True))
 
 
 def test_a_lead_of_one_image_is_not_told_as_none() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 
@@ -48,7 +48,7 @@ class RecipePair:
 
     @property
     def significant(self) -> bool:
-        """Whether the difference is significant after Holm's correction."""
+        """Whether the difference is significant after the correction for all pairs."""
         return self.p_corrected < ALPHA
 
     @property
@@ -108,7 +108,7 @@ def compare_recipes(correct: Correct) -> list[RecipePair]:
     names = _ranked_pairs(correct)
     answers = [(correct[first], correct[second]) for first, second in names]
     estimates = [statistics.paired_difference(*both) for both in answers]
-    corrected = holm([estimate.p for estimate in estimates])
+    corrected = corrected_in_order(names, [estimate.p for estimate in estimates])
     level = 1 - ALPHA / max(1, len(names))  # what is needed must survive the correction too
     pairs = []
     for (first, second), both, estimate, p in zip(names, answers, estimates, corrected, strict=True):
@@ -119,6 +119,21 @@ def compare_recipes(correct: Correct) -> list[RecipePair]:
         more_seeds = max(more_seeds, max(seeds) + 1) if more_seeds is not None else None
         pairs.append(RecipePair(first, second, estimate, float(p), seeds, images, more_images, more_seeds))
     return pairs
+
+
+def corrected_in_order(pairs: Sequence[tuple[str, str]], p_values: Sequence[float]) -> list[float]:
+    """p after Holm's correction for all `pairs`, each of a better and a worse variant.
+
+    What beats a second that beats a third beats the third, too: where both are right, that needs no correction.
+    """
+    raw = dict(zip(pairs, p_values, strict=True))
+    corrected = dict(zip(pairs, map(float, holm(p_values)), strict=True))
+    ranked = list(dict.fromkeys(name for pair in pairs for name in pair))
+    for steps in range(2, len(ranked)):
+        for first, *between, last in (ranked[at : at + steps + 1] for at in range(len(ranked) - steps)):
+            chain = min(max(corrected[first, middle], corrected[middle, last]) for middle in between)
+            corrected[first, last] = min(corrected[first, last], max(raw[first, last], chain))
+    return [corrected[pair] for pair in pairs]
 
 
 def _ranked_pairs(correct: Correct) -> list[tuple[str, str]]:
