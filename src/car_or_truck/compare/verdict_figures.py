@@ -36,7 +36,7 @@ def dumbbell(table: pd.DataFrame, gaps: Sequence[Gap], looks: Styles, path: Path
                 text = {"xytext": (x, 0), "textcoords": "offset points", "ha": side, "va": "center", "fontsize": 9}
                 axes.annotate(f"{100 * value:.1f}", (value, line), **text)
         low, high = means.min().min(), means.max().max()
-        margin = max(0.01, 0.22 * (high - low))
+        margin = max(0.01, 0.28 * (high - low))
         axes.set_xlim(low - margin, high + margin)
         left, right = low - margin, min(1, high + margin)
         ticks = MaxNLocator(6, steps=[1, 2, 5, 10]).tick_values(left, right)
