@@ -53,7 +53,7 @@ def test_side_by_side_leaves_what_a_serial_run_leaves(serial: Project, tmp_path:
 def test_a_failed_model_is_named_and_the_others_are_finished(tmp_path: Path) -> None:
     project = clone(tmp_path / "project")
     project.edit(grid)
-    project.edit(lambda tree: tree["variants"]["exercise"]["optimizer"].update(learning_rate=1e30))
+    project.edit(lambda tree: tree["variants"]["exercise"]["optimizer"].update(learning_rate=1e38))
     output = project.run("car-or-truck", "repro", "-j", "2", code=1, PYTHONPATH=source(project))
     assert "2 of 4 models failed; the others are done." in output
     assert "exercise-1: Training diverged in epoch 1" in output
