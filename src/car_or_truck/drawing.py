@@ -5,6 +5,7 @@ The ending of a path decides what is written: .png or .svg.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import cycle
@@ -118,9 +119,10 @@ def contact_sheet(path: Path, columns: int, rows: int, title: str, lines: int = 
 def save(figure: Figure, path: Path) -> None:
     """Write `figure` without time or program name, so that the same figure gives the same bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    look: dict[str, Any] = {"metadata": {"Software": None}}
     if path.suffix == ".svg":  # for a page with its own background and fonts
         title = figure.get_suptitle() or next((axes.get_title(loc="left") for axes in figure.axes), "")
-        title = " ".join(title.split())
-        figure.savefig(path, transparent=True, metadata={"Title": title, "Date": None, "Creator": None})
-    else:
-        figure.savefig(path, metadata={"Software": None})
+        look = {"transparent": True, "metadata": {"Title": " ".join(title.split()), "Date": None, "Creator": None}}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # names may be in any script
+        figure.savefig(path, **look)

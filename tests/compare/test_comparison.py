@@ -177,7 +177,7 @@ def test_the_comparison_is_one_run_in_mlflow_and_stays_one(
     assert run.data.metrics["compared_cells"] == 2
     assert "dvc.stage" in run.data.tags
     artifacts = {item.path for item in client.list_artifacts(run.info.run_id)}
-    assert {"report.html", "comparison.csv", "curves.png", "loss.png", "differences.png", "cost.png"} <= artifacts
+    assert {"report.html", "comparison.csv", "loss.png", "differences.png", "cost.png"} <= artifacts
     assert "comparison: FINISHED" not in compare()
     assert len(runs(client, of_cells=False)) == 1
 

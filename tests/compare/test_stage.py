@@ -105,15 +105,15 @@ def test_every_number_of_a_model_is_that_of_its_predictions(folder: Path, summar
 
 
 def test_calibration_is_told_before_and_after(summary: dict[str, Any], page: str) -> None:
-    plain, wide = summary["calibration"]
+    plain, wide, _ = summary["cells"]
     assert (plain["variant"], wide["variant"]) == ("plain", "wide")
     # Both say 0.9; plain is right on 32 of 40, so that its log-odds should be those of 0.8, and wide on 28: of 0.7.
     for row, share in ((plain, 0.8), (wide, 0.7)):
-        assert row["expected_calibration_error"] == pytest.approx(0.9 - share)
+        assert row["val_expected_calibration_error"] == pytest.approx(0.9 - share)
         assert row["temperature"] == pytest.approx(np.log(9) / np.log(share / (1 - share)), rel=1e-3)
         assert row["calibrated_expected_calibration_error"] < 0.05
     for row in (plain, wide):
-        assert f"<td>{row['temperature']:.2f}<td>{100 * row['expected_calibration_error']:.1f}" in page
+        assert f"<td>{row['temperature']:.2f}<td>{100 * row['val_expected_calibration_error']:.1f}" in page
     assert "A temperature lowers the calibration error of wide" in page
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,35 +13,21 @@ from sklearn.metrics import roc_curve
 from car_or_truck import drawing
 from car_or_truck.cells.results import Result
 from car_or_truck.compare import figures
-from car_or_truck.evaluate.calibration import calibration_scores, cross_fitted
+from car_or_truck.evaluate.calibration import cross_fitted
 from car_or_truck.evaluate.figures import FEWEST
-from car_or_truck.evaluate.scores import BINS, calibration_bins, expected_calibration_error, log_loss, wilson
+from car_or_truck.evaluate.scores import reliability_bins, wilson
 from car_or_truck.train.recipe import THRESHOLD
 
 
-def table(results: Sequence[Result]) -> list[dict[str, Any]]:
-    """A row a model: its temperature, and its loss and calibration error on validation, own and cross-fitted."""
-    return [
-        {
-            "variant": result.variant,
-            "seed": result.seed,
-            "loss": log_loss(result.labels, result.probability),
-            "expected_calibration_error": expected_calibration_error(result.labels, result.probability),
-            **calibration_scores(result.labels, result.probability),
-        }
-        for result in results
-    ]
-
-
-def reliability(results: Sequence[Result], rows: Sequence[dict[str, Any]], looks: figures.Styles, path: Path) -> None:
+def reliability(results: Sequence[Result], table: pd.DataFrame, looks: figures.Styles, path: Path) -> None:
     """Share of the second class over its predicted probability, a line a variant, over the images of all its seeds.
 
     Dotted: as the models give it; solid: calibrated, with 95% CI. Bins of few images are left out; of
-    many variants, the first of `looks` are shown. `rows` is `table` of the results.
+    many variants, the first of `looks` are shown. `table` is comparison.csv.
     """
     shown = list(looks)[: figures.MOST_TOGETHER]
-    errors = ["expected_calibration_error", "calibrated_expected_calibration_error"]
-    means = pd.DataFrame(rows).groupby("variant")[errors].mean().loc[shown]
+    errors = ["val_expected_calibration_error", "calibrated_expected_calibration_error"]
+    means = table.groupby("variant")[errors].mean().loc[shown]
     best = (means[errors[0]] - means[errors[1]]).idxmax()
     before, after = means.loc[best]
     title = "A temperature lowers no calibration error"
@@ -56,12 +41,12 @@ def reliability(results: Sequence[Result], rows: Sequence[dict[str, Any]], looks
             labels = np.concatenate([model.labels for model in models])
             own = np.concatenate([model.probability for model in models])
             calibrated = np.concatenate([cross_fitted(model.labels, model.probability) for model in models])
-            predicted, observed, _ = _bins(labels, own, len(models))
-            axes.plot(predicted, observed, linestyle=":", color=colour)
-            predicted, observed, images = _bins(labels, calibrated, len(models))
-            ends = [wilson(round(share * n), n) for share, n in zip(observed, images, strict=True)]
-            axes.vlines(predicted, *np.reshape(ends, (-1, 2)).T, color=colour, linewidth=1)
-            axes.plot(predicted, observed, label=variant, **looks[variant])
+            bins = _bins(labels, own, len(models))
+            axes.plot(bins["predicted"], bins["observed"], linestyle=":", color=colour)
+            bins = _bins(labels, calibrated, len(models))
+            ends = [wilson(round(row.observed * row.images), row.images) for row in bins.itertuples()]
+            axes.vlines(bins["predicted"], *np.reshape(ends, (-1, 2)).T, color=colour, linewidth=1)
+            axes.plot(bins["predicted"], bins["observed"], label=variant, **looks[variant])
         axes.set(
             title=title,
             xlim=(-0.03, 1.03),
@@ -72,14 +57,11 @@ def reliability(results: Sequence[Result], rows: Sequence[dict[str, Any]], looks
         figures.legend(sheet, axes)
 
 
-def _bins(labels: NDArray[np.uint8], probability: NDArray[np.float64], seeds: int) -> tuple[NDArray[Any], ...]:
-    """Of each bin with enough images: mean probability, share of label 1, images; all `seeds` predict each image."""
-    place = calibration_bins(probability)
-    counts = np.bincount(place, minlength=BINS)
-    images = np.round(counts / seeds).astype(int)
-    enough = images >= FEWEST
-    sums = [np.bincount(place, values, BINS)[enough] for values in (probability, labels)]
-    return (*(values / counts[enough] for values in sums), images[enough])
+def _bins(labels: NDArray[np.uint8], probability: NDArray[np.float64], seeds: int) -> pd.DataFrame:
+    """The bins with enough images, of which each was predicted by all `seeds`."""
+    bins = reliability_bins(labels, probability)
+    images = (bins["images"] / seeds).round().astype(int)
+    return bins.assign(images=images)[images >= FEWEST]
 
 
 def roc(results: Sequence[Result], looks: figures.Styles, path: Path) -> None:

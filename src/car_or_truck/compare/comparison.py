@@ -13,7 +13,7 @@ import pandas as pd
 from car_or_truck import drawing
 from car_or_truck.cells.cell import Cell, Dataset
 from car_or_truck.cells.results import Missing, Result
-from car_or_truck.compare import ablations, calibration, luck, overfitting, slices, statistics, suspects, verdict
+from car_or_truck.compare import ablations, luck, overfitting, slices, statistics, suspects, verdict
 from car_or_truck.compare.ablations import Intervals
 from car_or_truck.compare.overfitting import Overfitting
 from car_or_truck.compare.verdict import RecipePair
@@ -99,7 +99,6 @@ def conclude(
             {**asdict(spread), "excessive": spread.excessive, "words": spread.words}
             for spread in luck.seed_spreads(correct)
         ],
-        "calibration": calibration.table(results),
         "changes": ablations.sentences(compared, recipes, intervals),
         "slices": slices.conclude(results, dataset.classes),
         "missing": [asdict(item) for item in missing],

@@ -11,7 +11,7 @@ from sklearn.metrics import confusion_matrix, roc_curve
 from car_or_truck.cells.cell import Dataset
 from car_or_truck.cells.results import Result
 from car_or_truck.compare.comparison import Comparison
-from car_or_truck.evaluate.scores import calibration_bins
+from car_or_truck.evaluate.scores import reliability_bins
 from car_or_truck.train.recipe import THRESHOLD
 
 MOST_POINTS = 200  # of a curve: more would only make the page heavy
@@ -69,10 +69,8 @@ def calibration(results: Sequence[Result]) -> pd.DataFrame:
     """cell, predicted (mean probability in a bin), observed (share of label 1 in it), images."""
     tables = []
     for result in results:
-        bins = result.predictions.groupby(calibration_bins(result.probability)).agg(
-            predicted=("probability", "mean"), observed=("label", "mean"), images=("label", "size")
-        )
-        tables.append(bins.round(6).assign(cell=result.name)[["cell", "predicted", "observed", "images"]])
+        bins = reliability_bins(result.labels, result.probability)
+        tables.append(bins.round(6).assign(cell=result.name)[["cell", *bins]])
     return pd.concat(tables, ignore_index=True)
 
 

@@ -19,7 +19,6 @@ from car_or_truck.evaluate.scores import LEVEL, rise_text
 
 SIZE = (5.4, 4.1)  # inches; half of the report's width, so that the text of all figures is equally large
 PERCENT = FuncFormatter(lambda value, _: f"{100 * value:.4g}%")
-SHORT = FuncFormatter(lambda value, _: f"{value:g}")
 GREY = "#b0b0b0"
 MOST_TOGETHER, MOST_PANELS = 3, 12  # variants in one panel, and panels in one figure
 MOST_NAMED = 6  # dots with their names beside them; more have a legend
@@ -93,20 +92,6 @@ def over_epochs(course: Course, table: pd.DataFrame, looks: Styles, path: Path) 
         sheet.supylabel(course.label + ", dotted: train" * bool(course.dotted), fontsize=10)
 
 
-def curves(table: pd.DataFrame, path: Path) -> None:
-    """Loss and accuracy side by side, of a few variants together, of more in a row each; `table` is curves.csv."""
-    looks = styles(drawing.variant_colours(list(table["variant"])))
-    rows = [looks] if len(looks) <= MOST_TOGETHER else [{variant: looks[variant]} for variant in looks]
-    with drawing.canvas(path, 10.5, 2.2 * len(rows) + 2.4 * (len(rows) == 1), 2, len(rows)) as (sheet, grid):
-        for place, axes in enumerate(grid):
-            course, row = (LOSS, ACCURACY)[place % 2], rows[place // 2]
-            panel(course, table, row, axes)
-            title = message(course, table) if len(rows) == 1 else "".join(row)
-            axes.set(title=title, ylabel=f"{course.label}, dotted: train")
-        if len(rows) == 1:
-            legend(sheet, grid[0])
-
-
 def in_points(table: pd.DataFrame) -> pd.DataFrame:
     """The gap in points, from the epoch on at which validation accuracy has come half of its way for good.
 
@@ -143,7 +128,7 @@ def panel(course: Course, table: pd.DataFrame, looks: Styles, axes: Axes) -> Non
     if course is LOSS:
         axes.set_yscale("log")  # a spike early in a training would flatten all that follows
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.yaxis.set_major_formatter(SHORT)
+        axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_formatter("")
     elif course is ACCURACY:
         axes.yaxis.set_major_formatter(PERCENT)

@@ -34,7 +34,7 @@ QUALITY, SIZE, TIMES = "quality", "size", "times"  # groups of columns
 
 
 class Column(NamedTuple):
-    """A column: its title, its group, how it shows a row of `_view`, and the field without which it is left out."""
+    """A column: its title, its group, how it shows a row of `view`, and the field without which it is left out."""
 
     title: str
     group: str
@@ -79,7 +79,10 @@ def show(console: Console, explain: bool = False) -> None:
         console.print(line, highlight=False)
     marks, valid = notes(table), sum(data["counts"]["valid"].values())
     timed = any(column.group == TIMES for column in columns(table, groups))
-    meanings = [*legend(table, valid), f"overfits: {overfitting.LEGEND}", *[TIME] * timed] if explain else marks
+    meanings = marks
+    if explain:
+        legend = [line.format(valid=valid) for line in LEGEND]
+        meanings = [*legend, *marks, f"overfits: {overfitting.LEGEND}", *[TIME] * timed]
     for line in meanings:
         console.print(line, highlight=False, style="dim")
     more = "" if explain else " `car-or-truck leaderboard --explain` says what the columns mean."
@@ -123,37 +126,32 @@ def _grid(table: pd.DataFrame, groups: set[str], progress: str = "") -> Table:
 
 def columns(table: pd.DataFrame, groups: set[str]) -> list[Column]:
     """The columns of these groups, and those that name a model, as far as the table has their fields."""
-    fields = _view(table).columns
+    fields = view(table).columns
     return [column for column in COLUMNS if column.group in {"", *groups} and column.field in fields]
 
 
 def rows(table: pd.DataFrame, groups: set[str]) -> list[list[str]]:
     """The entries under `columns`, for each row of comparison.csv."""
     shown = columns(table, groups)
-    return [[_entry(column, row) for column in shown] for row in _view(table).to_dict("records")]
+    return [[_entry(column, row) for column in shown] for row in view(table).to_dict("records")]
 
 
-def _view(table: pd.DataFrame) -> pd.DataFrame:
-    """The table with fields in the units that are shown."""
+def view(table: pd.DataFrame) -> pd.DataFrame:
+    """comparison.csv with fields in the units that are shown."""
     marks = np.where(table["collapsed"].eq(True), "*", "").astype(object) + np.where(table["keep"].eq("best"), "+", "")
-    view = table.assign(
+    shown = table.assign(
         marked=table["variant"] + marks,
         gap=100 * table["generalization_gap"],
         low=100 * table["interval_low"],
         high=100 * table["interval_high"],
     )
-    return view.assign(duration=view["seconds"].map(duration, na_action="ignore")) if "seconds" in view else view
+    return shown.assign(duration=shown["seconds"].map(duration, na_action="ignore")) if "seconds" in shown else shown
 
 
 def _entry(column: Column, row: dict[str, Any]) -> str:
     if column.title == "accuracy" and row["status"] != "compared":
         return "missing"
     return "" if pd.isna(row[column.field]) else column.form.format(**row)
-
-
-def legend(table: pd.DataFrame, valid: int) -> list[str]:
-    """What the columns and marks mean; `valid` is the number of validation images."""
-    return [*(line.format(valid=valid) for line in LEGEND), *notes(table)]
 
 
 def notes(table: pd.DataFrame) -> list[str]:

@@ -57,6 +57,7 @@ def render(comparison: Comparison, dataset: Dataset) -> str:
         scores=report_tables.tabulate(table, report_tables.SCORES, "val_binary_accuracy"),
         overfits=report_tables.tabulate(compared, report_tables.OVERFITTING, "generalization_gap"),
         marks=leaderboard.notes(table),
+        calibrations=compared.to_dict("records"),
         drawn=drawn,
         grades=overfitting.LEGEND,
         unlike={variant: only_in_training(recipe) for variant, recipe in recipes.items()},
@@ -101,7 +102,7 @@ def draw(comparison: Comparison, folder: Path, suffix: str) -> dict[str, Path]:
         "accuracy": partial(figures.over_epochs, figures.ACCURACY, curves, looks),
         "gap": partial(figures.over_epochs, figures.GAP, curves, looks),
         "luck": partial(figures.luck, table, summary, looks),
-        "reliability": partial(calibration.reliability, comparison.results, summary["calibration"], looks),
+        "reliability": partial(calibration.reliability, comparison.results, table, looks),
         "roc": partial(calibration.roc, comparison.results, looks),
     }
     if summary["gaps"]:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from car_or_truck.compare import leaderboard
 from car_or_truck.compare.overfitting import severity
 
 
@@ -95,17 +96,16 @@ OVERFITTING = (
 
 def tabulate(table: pd.DataFrame, columns: Sequence[Column], by: str) -> Table:
     """Those columns that comparison.csv has the fields of, the highest `by` first; the seed if there are several."""
-    view = table.assign(
-        marked=table["variant"] + table["collapsed"].eq(True).map({True: "*", False: ""}),
-        low=100 * table["interval_low"],
-        high=100 * table["interval_high"],
-        gap=100 * table["generalization_gap"],
-        severity=table["grade"].map(severity, na_action="ignore"),
-        training=100 * table["training_gap"],
-        calibration=100 * table["val_expected_calibration_error"],
-        millions=table["multiply_adds"] / 1e6,
-    ).sort_values(by, ascending=False, kind="stable")
-    view["marked"] += view["keep"].eq("best").map({True: "+", False: ""})
+    view = (
+        leaderboard.view(table)
+        .assign(
+            severity=table["grade"].map(severity, na_action="ignore"),
+            training=100 * table["training_gap"],
+            calibration=100 * table["val_expected_calibration_error"],
+            millions=table["multiply_adds"] / 1e6,
+        )
+        .sort_values(by, ascending=False, kind="stable")
+    )
     named = [VARIANT, *[SEED] * (len(set(table["seed"])) > 1), *columns]
     shown = [column for column in named if column.field in view.columns]
     return Table(shown, [[_entry(column, row) for column in shown] for row in view.to_dict("records")])

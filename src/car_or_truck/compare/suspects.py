@@ -5,7 +5,6 @@ No model was trained on them, so such an image is mislabelled or hard, and only 
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,7 +15,6 @@ from car_or_truck import drawing
 from car_or_truck.cells.results import Result
 from car_or_truck.drawing import Pixels
 from car_or_truck.evaluate.figures import short
-from car_or_truck.evaluate.scores import has_collapsed
 
 # The mean probability of the wrong class, over the seeds. Label smoothing and mixup keep probabilities away from 0 and
 # 1, so that a higher limit misses wrong labels: of labels flipped in the validation photographs, one seed of `summit`
@@ -35,7 +33,7 @@ def best_seeds(results: Sequence[Result]) -> list[Result]:
 
 def have_collapsed(seeds: Sequence[Result]) -> bool:
     """Whether one of the models gives the same answer to every image."""
-    return any(has_collapsed(result.probability) for result in seeds)
+    return any(result.scores["collapsed"] for result in seeds)
 
 
 def find_suspects(results: Sequence[Result], classes: Sequence[str]) -> pd.DataFrame:
@@ -70,8 +68,7 @@ def draw(suspects: pd.DataFrame, images: Pixels, positive: str, path: Path) -> N
     title = f"{len(suspects) or 'No'} label suspect{'s' * (len(suspects) != 1)} on validation"
     if len(suspects) > MOST:
         title += f"; the {MOST} most confident"
-    with warnings.catch_warnings(), drawing.contact_sheet(path, COLUMNS, rows, title) as tiles:
-        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # names may be in any script
+    with drawing.contact_sheet(path, COLUMNS, rows, title) as tiles:
         for tile, row in zip(tiles, shown.itertuples(), strict=False):
             tile.show(images[row.Index])
             caption = f"{short(row.name)}\n{row.label}: P({positive}) {row.probability:.2f}"

@@ -13,12 +13,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
-from sklearn.calibration import calibration_curve
 from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix, precision_recall_curve, roc_curve
 
 from car_or_truck import drawing
 from car_or_truck.drawing import MODEL, Pixels
-from car_or_truck.evaluate.scores import BINS, calibration_bins, rise_text, wilson
+from car_or_truck.evaluate.scores import BINS, reliability_bins, rise_text, wilson
 from car_or_truck.train.history import derive
 from car_or_truck.train.recipe import THRESHOLD, Recipe
 
@@ -158,14 +157,13 @@ def precision_recall(valid: Predictions, average: float, path: Path) -> None:
 
 def calibration(valid: Predictions, error: float, path: Path) -> None:
     """Reliability: the share of the second class in each tenth of predicted probability, over a histogram."""
-    observed, predicted = calibration_curve(valid.labels, valid.probability.clip(0, 1), n_bins=BINS)
-    counts = np.bincount(calibration_bins(valid.probability), minlength=BINS)
-    images = counts[counts > 0]
+    bins = reliability_bins(valid.labels, valid.probability)
+    predicted, observed, images = (bins[name].to_numpy() for name in bins)
     low, high = np.transpose([wilson(round(share * n), int(n)) for share, n in zip(observed, images, strict=True)])
     reach = np.clip([observed - low, high - observed], 0, None)  # rounding may leave -1e-17
     positive = valid.classes[1]
     with _unit_square(valid, path, f"calibration error: {100 * error:.1f} points") as axes:
-        axes.bar((np.arange(BINS) + 0.5) / BINS, counts / counts.sum(), 0.9 / BINS, color="#888888", alpha=0.25)
+        axes.bar((bins.index + 0.5) / BINS, images / images.sum(), 0.9 / BINS, color="#888888", alpha=0.25)
         axes.plot([0, 1], [0, 1], **REFERENCE)
         axes.errorbar(predicted, observed, yerr=reach, fmt="o", color=MODEL, capsize=2.5, linewidth=1)
         enough = images >= FEWEST

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import binomtest
 from sklearn import metrics
@@ -100,15 +101,20 @@ def calibration_bins(probability: Floats) -> NDArray[np.intp]:
     return np.searchsorted(np.linspace(0, 1, BINS + 1)[1:-1], probability)
 
 
-def smoothed_onset(val_loss: ArrayLike, window: int = 5) -> int:
+def reliability_bins(labels: Labels, probability: Floats) -> pd.DataFrame:
+    """A row for each bin with images: predicted (mean probability), observed (share of label 1), images."""
+    table = pd.DataFrame({"predicted": probability, "observed": labels})
+    by_bin = table.groupby(calibration_bins(probability))
+    return by_bin.agg(predicted=("predicted", "mean"), observed=("observed", "mean"), images=("observed", "size"))
+
+
+def smoothed_onset(val_loss: ArrayLike) -> int:
     """The epoch (from 1) after which the validation loss [epochs] rose for good, ignoring noise.
 
-    It is where the running median over `window` epochs (fewer at both ends, at least half) is lowest;
-    the middle one of several. A single outlier hardly moves a median.
+    It is where the running median over five epochs (three or four at both ends) is lowest; the middle one of
+    several. A single outlier hardly moves a median.
     """
-    losses: NDArray[np.float64] = np.asarray(val_loss, float)
-    reach = window // 2
-    medians = np.array([np.median(losses[max(0, at - reach) : at + reach + 1]) for at in range(losses.size)])
+    medians = pd.Series(val_loss).rolling(5, center=True, min_periods=1).median().to_numpy()
     lowest = np.flatnonzero(medians == medians.min())
     return int(lowest[(lowest.size - 1) // 2]) + 1
 

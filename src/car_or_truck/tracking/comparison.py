@@ -12,7 +12,7 @@ from car_or_truck import paths
 from car_or_truck.cells import names
 from car_or_truck.cells.cell import cell_name
 from car_or_truck.cells.names import COMPARISON
-from car_or_truck.compare import figures, report
+from car_or_truck.compare import report
 from car_or_truck.compare.comparison import Comparison
 from car_or_truck.tracking import datasets, delivery, processes, runs, store, views
 
@@ -55,7 +55,6 @@ def _add_run(comparison: Comparison) -> None:
         mlflow.log_metric("highest_corrected_for_selection", comparison.summary["selection"]["corrected"])
         for name in ("report.html", "comparison.csv", "comparison.json"):
             mlflow.log_artifact(str(paths.REPORTS / name))
-        figures.curves(comparison.curves, Path(folder) / "curves.png")
         report.draw(comparison, Path(folder), ".png")
         mlflow.log_artifacts(folder)
     delivery.hand_over(run.info.run_id)
