@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ def locked_stages() -> dict[str, Any]:
 
     DVC writes it in place, which takes part of a second: one that just changed is waited for.
     """
-    for _ in range(WRITING * 10):
+    for _ in range(10):
         if not LOCK.is_file() or not 0 <= time.time() - LOCK.stat().st_mtime < WRITING:
             break
         time.sleep(0.2)
@@ -37,6 +38,14 @@ def stages_of(text: str | None) -> dict[str, Any]:
     except (YAMLError, UnicodeError) as error:
         remedy = f"Run `git checkout HEAD -- {LOCK}`, then `dvc repro`."
         raise Failure(f"{LOCK} is not valid YAML: {in_one_line(error, 200)}. {remedy}") from None
+
+
+def lock_text(stages: dict[str, Any]) -> str:
+    """A dvc.lock with these entries, as DVC writes it."""
+    yaml, text = YAML(), StringIO()
+    yaml.default_flow_style = False
+    yaml.dump({"schema": "2.0", "stages": stages}, text)
+    return text.getvalue()
 
 
 def prepared_md5(stages: dict[str, Any]) -> str:

@@ -13,14 +13,13 @@ from typing import Any
 from rich.console import Console
 
 from car_or_truck import files, paths
-from car_or_truck.cells.cell import Cell, TrainedCell, read_dataset, read_trained
+from car_or_truck.cells.cell import Cell, TrainedCell, read_dataset, read_trained, start_training
 from car_or_truck.cells.remote import shared_checkpoint
 from car_or_truck.cells.times import Pace, duration, write_pace
 from car_or_truck.errors import Failure, in_one_line
 from car_or_truck.params import Params
 from car_or_truck.train import checks, runtime
 from car_or_truck.train.checkpoint import Checkpoint, locked_checkpoint
-from car_or_truck.train.recipe import Setup
 
 MOST_SHOWN = 30  # models in train.variants x train.seeds, with which each evaluation shows all that there are
 
@@ -60,16 +59,11 @@ def train(params: Params, variant: str, seed: int) -> None:
 
 def _start(params: Params, variant: str, seed: int) -> tuple[Cell, str]:
     """Check what can be checked, and start TensorFlow; returns the cell, and the reason for its precision."""
-    recipe, wanted = params.variants[variant], params.train.precision
+    wanted = params.train.precision
     checks.check_versions(checks.pinned_versions())
-    checks.check_weights(recipe.base)
-    dataset = read_dataset()
-    threads = params.train.threads or runtime.available_threads()
-    precision = runtime.start(seed, wanted, threads)
-    reason = "as params.yaml asks" if wanted == precision else runtime.automatic_precision()[1]
-    facts = {"recipe": recipe, "seed": seed, "batch_size": params.train.batch_size}
-    setup = Setup.model_validate({**facts, "precision": precision, "threads": threads})
-    return Cell.describe(variant, setup, dataset), reason
+    checks.check_weights(params.variants[variant].base)
+    cell = start_training(params, variant, seed, read_dataset())
+    return cell, "as params.yaml asks" if wanted == cell.precision else runtime.automatic_precision()[1]
 
 
 def _is_trained(cell: Cell) -> bool:

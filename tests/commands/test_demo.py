@@ -95,8 +95,8 @@ def test_what_is_no_picture_or_too_large_gets_a_sentence(monkeypatch: pytest.Mon
         for content in (b"", b"# Notes", b"%PDF-1.7"):
             code, sentence = refusal(content)
             assert code == 422
-            assert sentence.startswith("This is no picture that can be read: it is none of AVIF, BMP,")
-        assert refusal(picture()[:-200])[1] == "This is no picture that can be read: image file is truncated."
+            assert sentence.startswith("This picture cannot be read: it is not one of AVIF, BMP,")
+        assert refusal(picture()[:-200])[1] == "This picture cannot be read: image file is truncated."
         monkeypatch.setattr(demo, "MOST_MEGABYTES", 0.001)
         assert refusal(picture()) == (413, "The file is larger than 0.001 MB. Save the picture smaller.")
 
@@ -181,9 +181,9 @@ def test_a_browser_gets_its_answers_and_asks_nobody_else(
         assert await_answer("dropped.jpeg") == chosen
 
         page.evaluate(drop, ["", ""])
-        status.get_by_text("That is no file.").wait_for()
+        status.get_by_text("That is not a file.").wait_for()
         page.set_input_files("input[type=file]", tmp_path / "notes.txt")
-        status.get_by_text("notes.txt: This is no picture that can be read").wait_for()
+        status.get_by_text("notes.txt: This picture cannot be read").wait_for()
         page.set_input_files("input[type=file]", tmp_path / "large.png")
         status.get_by_text("large.png has 20.0 MB; at most 20 MB can be read.").wait_for()
         assert page.evaluate("document.documentElement.scrollWidth") == 390

@@ -13,7 +13,7 @@ from mlflow.entities import Metric
 from rich.console import Console
 from ruamel.yaml import YAML
 
-from car_or_truck.commands.repro import Job, failed_line, show
+from car_or_truck.commands.repro import Job, failed_line, progress_table
 from helpers.clones import Project, clone, digests
 from helpers.processes import start
 
@@ -94,7 +94,7 @@ def test_the_table_shows_what_runs_and_how_long_still() -> None:
         Job("exercise-1", 50, "failed", "Training diverged in epoch 3"),
     ]
     console = Console(width=100, record=True, force_terminal=False)
-    console.print(show(jobs))
+    console.print(progress_table(jobs))
     text = console.export_text()
     lines = [line.split() for line in text.splitlines()]
     assert lines[1][:2] == ["exercise-1", "failed"]

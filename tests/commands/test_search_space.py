@@ -49,8 +49,8 @@ def test_a_range_or_choices_are_read(text: str, dimension: Dimension) -> None:
         ("optimizer.learning_rate=0.1:inf", "variants.tutorial.optimizer.learning_rate is inf: should be a finite"),
         ("optimizer.momentum=0:0.9", "adam takes no momentum (0.0); it takes beta_1"),
         ("optimizer.name=adam|adm", "variants.tutorial.optimizer.name is 'adm': should be 'adam', 'adamw'"),
-        ("keep=last|last", "a choice is empty or stands there twice"),
-        ("keep=last|", "a choice is empty or stands there twice"),
+        ("keep=last|last", "a choice is empty or given twice"),
+        ("keep=last|", "a choice is empty or given twice"),
         ("blocks.7.filters=4:8", "'7' in blocks.7.filters should be the number of a list's item, 0 to 2"),
         ("blocks.filters=4:8", "'filters' in blocks.filters should be the number of a list's item, 0 to 2"),
         ("head.dropout.x=1:2", "head.dropout.x goes too deep: what stands before 'x' is the value 0.0"),
@@ -96,4 +96,4 @@ def test_values_change_the_variant_and_nothing_else() -> None:
 )
 def test_the_variants_own_value_is_known_to_the_search_where_it_lies_inside(text: str, place: object) -> None:
     (dimension,) = parse([text], PARAMS, "tutorial")
-    assert dimension.place(value_of(PARAMS, "tutorial", dimension.key)) == place
+    assert dimension.as_suggested(value_of(PARAMS, "tutorial", dimension.key)) == place

@@ -124,12 +124,12 @@ def test_an_evaluation_of_an_earlier_training_is_not_taken_for_the_new_ones(
     pipeline.train(params.load(), "exercise", 31415)
     cell, _ = read_trained("exercise", 31415)
     assert cell.fingerprint != earlier.fingerprint
-    for rebuilt in ("no", "1"):
+    for rebuilt in ("no runs", "1 run"):
         capsys.readouterr()
         sync.sync(params.load())
         printed = capsys.readouterr().out
         assert "exercise-31415: its evaluation belongs to an earlier training. Run `dvc repro`." in printed
-        assert f"2 trained models in models/: {rebuilt} runs had to be rebuilt." in printed
+        assert f"2 trained models in models/: {rebuilt} had to be rebuilt." in printed
         run_id = runs.find_run(cell)
         assert run_id
         run = client.get_run(run_id)

@@ -106,7 +106,7 @@ def committed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
 
 
 def test_an_unknown_model_is_named_with_those_that_there_are(committed: Project) -> None:
-    with pytest.raises(Failure, match=r"'tutorial-7' is none of .*: tutorial-31415, exercise-31415"):
+    with pytest.raises(Failure, match=r"'tutorial-7' is not one of .*: tutorial-31415, exercise-31415"):
         work.work(params.load(), ["tutorial-7"], 60)
 
 

@@ -6,16 +6,19 @@ import hashlib
 import json
 from importlib.metadata import version
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import pandas as pd
 from pydantic import Field
 
 from car_or_truck import files, paths
 from car_or_truck.errors import Failure
-from car_or_truck.train import checks
+from car_or_truck.train import checks, runtime
 from car_or_truck.train.history import COLUMNS
 from car_or_truck.train.recipe import Setup, Strict
+
+if TYPE_CHECKING:
+    from car_or_truck.params import Params
 
 CODE = Path(checks.__file__).parent  # what dvc.yaml's `train` depends on
 
@@ -101,6 +104,19 @@ class TrainedCell(Cell):
 
     kept_epoch: int  # from 1: the epoch whose weights were saved
     parameters: int
+
+
+def start_training(params: Params, variant: str, seed: int, dataset: Dataset) -> Cell:
+    """Start TensorFlow for a training, and describe it."""
+    threads = params.train.threads or runtime.available_threads()
+    facts = {
+        "recipe": params.variants[variant],
+        "seed": seed,
+        "batch_size": params.train.batch_size,
+        "precision": runtime.start(seed, params.train.precision, threads),
+        "threads": threads,
+    }
+    return Cell.describe(variant, Setup.model_validate(facts), dataset)
 
 
 def cell_name(variant: str, seed: int) -> str:

@@ -9,23 +9,11 @@ import sys
 import traceback
 from pathlib import Path
 
-from car_or_truck.cli import look, registry, search, stages, team
+from car_or_truck.cli import look, registry, search, stages, team  # noqa: F401 (they add their verbs to the app)
 from car_or_truck.cli.app import app
 from car_or_truck.errors import Failure, without_passwords
 
 __all__ = ["app", "main"]
-
-PANELS = {
-    look: "Look",
-    search: "Search",
-    registry: "Registry",
-    stages: "Stages (dvc repro runs these)",
-    team: "Team",
-}  # of the help
-for module, panel in PANELS.items():
-    for verb in app.registered_commands:
-        if verb.callback in vars(module).values():
-            verb.rich_help_panel = panel
 
 
 def main() -> None:
@@ -41,7 +29,7 @@ def main() -> None:
             traceback.print_exc()
         elif isinstance(error, Failure):
             print(error, file=sys.stderr)
-        elif store_trouble := _explained(error):
+        elif store_trouble := _store_failure(error):
             print(store_trouble, file=sys.stderr)
         else:
             print(
@@ -52,7 +40,7 @@ def main() -> None:
         sys.exit(1)
 
 
-def _explained(error: Exception) -> Failure | None:
+def _store_failure(error: Exception) -> Failure | None:
     """What an error of MLflow's means if the project's own store is locked, full or not writable."""
     if type(error).__name__ != "MlflowException":  # to import MLflow takes seconds
         return None

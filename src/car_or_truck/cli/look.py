@@ -9,8 +9,10 @@ import typer
 
 from car_or_truck.cli.app import app, console
 
+PANEL = "Look"  # of the help
 
-@app.command()
+
+@app.command(rich_help_panel=PANEL)
 def leaderboard(
     explain: Annotated[bool, typer.Option("--explain", help="Add all pairs, and what the columns mean.")] = False,
 ) -> None:
@@ -23,7 +25,7 @@ def leaderboard(
     leaderboard.show(console(), explain)
 
 
-@app.command()
+@app.command(rich_help_panel=PANEL)
 def record() -> None:
     """Keep scores and predictions in results/, for git.
 
@@ -37,7 +39,7 @@ def record() -> None:
     record.record(params.load())
 
 
-@app.command()
+@app.command(rich_help_panel=PANEL)
 def ui(port: Annotated[int, typer.Option("--port", "-p", min=1, max=65535, help="Port on 127.0.0.1.")] = 5000) -> None:
     """Start the MLflow UI, with links to the best models.
 
@@ -50,7 +52,7 @@ def ui(port: Annotated[int, typer.Option("--port", "-p", min=1, max=65535, help=
     ui.ui(port)
 
 
-@app.command()
+@app.command(rich_help_panel=PANEL)
 def predict(
     images: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Files, folders or URLs; - reads stdin.")],
     model: Annotated[
@@ -89,7 +91,7 @@ def predict(
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(rich_help_panel=PANEL)
 def demo(
     model: Annotated[str | None, typer.Option(help="3, an alias, or models:/NAME/3, instead of the champion.")] = None,
     port: Annotated[int, typer.Option("--port", "-p", min=0, max=65535, help="0: any free one.")] = 7860,

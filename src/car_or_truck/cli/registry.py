@@ -8,14 +8,14 @@ import typer
 
 from car_or_truck.cli.app import app, console
 
-VersionName = Annotated[
-    str | None, typer.Argument(metavar="VERSION", help="3, an alias, or models:/NAME/3; default: the challenger.")
-]
+PANEL = "Registry"  # of the help
 
 
-@app.command()
+@app.command(rich_help_panel=PANEL)
 def promote(
-    version: VersionName = None,
+    version: Annotated[
+        str | None, typer.Argument(metavar="VERSION", help="3, an alias, or models:/NAME/3; default: the challenger.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Judge only; change nothing.")] = False,
     force: Annotated[
         str, typer.Option(metavar="REASON", help="Promote even if gates fail; the reason is recorded.")
@@ -37,7 +37,7 @@ def promote(
         promote.promote(params.load(), version, console(), dry_run, force)
 
 
-@app.command()
+@app.command(rich_help_panel=PANEL)
 def rollback() -> None:
     """Make the previous champion champion again.
 
@@ -50,7 +50,7 @@ def rollback() -> None:
     promote.rollback(console())
 
 
-@app.command()
+@app.command(rich_help_panel=PANEL)
 def reproduce(
     version: Annotated[
         str | None, typer.Argument(metavar="MODEL_URI", help="models:/NAME/3, 3 or an alias; default: the champion.")
@@ -71,7 +71,7 @@ def reproduce(
     reproduce.reproduce(version, console(), run, tolerance)
 
 
-@app.command()
+@app.command(rich_help_panel=PANEL)
 def sync(
     independent: Annotated[
         bool, typer.Option("--independent", help="First give a copied mlflow.db artifacts of its own.")
@@ -89,7 +89,7 @@ def sync(
     sync.sync(params.load(), independent)
 
 
-@app.command()
+@app.command(rich_help_panel=PANEL)
 def clean(dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be removed.")] = False) -> None:
     """Remove runs and versions that are not in use.
 

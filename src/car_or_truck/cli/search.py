@@ -9,8 +9,10 @@ import typer
 from car_or_truck.cli.app import app
 from car_or_truck.cli.stages import Variant
 
+PANEL = "Search"  # of the help
 
-@app.command()
+
+@app.command(rich_help_panel=PANEL)
 def tune(
     variant: Variant,
     over: Annotated[

@@ -8,11 +8,12 @@ import typer
 
 from car_or_truck.cli.app import app, console
 
+PANEL = "Stages (dvc repro runs these)"  # of the help
 Variant = Annotated[str, typer.Argument(metavar="VARIANT", help="A variant that params.yaml defines.")]
 Seed = Annotated[int, typer.Argument(metavar="SEED", help="A non-negative integer.", min=0, max=2**32 - 1)]
 
 
-@app.command()
+@app.command(rich_help_panel=PANEL)
 def fetch() -> None:
     """Fetch the images into data/raw.
 
@@ -25,7 +26,7 @@ def fetch() -> None:
     pipeline.fetch(params.load())
 
 
-@app.command()
+@app.command(rich_help_panel=PANEL)
 def prepare() -> None:
     """Audit the images, and decode them to arrays.
 
@@ -38,7 +39,7 @@ def prepare() -> None:
     pipeline.prepare(params.load())
 
 
-@app.command()
+@app.command(rich_help_panel=PANEL)
 def train(variant: Variant, seed: Seed) -> None:
     """Train one variant with one seed.
 
@@ -54,7 +55,7 @@ def train(variant: Variant, seed: Seed) -> None:
     pipeline.train(loaded, variant, seed)
 
 
-@app.command()
+@app.command(rich_help_panel=PANEL)
 def evaluate(variant: Variant, seed: Seed) -> None:
     """Evaluate a trained model on validation.
 
@@ -70,7 +71,7 @@ def evaluate(variant: Variant, seed: Seed) -> None:
     pipeline.evaluate(loaded, variant, seed, console())
 
 
-@app.command()
+@app.command(rich_help_panel=PANEL)
 def compare() -> None:
     """Compare all models of params.yaml.
 

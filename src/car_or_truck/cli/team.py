@@ -9,8 +9,10 @@ import typer
 
 from car_or_truck.cli.app import app, console
 
+PANEL = "Team"  # of the help
 
-@app.command()
+
+@app.command(rich_help_panel=PANEL)
 def repro(
     jobs: Annotated[int, typer.Option("-j", "--jobs", min=1, help="Models at a time, on this machine.")] = 1,
     ray: Annotated[
@@ -46,7 +48,7 @@ def repro(
         cluster.repro_on_ray(loaded, ray, cluster.Needs(cpus, gpus, retries, checkpoint_every), console())
 
 
-@app.command()
+@app.command(rich_help_panel=PANEL)
 def work(
     cells: Annotated[list[str], typer.Argument(metavar="MODEL...", help="VARIANT-SEED, as tutorial-31415.")],
     checkpoint_every: Annotated[
@@ -67,7 +69,7 @@ def work(
     work.work(params.load(), cells, checkpoint_every)
 
 
-@app.command()
+@app.command(rich_help_panel=PANEL)
 def merge_lock(
     base: Annotated[Path, typer.Argument(metavar="BASE", help="The last version that both sides share.")],
     ours: Annotated[Path, typer.Argument(metavar="OURS", help="One side; the result is written here.")],

@@ -106,8 +106,8 @@ def answer(classifier: Future[Any], content: bytes) -> dict[str, Any]:
     except (ValueError, MemoryError) as error:
         reason = in_one_line(error)
         if reason == "not an image":
-            reason = f"it is none of {', '.join(images.FORMATS)}. Save other kinds, such as HEIC, as JPEG"
-        raise Failure(f"This is no picture that can be read: {reason}.") from None
+            reason = f"it is not one of {', '.join(images.FORMATS)}. Save other kinds, such as HEIC, as JPEG"
+        raise Failure(f"This picture cannot be read: {reason}.") from None
     net = classifier.result()
     picture = net.decode(BytesIO(content))[None]
     (row,) = loading.answers(net, picture, None).to_dict("records")

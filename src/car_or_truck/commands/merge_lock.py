@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from ruamel.yaml.error import YAMLError
 
 from car_or_truck import files
 from car_or_truck.errors import Failure, in_one_line
+from car_or_truck.lock import lock_text
 
 ABSENT, CONFLICT = object(), object()  # neither is equal to anything in a file
 
@@ -30,10 +30,7 @@ def merge_lock(base: Path, ours: Path, theirs: Path) -> None:
         if merged[name] is CONFLICT:
             print(f"dvc.lock: {name} was changed on both sides; `dvc repro` runs it again.", file=sys.stderr)
     stages = {name: merged[name] for name in names if merged[name] not in (ABSENT, CONFLICT)}
-    yaml, text = YAML(), StringIO()
-    yaml.default_flow_style = False  # as DVC writes it
-    yaml.dump({"schema": "2.0", "stages": stages}, text)
-    files.write_text(ours, text.getvalue())
+    files.write_text(ours, lock_text(stages))
 
 
 def _stages(path: Path, side: str) -> dict[str, Any]:

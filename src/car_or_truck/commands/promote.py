@@ -47,7 +47,7 @@ def promote(params: Params, wanted: str | None, console: Console, dry_run: bool 
             return
         console.print(f"{name}: {version} against {champion or 'no champion yet'}", highlight=False)
         decision = judge(params.promotion, version, champion)
-        console.print(table(decision))
+        console.print(gate_table(decision))
         chosen = versions.selection(client, version)
         if chosen and "test" not in read_dataset().counts:
             console.print(chosen, highlight=False)
@@ -118,7 +118,8 @@ def judge(limits: Promotion, version: Version, champion: Version | None) -> Deci
     """
     dataset = read_dataset()
     split = "test" if "test" in dataset.counts else "valid"
-    known, judged = (provenance.read_evaluation(version.run_id, name) for name in ("valid", split))
+    known = provenance.read_evaluation(version.run_id, "valid")
+    judged = known if split == "valid" else provenance.read_evaluation(version.run_id, split)
     if known is None or judged is None:
         raise Failure(
             f"The evaluation of {version} is missing in its MLflow run. Run "
@@ -158,7 +159,7 @@ def _serving_gates(
     )
 
 
-def table(decision: Decision) -> Table:
+def gate_table(decision: Decision) -> Table:
     """The gates as a person reads them."""
     grid = Table(box=SIMPLE_HEAD, pad_edge=False)
     for column in ("gate", "value", "must be", "verdict", ""):

@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader
-from ruamel.yaml import YAML
 
 from car_or_truck import files
 from car_or_truck.cells.cell import Dataset, TrainedCell, read_dataset
@@ -23,6 +21,7 @@ from car_or_truck.compare import report
 from car_or_truck.compare.comparison import Comparison
 from car_or_truck.errors import Failure
 from car_or_truck.git import git
+from car_or_truck.lock import lock_text, locked_stages, stages_of
 from car_or_truck.params import Params
 
 RECORD = Path("results")
@@ -36,7 +35,7 @@ def record(params: Params) -> None:
     Raises Failure when it holds models of other images, or one that is not whole, and when seeds of a variant here
     differ in more than their seed.
     """
-    dataset = read_dataset()
+    dataset, _ = read_dataset(), locked_stages()  # a broken dvc.lock is told before anything is written
     results, missing = read_results(params, dataset)
     latest = {result.variant: result.cell for result in results}
     for result in results:
@@ -70,20 +69,14 @@ def record(params: Params) -> None:
 
 
 def _recorded() -> list[Result]:
-    return [
-        read_recorded(path.parent) for path in sorted(CELLS.glob("*/*[0-9]/cell.json"))
-    ]  # no .part of a killed call
+    return [read_recorded(path.parent) for path in sorted(CELLS.glob("*/*[0-9]/cell.json"))]  # no .part folder
 
 
 def _copy(result: Result) -> None:
     model, report = result.cell.model_folder, result.cell.report_folder
     with files.whole_folder(_folder(result)) as folder:
-        for path in (
-            model / "cell.json",
-            model / "history.csv",
-            report / "evaluation.json",
-            report / "predictions.csv",
-        ):
+        paths = model / "cell.json", model / "history.csv", report / "evaluation.json", report / "predictions.csv"
+        for path in paths:
             shutil.copyfile(path, folder / path.name)
 
 
@@ -168,18 +161,11 @@ def _origins(results: Sequence[Result]) -> pd.DataFrame:
 
 def _merge_lock(recorded: set[str], here: set[str]) -> None:
     """dvc.lock's stages of the recorded models, of those that are not here as they were recorded."""
-    yaml = YAML()
-    yaml.default_flow_style = False  # as DVC writes it
-    path = Path("dvc.lock")  # missing where every model was trained without DVC
-    lock: dict[str, Any] = yaml.load(path) if path.is_file() else {"schema": "2.0", "stages": {}}
-    stages = {name: stage for name, stage in lock["stages"].items() if _model(name) in {"", *here}}
+    stages = {name: stage for name, stage in locked_stages().items() if _model(name) in {"", *here}}
     stages.pop("compare", None)  # of this workspace alone
-    if LOCK.is_file():
-        earlier: dict[str, Any] = yaml.load(LOCK)["stages"]
-        stages |= {name: stage for name, stage in earlier.items() if _model(name) in recorded - here}
-    text = StringIO()
-    yaml.dump({"schema": lock["schema"], "stages": stages}, text)
-    files.write_text(LOCK, text.getvalue())
+    earlier = stages_of(LOCK.read_text(encoding="utf-8") if LOCK.is_file() else None)
+    stages |= {name: stage for name, stage in earlier.items() if _model(name) in recorded - here}
+    files.write_text(LOCK, lock_text(stages))
 
 
 def _model(stage: str) -> str:
@@ -190,7 +176,7 @@ def _model(stage: str) -> str:
 def _tell(
     results: Sequence[Result], kept: Sequence[Result], dropped: Sequence[Result], missing: Sequence[Missing]
 ) -> None:
-    print(f"{RECORD}: {len(results)} models from here, {len(kept)} kept from before.")
+    print(f"{RECORD}: {len(results)} model{'s' * (len(results) != 1)} from here, {len(kept)} kept from before.")
     for result in dropped:
         print(f"Dropped: {result.name}; {result.variant} here has another recipe, precision, code or library version.")
     for item in missing:

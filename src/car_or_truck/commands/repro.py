@@ -23,6 +23,7 @@ from rich.table import Table
 from car_or_truck import paths
 from car_or_truck.cells import names
 from car_or_truck.cells.cell import cell_name, read_dataset
+from car_or_truck.cells.times import duration
 from car_or_truck.commands.work import run_dvc
 from car_or_truck.errors import Failure, in_one_line
 from car_or_truck.params import Params
@@ -49,7 +50,7 @@ def repro(params: Params, most: int, console: Console) -> None:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            console.print("Another `car-or-truck repro`, or what a killed one left, works here; waiting for its end.")
+            console.print("Another `car-or-truck repro`, or a model that a killed one left, is running here; waiting.")
             fcntl.flock(lock, fcntl.LOCK_EX)
         run_dvc("repro", "prepare")
         # The children hold the lock too: a repro that is killed leaves them running.
@@ -72,7 +73,8 @@ def run_side_by_side(jobs: Sequence[Job], run: Callable[[Job], None], most: int,
     if not jobs:
         return
     trainings = LiveRuns(names.experiment_name(read_dataset().stand_in))
-    console.print(f"{len(jobs)} models to train or evaluate, {most} at a time.", highlight=False)
+    at_a_time = f", {most} at a time" if most < len(jobs) else ""
+    console.print(f"{len(jobs)} model{'s' * (len(jobs) > 1)} to train or evaluate{at_a_time}.", highlight=False)
     pool = ThreadPoolExecutor(most)
     futures: dict[Future[None], Job] = {pool.submit(run, job): job for job in jobs}
     waiting = set(futures)
@@ -90,7 +92,7 @@ def run_side_by_side(jobs: Sequence[Job], run: Callable[[Job], None], most: int,
                     running = trainings.accuracies()
                     for job in jobs:
                         job.history = running.get(job.cell, job.history)
-                    live.update(show(jobs), refresh=True)
+                    live.update(progress_table(jobs), refresh=True)
     except KeyboardInterrupt:
         console.print("Stopping. The next call continues where each model is.")
         raise
@@ -126,7 +128,7 @@ def failed_line(log: Path) -> str:
     return lines[max(0, place - 1)] if lines else "no output"
 
 
-def show(jobs: Sequence[Job]) -> Table:
+def progress_table(jobs: Sequence[Job]) -> Table:
     """The jobs that run or failed, then as many of the others as there is room for."""
     table = Table("model", "state", "epoch", "validation", "left", "", box=None, pad_edge=False)
     order = ["failed", "running", "waiting", "done"]
@@ -134,8 +136,7 @@ def show(jobs: Sequence[Job]) -> Table:
         epoch = f"{len(job.history)}/{job.epochs}" if job.history else ""
         accuracy = f"{job.history[-1].value:.1%}" if job.history else ""
         table.add_row(job.cell, job.state, epoch, accuracy, _left(job), job.note[:60])
-    counts = ", ".join(f"{sum(job.state == state for job in jobs)} {state}" for state in order)
-    table.caption = counts
+    table.caption = ", ".join(f"{sum(job.state == state for job in jobs)} {state}" for state in order)
     return table
 
 
@@ -145,4 +146,4 @@ def _left(job: Job) -> str:
         return ""
     first, last = job.history[0], job.history[-1]
     seconds = (last.timestamp - first.timestamp) / 1000 / (last.step - first.step) * (job.epochs - last.step)
-    return f"{seconds / 60:.0f} min" if seconds > 90 else f"{seconds:.0f} s"
+    return duration(seconds)

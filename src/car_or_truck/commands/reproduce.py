@@ -22,7 +22,6 @@ import mlflow
 import numpy as np
 import pandas as pd
 from rich.console import Console
-from ruamel.yaml import YAML
 
 from car_or_truck import files, paths
 from car_or_truck.cells import names
@@ -30,7 +29,7 @@ from car_or_truck.cells.cell import Cell, TrainedCell, read_dataset
 from car_or_truck.cells.times import duration, read_pace
 from car_or_truck.errors import Failure, in_one_line
 from car_or_truck.git import git
-from car_or_truck.lock import prepared_md5
+from car_or_truck.lock import lock_text, prepared_md5, stages_of
 from car_or_truck.registry import versions
 from car_or_truck.registry.versions import CHAMPION, Version
 from car_or_truck.tracking import provenance, store
@@ -126,7 +125,7 @@ def _account(origin: Origin) -> Iterator[tuple[str, str]]:
     yield f"parameters   seed {cell.seed}, precision {cell.precision}, threads {cell.threads}", ""
     for line in names.grouped_parameters(cell):
         yield f"             {line}", ""
-    place = _data_place(origin)
+    place = _data_place(origin, cache)
     lack = "its data are not here" if place.startswith("not") else ""
     yield f"data         {cell.data.source}, digest {cell.data.digest[:12]} ({place})", lack
     for stage, entry in origin.stages.items():
@@ -142,13 +141,13 @@ def _account(origin: Origin) -> Iterator[tuple[str, str]]:
         yield f"processor    {lack}: expect other roundings, and a slow training", lack
 
 
-def _data_place(origin: Origin) -> str:
+def _data_place(origin: Origin, cache: Path | None) -> str:
     try:
         if read_dataset().arrays == origin.cell.data.arrays:
             return "in data/prepared"
     except Failure:
         pass
-    cache, md5 = _cache(), prepared_md5(origin.stages)
+    md5 = prepared_md5(origin.stages)
     return "in DVC's cache" if cache and md5 and _is_cached(cache, md5) else "not here: `dvc pull`, or fetch it again"
 
 
@@ -228,11 +227,8 @@ def _check_out(origin: Origin, clone: Path) -> None:
 
 def _lock(origin: Origin, path: Path) -> None:
     """Add the origin's entries to a dvc.lock, so that DVC finds its data."""
-    yaml = YAML()
-    lock: dict[str, Any] = yaml.load(path) if path.is_file() else {"schema": "2.0", "stages": {}}
-    lock["stages"] |= origin.stages
-    with path.open("w", encoding="utf-8") as file:
-        yaml.dump(lock, file)
+    stages = stages_of(path.read_text(encoding="utf-8") if path.is_file() else None)
+    files.write_text(path, lock_text(stages | origin.stages))
 
 
 def _shell(folder: Path, *command: str, check: bool = True) -> bool:

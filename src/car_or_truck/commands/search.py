@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from car_or_truck import paths
-from car_or_truck.cells.cell import Cell, Dataset
+from car_or_truck.cells.cell import Cell, Dataset, start_training
 from car_or_truck.cells.times import duration
 from car_or_truck.commands import search_space
 from car_or_truck.commands.search_space import Dimension
@@ -26,7 +26,7 @@ from car_or_truck.tracking import processes, store, trials
 from car_or_truck.train import batches, runtime
 from car_or_truck.train.checkpoint import Checkpoint
 from car_or_truck.train.fit import Data, fit
-from car_or_truck.train.recipe import THRESHOLD, Setup
+from car_or_truck.train.recipe import THRESHOLD
 
 if TYPE_CHECKING:
     import optuna
@@ -67,14 +67,6 @@ def fold(train: batches.Split) -> Data:
     return Data(*(batches.Split(train.images[part], train.labels[part]) for part in (~held, held)))
 
 
-def describe(params: Params, variant: str, seed: int, dataset: Dataset) -> Cell:
-    """All that decides a trial's numbers but the fold; starts TensorFlow for it."""
-    threads = params.train.threads or runtime.available_threads()
-    precision = runtime.start(seed, params.train.precision, threads)
-    facts = {"recipe": params.variants[variant], "seed": seed, "batch_size": params.train.batch_size}
-    return Cell.describe(variant, Setup.model_validate({**facts, "precision": precision, "threads": threads}), dataset)
-
-
 def done_trials(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
     """The trials that are over, the pruned and the failed ones included."""
     return [trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()]
@@ -87,7 +79,7 @@ def next_trial(search: Search, wanted: int) -> tuple[optuna.Trial, dict[str, Any
     study, running = search.study, optuna.trial.TrialState.RUNNING
     with store.one_at_a_time("tune"):
         known = study.get_trials(deepcopy=False)
-        unfinished = [trial for trial in known if trial.state == running and _is_left(trial)]
+        unfinished = [trial for trial in known if trial.state == running and _is_abandoned(trial)]
         if unfinished:
             trial = optuna.Trial(study, unfinished[0]._trial_id)
         elif sum(other.state != optuna.trial.TrialState.WAITING for other in known) < wanted:
@@ -104,7 +96,7 @@ def next_trial(search: Search, wanted: int) -> tuple[optuna.Trial, dict[str, Any
     return trial, values if baseline is None else {}
 
 
-def _is_left(trial: optuna.trial.FrozenTrial) -> bool:
+def _is_abandoned(trial: optuna.trial.FrozenTrial) -> bool:
     """Whether no process works at a running trial. This one works at one at a time, so at none now."""
     process = trial.user_attrs.get(PROCESS)
     return process in (None, processes.this_process()) or processes.is_gone(process)
@@ -121,7 +113,7 @@ def run_trial(search: Search, trial: optuna.Trial, values: Mapping[str, Any]) ->
         print(f"trial {trial.number} continues after epoch {saved.state.epoch}.", flush=True)
     try:
         changed = search_space.with_values(search.params, search.variant, values, f"trial {trial.number}")
-        cell = describe(changed, search.variant, search.seed, search.dataset)
+        cell = start_training(changed, search.variant, search.seed, search.dataset)
         with trials.trial_run(search.run_id, trial.number, cell, saved):
             right = _train(search, trial, cell, saved)
     except (Failure, trials.Pruned) as error:  # one that diverged is as bad as one that was pruned: Optuna learns it

@@ -47,7 +47,7 @@ class Range:
         value = trial.suggest_float(self.key, self.low, self.high, log=self.log)
         return min(max(float(f"{value:.3g}"), self.low), self.high)
 
-    def place(self, value: Any) -> Any:
+    def as_suggested(self, value: Any) -> Any:
         """`value` as Optuna knows it; None if it lies outside."""
         inside = isinstance(value, int | float) and not isinstance(value, bool) and self.low <= value <= self.high
         return value if inside else None
@@ -69,7 +69,7 @@ class Choices:
         """The trial's value."""
         return _read(trial.suggest_categorical(self.key, self.texts))
 
-    def place(self, value: Any) -> str | None:
+    def as_suggested(self, value: Any) -> str | None:
         """The text that stands for `value`; None if there is none."""
 
         def same(own: Any) -> bool:
@@ -97,7 +97,7 @@ def _dimension(text: str, params: Params, variant: str) -> Dimension:
     if "|" in values:
         texts = tuple(part.strip() for part in values.split("|"))
         if "" in texts or len({*texts}) < len(texts):
-            raise Failure(f"{source}: a choice is empty or stands there twice.")
+            raise Failure(f"{source}: a choice is empty or given twice.")
         for choice in texts:
             with_values(params, variant, {key: _read(choice)}, source)
         return Choices(key, texts)

@@ -45,9 +45,10 @@ def sync(params: Params, independent: bool = False) -> None:
         for cell, _ in trained
     }
     # Those that never had a number come last, in the order in which `dvc repro` trains them.
-    trained.sort(key=lambda item: (numbers[item[0].fingerprint] or math.inf, *_place(params, item[0])))
+    trained.sort(key=lambda item: (numbers[item[0].fingerprint] or math.inf, *_position(params, item[0])))
     rebuilt = sum(_rebuild(cell, history, numbers[cell.fingerprint]) for cell, history in trained)
-    print(f"{len(trained)} trained models in {paths.MODELS}/: {rebuilt or 'no'} runs had to be rebuilt.", flush=True)
+    models_here = f"{len(trained)} trained model{'s' * (len(trained) != 1)} in {paths.MODELS}/"
+    print(f"{models_here}: {rebuilt or 'no'} run{'s' * (rebuilt != 1)} had to be rebuilt.", flush=True)
     server = store.server()
     for name in filter(_numbers, models):
         if name in empty:
@@ -56,10 +57,8 @@ def sync(params: Params, independent: bool = False) -> None:
             _restore_champion(name, name in empty)
     _rebuild_comparison(params, rebuilt > 0, bool(empty))
     if server:
-        print(
-            f"{without_passwords(server)}: {_deliver(server, set(numbers)) or 'no'} runs had to be delivered.",
-            flush=True,
-        )
+        count = _deliver(server, set(numbers))
+        print(f"{without_passwords(server)}: {count or 'no'} run{'s' * (count != 1)} had to be delivered.", flush=True)
 
 
 def _trained() -> Iterator[tuple[TrainedCell, pd.DataFrame]]:
@@ -75,7 +74,7 @@ def _trained() -> Iterator[tuple[TrainedCell, pd.DataFrame]]:
             print(f"Left out: {failure}", flush=True)
 
 
-def _place(params: Params, cell: TrainedCell) -> tuple[int, str]:
+def _position(params: Params, cell: TrainedCell) -> tuple[int, str]:
     """Where params.yaml lists the cell; behind all others if it does not."""
     key, cells = (cell.variant, cell.seed), params.cells
     return cells.index(key) if key in cells else len(cells), cell.name
@@ -128,7 +127,8 @@ def _tell_numbers(name: str, noted: dict[int, dict[str, str]]) -> None:
             f"A models:/{name}/N from elsewhere may mean another model; aliases and promotions are not known either."
         )
         return
-    lost = [number for number in noted if number not in _numbers(name)]
+    present = _numbers(name)
+    lost = [number for number in noted if number not in present]
     shown = [f"{number} ({noted[number]['variant']}-{noted[number]['seed']})" for number in lost[:MOST_LOST]]
     more = f" and {len(lost) - MOST_LOST} more" if len(lost) > MOST_LOST else ""
     gone = f" Not rebuilt, as models/ lacks their models: {', '.join(shown)}{more}." if lost else ""
@@ -171,7 +171,7 @@ def _rebuild_comparison(params: Params, rebuilt: bool, emptied: bool) -> None:
         comparison = None
     # Words, not digits: the last of those differ between processors.
     if comparison is None or any(comparison.summary[key] != summary.get(key) for key in ("trained", "verdict")):
-        print(f"No comparison, as that in {paths.REPORTS}/ is not of the models that are here now. Run `dvc repro`.")
+        print(f"The comparison in {paths.REPORTS}/ is not of the models that are here now: run `dvc repro`.")
         return
     if not known:
         log_comparison(replace(comparison, summary=summary))

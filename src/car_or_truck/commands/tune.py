@@ -15,10 +15,10 @@ import numpy as np
 from ruamel.yaml import YAML
 
 from car_or_truck import paths
-from car_or_truck.cells.cell import read_dataset
+from car_or_truck.cells.cell import read_dataset, start_training
 from car_or_truck.cells.times import duration
 from car_or_truck.commands import search_space
-from car_or_truck.commands.search import BASELINE, RIGHT, Search, describe, done_trials, next_trial, run_trial
+from car_or_truck.commands.search import BASELINE, RIGHT, Search, done_trials, next_trial, run_trial
 from car_or_truck.commands.search_space import Dimension
 from car_or_truck.compare.luck import select_best
 from car_or_truck.errors import Failure, in_one_line
@@ -58,7 +58,7 @@ def _open(params: Params, variant: str, space: list[Dimension], seed: int) -> Se
     dataset = read_dataset()
     checks.check_versions(checks.pinned_versions())
     checks.check_weights(params.variants[variant].base)
-    cell = describe(params, variant, seed, dataset)
+    cell = start_training(params, variant, seed, dataset)
     settings = [cell.fingerprint, *sorted(map(repr, space))]
     name = f"{variant}-{hashlib.sha256(repr(settings).encode()).hexdigest()[:8]}"
     longest = max([cell.recipe.epochs, *(int(end) for known in space if known.key == "epochs" for end in known.ends)])
@@ -77,7 +77,7 @@ def _open(params: Params, variant: str, space: list[Dimension], seed: int) -> Se
             remedy = store.remedy(cause, "Move it away: the search begins anew.")
             raise Failure(f"{database} cannot be used ({in_one_line(cause, 150)}). {remedy}") from error
         if not study.trials:
-            here = {known.key: known.place(search_space.value_of(params, variant, known.key)) for known in space}
+            here = {known.key: known.as_suggested(search_space.value_of(params, variant, known.key)) for known in space}
             inside = {key: value for key, value in here.items() if value is not None}
             study.enqueue_trial(inside, {BASELINE: sorted(inside)})
         run_id = trials.study_run(name, cell)
@@ -126,7 +126,7 @@ def conclude(search: Search) -> str:
     complete = {f"trial {trial.number}": trial for trial in done if RIGHT in trial.user_attrs}
     if not complete:
         raise Failure(
-            f"None of the {len(done)} trials of {search.study.study_name} came to its end, so there is no winner. "
+            f"None of the {len(done)} trials of {search.study.study_name} was completed, so there is no winner. "
             "Choose other ranges."
         )
     best = select_best({name: np.array(list(finished.user_attrs[RIGHT])) == "1" for name, finished in complete.items()})

@@ -29,7 +29,7 @@ def work(params: Params, cells: Sequence[str], checkpoint_seconds: float) -> Non
     known = {cell_name(*cell): cell for cell in params.cells}
     for cell in cells:
         if cell not in known:
-            raise Failure(f"{cell!r} is none of the models of train.variants and train.seeds: {', '.join(known)}.")
+            raise Failure(f"{cell!r} is not one of the models of train.variants and train.seeds: {', '.join(known)}.")
     commit, remote = committed(params), Remote()
     environment = {**os.environ, CHECKPOINT_SECONDS: str(checkpoint_seconds)}
     run_dvc("pull", "--run-cache", "prepare")
