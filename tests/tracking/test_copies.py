@@ -14,6 +14,7 @@ from mlflow.entities import LoggedModelOutput, Metric
 from mlflow.models import Model
 
 from car_or_truck.tracking import copies, delivery, store
+from car_or_truck.tracking.live import LiveRuns
 from helpers.clones import Project
 from helpers.lesser import LOGGED_MODELS, REGISTRY, Lesser, lesser_server
 from helpers.processes import running
@@ -190,6 +191,31 @@ def test_a_logged_model_has_its_tags_metrics_and_dataset_as_at_home(
     assert deliver(ada, run_id) == (copy, True)
     assert told() == [(0.5, "archive-valid", "digest", copy), (0.75, "archive-valid", "digest", copy)]
     assert deliver(ada, run_id) == (copy, False)
+
+
+def test_an_experiment_comes_with_its_saved_views_and_links_to_them(
+    ada: Person, remote: mlflow.MlflowClient, deliver: Deliver
+) -> None:
+    remote.create_experiment("another")
+    link = "[Best](#/experiments/{}/runs?viewStateShareKey=best)"
+    ada.client.set_experiment_tag(ada.experiment, "mlflow.note.content", link.format(ada.experiment))
+    ada.client.set_experiment_tag(ada.experiment, "mlflow.sharedViewState.best", "{}")
+    deliver(ada, ada.make("net", "content"))
+    experiment = remote.get_experiment_by_name(NAME)
+    assert experiment.experiment_id != ada.experiment
+    assert experiment.tags["mlflow.note.content"] == link.format(experiment.experiment_id)
+    assert experiment.tags["mlflow.sharedViewState.best"] == "{}"
+
+
+def test_a_server_without_registry_shows_the_progress_of_trainings(
+    server: Lesser, remote: mlflow.MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.answers[REGISTRY] = 404
+    run = remote.create_run(remote.create_experiment(NAME), run_name="net-1")
+    remote.log_metric(run.info.run_id, "val_binary_accuracy", 0.75, step=1)
+    monkeypatch.setattr(store, "CHOSEN", server.url)
+    ((name, (point,)),) = LiveRuns(NAME).accuracies().items()
+    assert (name, point.value) == ("net-1", 0.75)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from typing import Any
 
 import mlflow
 import pytest
+from mlflow.entities import LoggedModelOutput
 
 from car_or_truck.cells.cell import Cell
 from car_or_truck.tracking import provenance, training
@@ -122,6 +123,26 @@ def test_a_resumed_training_has_each_epoch_once_in_its_own_run(repository: Store
             (1, 1_001_000, 0.1),
             (2, 1_002_000, 0.2),
         ]
+
+
+def test_a_training_killed_while_its_model_was_logged_goes_on_in_a_run_with_one_model(small_store: Store) -> None:
+    client, saved = small_store.client, checkpoint(small_store)
+
+    def log_half_a_model() -> None:
+        with training.training_run(cell(), saved, {}):
+            finish_epoch(saved)
+            half = client.create_logged_model(small_store.experiment, "net", saved.state.run_id)
+            client.log_outputs(saved.state.run_id, [LoggedModelOutput(half.model_id, 0)])  # MLflow's first step
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        log_half_a_model()
+    with training.training_run(cell(), checkpoint(small_store), {}):
+        pass
+    again, killed = client.search_runs([small_store.experiment], order_by=["attributes.start_time DESC"])
+    assert (again.info.status, killed.info.status) == ("FINISHED", "KILLED")
+    assert client.get_run(again.info.run_id).outputs.model_outputs == []
+    assert [point.step for point in client.get_metric_history(again.info.run_id, "val_loss")] == [1]
 
 
 def test_the_trace_holds_the_whole_cell_also_where_a_value_is_null(repository: Store) -> None:

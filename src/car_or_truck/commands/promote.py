@@ -118,14 +118,13 @@ def judge(limits: Promotion, version: Version, champion: Version | None) -> Deci
     """
     dataset = read_dataset()
     split = "test" if "test" in dataset.counts else "valid"
-    known = provenance.read_evaluation(version.run_id, "valid")
-    judged = known if split == "valid" else provenance.read_evaluation(version.run_id, split)
-    if known is None or judged is None:
+    known = provenance.read_evaluations(version.run_id)
+    if known is None:
         raise Failure(
             f"The evaluation of {version} is missing in its MLflow run. Run "
             "`dvc repro --force --single-item evaluate@VARIANT-SEED`."
         )
-    cell, evaluation = known
+    cell, evaluations = known
     if any(cell.data.arrays.get(name) != dataset.arrays[name] for name in ("valid", split)):
         raise Failure(
             f"{version} was evaluated on other images (digest {cell.data.digest[:12]}) than data/prepared holds "
@@ -134,9 +133,9 @@ def judge(limits: Promotion, version: Version, champion: Version | None) -> Deci
     theirs = champion_answers(champion, cell, dataset, split) if champion else None
     loading.start(cell.precision, cell.threads)
     valid = batches.load(paths.PREPARED, "valid")
-    return gates.judge(judged[1], theirs, limits) + _serving_gates(
-        version, valid, evaluation.probability, limits, cell.batch_size
-    )
+    judged = gates.judge(evaluations[split], theirs, limits)
+    served = _serving_gates(version, valid, evaluations["valid"].probability, limits, cell.batch_size)
+    return Decision((*judged.gates, *served))
 
 
 def _serving_gates(

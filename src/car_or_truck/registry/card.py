@@ -15,8 +15,8 @@ def card(cell: TrainedCell, scores: dict[str, Any], uri: str, selection: str = "
     gap = 100 * scores["generalization_gap"]
     size = f"{data.image_size} pixels" + f", then scaled to {cell.side}" * (cell.side != data.image_size)
     limits = [
-        f"It always answers {negative} or {positive}, even for pictures that show neither; many of these, but not all, "
-        "it marks as unlike the training images.",
+        f"It always answers {negative} or {positive}, even for pictures that show neither; it marks many of these, but "
+        "not all, as unlike the training images.",
         _kept(cell),
         "The interval reflects the number of images, not seed variance.",
         *([selection] if selection else []),
@@ -44,6 +44,7 @@ def card(cell: TrainedCell, scores: dict[str, Any], uri: str, selection: str = "
 def _kept(cell: TrainedCell) -> str:
     if cell.recipe.keep == "best":
         return (
-            "Its weights are of the epoch with the best validation accuracy, so that accuracy is optimistically biased."
+            "Its weights are those of the epoch with the best validation accuracy, which is therefore optimistically "
+            "biased."
         )
     return "Its weights are those of the last epoch."

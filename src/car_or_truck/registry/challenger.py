@@ -16,6 +16,7 @@ from car_or_truck.cells.cell import Cell, Dataset
 from car_or_truck.cells.results import Evaluation, Result
 from car_or_truck.compare.luck import select_best
 from car_or_truck.errors import Failure, in_one_line
+from car_or_truck.fetch.folders import split_name
 from car_or_truck.registry import gates, loading, versions
 from car_or_truck.registry.versions import CHALLENGER, CHAMPION, Version
 from car_or_truck.tracking import provenance, store
@@ -57,14 +58,16 @@ def _name(client: mlflow.MlflowClient, limits: Promotion, results: Sequence[Resu
     aliases = versions.aliases(client, name)
     champion = aliases.get(CHAMPION)
     theirs = champion_answers(champion, results[0].cell, dataset) if champion else None
-    registered = [(result, versions.of_cell(client, name, result.cell.fingerprint)) for result in results]
+    newest = {version.tags.get("cell"): version for version in versions.versions(client, name)[::-1]}
     candidates = [
-        Candidate(known[0], result, gates.judge(result, theirs, limits)) for result, known in registered if known
+        Candidate(newest[result.cell.fingerprint], result, gates.judge(result, theirs, limits))
+        for result in results
+        if result.cell.fingerprint in newest
     ]
     candidates.sort(key=lambda candidate: (candidate.decision.passes, candidate.accuracy), reverse=True)
     rivals = [candidate for candidate in candidates if not champion or candidate.version.number != champion.number]
     if not rivals:
-        return _without(client, name, aliases, "no compared model but the champion is registered")
+        return _no_challenger(client, name, aliases, "no compared model but the champion is registered")
     best = rivals[0]
     if theirs is not None:
         ahead = float(theirs.correct.mean())
@@ -73,7 +76,7 @@ def _name(client: mlflow.MlflowClient, limits: Promotion, results: Sequence[Resu
                 f"the champion, {champion}, has {ahead:.2%}; the best other is {best.version} with {best.accuracy:.2%}"
             )
             failed = f": {best.decision.failures}" if not best.decision.passes else ""
-            return _without(client, name, aliases, reason + failed)
+            return _no_challenger(client, name, aliases, reason + failed)
     alike = [rival.result for rival in rivals if rival.decision.passes == best.decision.passes]
     if len(alike) > 1:
         selection = select_best({result.name: result.correct for result in alike})
@@ -88,7 +91,7 @@ def _name(client: mlflow.MlflowClient, limits: Promotion, results: Sequence[Resu
     return f"{line}: {rank}. `car-or-truck promote` judges it in full."
 
 
-def _without(client: mlflow.MlflowClient, name: str, aliases: dict[str, Version], reason: str) -> str:
+def _no_challenger(client: mlflow.MlflowClient, name: str, aliases: dict[str, Version], reason: str) -> str:
     if CHALLENGER in aliases:
         versions.remove_challenger(client, name)
     return f"No challenger: {reason}."
@@ -100,9 +103,9 @@ def champion_answers(champion: Version, cell: Cell, dataset: Dataset, split: str
     Those of its own evaluation if it was evaluated on these images; otherwise it predicts anew, with
     the precision, threads and batches of `cell`, its challenger. Raises Failure when it cannot.
     """
-    known = provenance.read_evaluation(champion.run_id, split)
+    known = provenance.read_evaluations(champion.run_id)
     if known and known[0].data.arrays.get(split) == dataset.arrays[split]:
-        return known[1]
+        return known[1][split]
     loading.start(cell.precision, cell.threads)
     classifier = loading.classifier(champion)
     remedy = "Remove its alias champion in the MLflow UI to start anew."
@@ -115,6 +118,6 @@ def champion_answers(champion: Version, cell: Cell, dataset: Dataset, split: str
     try:
         probability = loading.predict_split(classifier, images, cell.batch_size)
     except Exception as error:  # it comes with code of its own, which may be older
-        shown, reason = "validation" if split == "valid" else split, in_one_line(error, 200)
+        shown, reason = split_name(split), in_one_line(error, 200)
         raise Failure(f"The champion, {champion}, cannot predict the {shown} images: {reason}. {remedy}") from error
     return Evaluation({}, pd.DataFrame({"label": images.labels, "probability": probability}))

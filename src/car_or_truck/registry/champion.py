@@ -45,13 +45,13 @@ class Move:
     gates: str = ""  # as JSON
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RecordedMove(Move):
     """An entry of the record."""
 
-    run_id: str = ""
-    time: datetime = datetime.min
-    status: str = ""  # MLflow's: RUNNING while it is under way, FAILED if nothing moved
+    run_id: str
+    time: datetime
+    status: str  # MLflow's: RUNNING while it is under way, FAILED if nothing moved
 
 
 def history(client: mlflow.MlflowClient, name: str) -> list[RecordedMove]:
@@ -101,7 +101,7 @@ def settle(client: mlflow.MlflowClient, name: str) -> list[str]:
             client.set_registered_model_alias(name, PREVIOUS, last)
         client.set_terminated(run_id, "FINISHED")
         lines.append(f"The champion was moved by hand, from {_label(last)} to {_label(now)}; this is recorded now.")
-    _note(client, name)
+    _note_moves(client, name)
     return lines
 
 
@@ -110,7 +110,7 @@ def restore(client: mlflow.MlflowClient, name: str, emptied: bool = False) -> in
 
     Also the aliases of a registered model that was `emptied`. An alias that is there stays where it is.
     """
-    _note(client, name)
+    _note_moves(client, name)
     noted = ledger.read(client.tracking_uri, name, ledger.MOVES)
     known = {_milliseconds(move): move for move in history(client, name)}
     # One that is noted and still under way was left so by a `restore` that was interrupted.
@@ -132,7 +132,7 @@ def restore(client: mlflow.MlflowClient, name: str, emptied: bool = False) -> in
     return len(lost)
 
 
-def _note(client: mlflow.MlflowClient, name: str) -> None:
+def _note_moves(client: mlflow.MlflowClient, name: str) -> None:
     """Note the record in the ledger."""
     finished = [move for move in history(client, name) if move.status == "FINISHED"]
     facts = {_milliseconds(move): {item.name: getattr(move, item.name) for item in fields(Move)} for move in finished}
@@ -148,7 +148,7 @@ def promote(
 ) -> None:
     """Make `version` the champion, and `champion` the previous one. Failure when someone else was quicker."""
     verdict = "all gates pass" if decision.passes else "forced past the gates"
-    _make(
+    _move_champion(
         client,
         version,
         Move(PROMOTED, str(version.number), _number(champion), person(), reason, verdict, decision.record),
@@ -163,7 +163,7 @@ def roll_back(client: mlflow.MlflowClient, name: str) -> tuple[Version, Version 
     champion, previous = aliases[PREVIOUS], aliases.get(CHAMPION)  # None: a person removed it
     if previous and champion.number == previous.number:
         raise Failure(f"Nothing to roll back to: {champion} of {name} is the previous champion, too.")
-    _make(client, champion, Move(ROLLED_BACK, str(champion.number), _number(previous), person()))
+    _move_champion(client, champion, Move(ROLLED_BACK, str(champion.number), _number(previous), person()))
     return champion, previous
 
 
@@ -175,19 +175,21 @@ def _label(number: str) -> str:
     return "none" if number == NOBODY else f"version {number}"
 
 
-def _make(client: mlflow.MlflowClient, version: Version, move: Move) -> None:
-    _expect(client, version.name, move.before, " The same command judges anew.")
+def _move_champion(client: mlflow.MlflowClient, version: Version, move: Move) -> None:
+    _check_champion(client, version.name, move.before, " The same command judges anew.")
     run_id = _record(client, version.name, move)
     client.set_registered_model_alias(version.name, CHAMPION, move.version)
     _complete(client, version.name, _read(client.get_run(run_id)))
-    _expect(client, version.name, move.version)
-    _note(client, version.name)
+    _check_champion(client, version.name, move.version)
+    _note_moves(client, version.name)
 
 
-def _expect(client: mlflow.MlflowClient, name: str, number: str, remedy: str = "") -> None:
+def _check_champion(client: mlflow.MlflowClient, name: str, number: str, remedy: str = "") -> None:
+    """Raise Failure when the champion is not the version with this number."""
     now = versions.aliases(client, name).get(CHAMPION)
     if _number(now) != number:
-        raise Failure(f"Someone else made {now or 'no version'} the champion of {name} meanwhile; that stands.{remedy}")
+        change = f"made {now} the champion of {name}" if now else f"removed the champion of {name}"
+        raise Failure(f"Someone else {change} meanwhile; that stands.{remedy}")
 
 
 def _complete(client: mlflow.MlflowClient, name: str, move: RecordedMove) -> None:
@@ -214,7 +216,7 @@ def _record(client: mlflow.MlflowClient, name: str, move: Move, when: int | None
     tags = {
         "mlflow.runName": title,
         "mlflow.user": move.person,
-        "mlflow.note.content": _note_of(name, move),
+        "mlflow.note.content": _move_note(name, move),
         **asdict(move),
     }
     if when is None:  # after all others, whatever the clocks of their makers say
@@ -230,7 +232,7 @@ def _record(client: mlflow.MlflowClient, name: str, move: Move, when: int | None
     return str(run.info.run_id)
 
 
-def _note_of(name: str, move: Move) -> str:
+def _move_note(name: str, move: Move) -> str:
     """A move in Markdown: the versions, who moved it and why, and the gates."""
     after, before = (
         number if number == NOBODY else versions.link(name, number) for number in (move.version, move.before)
@@ -245,5 +247,4 @@ def _experiment(client: mlflow.MlflowClient, name: str) -> str:
     known = client.get_experiment_by_name(title)
     if known is not None:
         return str(known.experiment_id)
-    about = {"mlflow.note.content": ABOUT.format(name=name), "mlflow.experimentKind": "custom_model_development"}
-    return str(client.create_experiment(title, store.artifact_root(title, store.uri()), tags=about))
+    return store.create_experiment(client, title, ABOUT.format(name=name))

@@ -109,9 +109,6 @@ class Decision:
             tuple(Gate(**{name: gate[name] for name in names if name in gate}) for gate in json.loads(record or "[]"))
         )
 
-    def __add__(self, gates: tuple[Gate, ...]) -> Decision:
-        return Decision((*self.gates, *gates))
-
 
 def judge(challenger: Evaluation, champion: Evaluation | None, limits: Promotion) -> Decision:
     """The gates that numbers decide; `champion`, if there is one, is evaluated on the same images."""

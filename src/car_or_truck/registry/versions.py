@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +12,7 @@ import mlflow
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS, MLFLOW_RUN_NOTE
 
-from car_or_truck import files, paths
+from car_or_truck import paths
 from car_or_truck.cells import names
 from car_or_truck.cells.cell import TrainedCell, read_dataset
 from car_or_truck.cells.results import Result
@@ -31,7 +30,6 @@ ABOUT = (
 )
 # The tags of a version: few, because the UI lists all of them on its page and in its row; the run has the rest.
 HEADLINES = {"accuracy": "val_binary_accuracy", "generalization_gap": "generalization_gap"}
-FROM_RUN = ("variant", "seed", "data.source", "cell")
 
 
 @dataclass(frozen=True)
@@ -53,60 +51,55 @@ class Version:
         return f"version {self.number}{cell}"
 
 
-def record_evaluation(run_id: str, cell: TrainedCell, scores: dict[str, Any]) -> Version | None:
+def record_evaluation(run_id: str, cell: TrainedCell, scores: dict[str, Any]) -> Version:
     """Add a model's evaluation to its run and to its logged model, and register that; see `register`."""
     runs.log_evaluation(run_id, cell, scores)
     provenance.log_results(run_id, cell)
     version = register(run_id, cell, scores)
     reliability = cell.report_folder / runs.RELIABILITY
-    if version and reliability.is_file():  # an earlier project's evaluation has none
+    if reliability.is_file():  # an earlier project's evaluation has none
         runs.add_reliability(version.run_id, reliability)
     return version
 
 
-def register(run_id: str, cell: TrainedCell, scores: dict[str, Any]) -> Version | None:
-    """The version of the run's model, created if need be; None when the run holds no model.
+def register(run_id: str, cell: TrainedCell, scores: dict[str, Any]) -> Version:
+    """The version of the run's model, created if need be.
 
     A cell that was trained again to the same bytes keeps its version; tags and card are renewed.
     """
     client, name = mlflow.MlflowClient(), names.experiment_name(cell.stand_in)
-    run = client.get_run(run_id)
-    if not run.outputs or not run.outputs.model_outputs:
-        return None
-    model_id = run.outputs.model_outputs[0].model_id
-    tags = {
-        **{key: f"{scores[name]:.4f}" for key, name in HEADLINES.items()},
-        **{key: run.data.tags[key] for key in FROM_RUN if key in run.data.tags},
-        "model.sha256": files.sha256(cell.model_folder / "model.keras"),
-    }
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
-        try:
-            client.create_registered_model(name, description=ABOUT.format(history=names.promotions_name(name)))
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
-        with store.one_at_a_time("versions"):
-            version = _existing(client, name, run_id, tags) or _create(client, name, run, tags, ledger.identity(cell))
-            ledger.note(client.tracking_uri, name, ledger.VERSIONS, {version.number: ledger.identity(cell)})
-        for key, value in tags.items():
-            if key in HEADLINES and version.tags.get(key) != value:
-                client.set_model_version_tag(name, str(version.number), key, value)
-        text = card(cell, scores, version.uri, selection(client, version))
-        client.update_model_version(name, str(version.number), text)
-        note = f"{link(name, version.number)}\n\n{text}"
-        client.set_tag(run_id, MLFLOW_RUN_NOTE, note)
-        registered = [{"name": name, "version": version.number}]  # what makes the UI call the logged model registered
-        client.set_logged_model_tags(model_id, {MLFLOW_MODEL_VERSIONS: json.dumps(registered), MLFLOW_RUN_NOTE: note})
+    identity = ledger.identity(cell)
+    headlines = {key: f"{scores[score]:.4f}" for key, score in HEADLINES.items()}
+    tags = {**headlines, **identity, "data.source": cell.data.source}
+    store.ensure_registered_model(client, name, ABOUT.format(history=names.promotions_name(name)))
+    with store.one_at_a_time("versions"):
+        version = _existing(client, name, run_id, tags) or _create(client, name, run_id, tags, identity)
+        ledger.note(client.tracking_uri, name, ledger.VERSIONS, {version.number: identity})
+    for key, value in headlines.items():
+        if version.tags.get(key) != value:
+            client.set_model_version_tag(name, str(version.number), key, value)
+    _write_card(client, version, run_id, cell, scores)
     return version
+
+
+def _write_card(
+    client: mlflow.MlflowClient, version: Version, run_id: str, cell: TrainedCell, scores: dict[str, Any]
+) -> None:
+    """The model card on the page of the version, and below a link to that, of its run and of its logged model."""
+    text = card(cell, scores, version.uri, selection(client, version))
+    client.update_model_version(version.name, str(version.number), text)
+    note = f"{link(version.name, version.number)}\n\n{text}"
+    client.set_tag(run_id, MLFLOW_RUN_NOTE, note)
+    registered = [{"name": version.name, "version": version.number}]  # makes the UI call the logged model registered
+    tags = {MLFLOW_MODEL_VERSIONS: json.dumps(registered), MLFLOW_RUN_NOTE: note}
+    for output in client.get_run(run_id).outputs.model_outputs:  # none on a server without logged models
+        client.set_logged_model_tags(output.model_id, tags)
 
 
 def describe_selection(client: mlflow.MlflowClient, version: Version, result: Result, words: str) -> None:
     """Say of a version, in a tag of its run and in its card, that being chosen from several may flatter it."""
-    text = card(result.cell, result.scores, version.uri, words)
-    client.update_model_version(version.name, str(version.number), text)
-    for key, value in {SELECTION: words, MLFLOW_RUN_NOTE: f"{link(version.name, version.number)}\n\n{text}"}.items():
-        client.set_tag(version.run_id, key, value)
+    client.set_tag(version.run_id, SELECTION, words)
+    _write_card(client, version, version.run_id, result.cell, result.scores)
 
 
 def selection(client: mlflow.MlflowClient, version: Version) -> str:
@@ -116,7 +109,7 @@ def selection(client: mlflow.MlflowClient, version: Version) -> str:
 
 def _existing(client: mlflow.MlflowClient, name: str, run_id: str, tags: dict[str, str]) -> Version | None:
     """The version of this run, or of another run that gave the same cell the same bytes."""
-    for version in of_cell(client, name, tags["cell"]):
+    for version in cell_versions(client, name, tags["cell"]):
         same = version.tags.get("model.sha256") == tags["model.sha256"]
         if version.run_id == run_id or (same and runs.is_whole(version.run_id)):
             return version
@@ -124,14 +117,14 @@ def _existing(client: mlflow.MlflowClient, name: str, run_id: str, tags: dict[st
 
 
 def _create(
-    client: mlflow.MlflowClient, name: str, run: Any, tags: dict[str, str], identity: dict[str, str]
+    client: mlflow.MlflowClient, name: str, run_id: str, tags: dict[str, str], identity: dict[str, str]
 ) -> Version:
     """A version with the number that the model had in a store that was lost, else with one that was never given."""
-    noted, model_id = ledger.read(client.tracking_uri, name, ledger.VERSIONS), run.outputs.model_outputs[0].model_id
+    noted, model_id = ledger.read(client.tracking_uri, name, ledger.VERSIONS), runs.model_id(client.get_run(run_id))
     own = ledger.number(noted, identity)
     while True:
         version = _version(
-            client.create_model_version(name, f"models:/{model_id}", run.info.run_id, tags=tags, model_id=model_id)
+            client.create_model_version(name, f"models:/{model_id}", run_id, tags=tags, model_id=model_id)
         )
         if version.number == own or version.number > max(noted, default=0):
             return version
@@ -141,17 +134,17 @@ def _create(
 def versions(client: mlflow.MlflowClient, name: str, where: str = "") -> list[Version]:
     """Every version of a registered model, the newest first; `where`: MLflow's filter."""
     condition = f"name = '{name}'" + (f" and {where}" if where else "")
-    found = runs.pages(lambda token: client.search_model_versions(condition, page_token=token))
-    return sorted(map(_version, found), key=lambda version: -version.number)
+    pages = runs.pages(lambda token: client.search_model_versions(condition, page_token=token))
+    return sorted(map(_version, pages), key=lambda version: -version.number)
 
 
-def of_cell(client: mlflow.MlflowClient, name: str, cell: str) -> list[Version]:
+def cell_versions(client: mlflow.MlflowClient, name: str, cell: str) -> list[Version]:
     """The versions of one cell, by its fingerprint; the newest first."""
     return versions(client, name, f"tags.cell = '{cell}'")
 
 
 def _version(version: Any) -> Version:
-    return Version(version.name, int(version.version), version.run_id or "", dict(version.tags or {}))
+    return Version(version.name, int(version.version), version.run_id or "", version.tags)
 
 
 def aliases(client: mlflow.MlflowClient, name: str) -> dict[str, Version]:

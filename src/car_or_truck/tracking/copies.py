@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -90,7 +89,7 @@ def bring_artifacts(run: Any, copy: Any, local: mlflow.MlflowClient, remote: mlf
 
 
 def _files(location: str, run: Any) -> Path | None:
-    """The files that the own store keeps at `location`; None, and a word, when they are gone."""
+    """The files that the own store keeps at `location`; None, after saying so, when they are gone."""
     try:
         return Path(mlflow.artifacts.download_artifacts(artifact_uri=location, tracking_uri=store.own()))
     except (MlflowException, OSError) as error:
@@ -203,13 +202,7 @@ def _find_version(ours: Any, run_id: str, remote: mlflow.MlflowClient) -> Any | 
 
 
 def _register(ours: Any, run_id: str, local: mlflow.MlflowClient, remote: mlflow.MlflowClient) -> Any:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
-        try:
-            remote.create_registered_model(ours.name, description=local.get_registered_model(ours.name).description)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
+    store.ensure_registered_model(remote, ours.name, local.get_registered_model(ours.name).description)
     models = remote.get_run(run_id).outputs.model_outputs
     model_id = models[0].model_id if models else None
     source = f"models:/{model_id}" if model_id else f"runs:/{run_id}/{FOLDER}"

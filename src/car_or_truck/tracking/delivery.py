@@ -20,7 +20,7 @@ from car_or_truck.errors import in_one_line, without_passwords
 from car_or_truck.tracking import copies, permissions, store
 
 ORIGIN = f"{copies.MARK}from"
-REFUSED = f"{copies.MARK}refused"  # a run's tag: the server that its maker may not write to, and was told so
+REFUSED = f"{copies.MARK}refused"  # a run's tag: the server that permitted no delivery, so that this is said once
 DENIED = "you may not write to it: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or ask who runs it"
 PATIENCE = 30  # seconds that the end of a training waits for a slow server
 
@@ -53,15 +53,21 @@ def deliver(run_id: str, server: str, whole: bool = True) -> tuple[str, bool]:
 def _copy(run: Any, local: mlflow.MlflowClient, remote: mlflow.MlflowClient) -> Any:
     experiment = local.get_experiment(run.info.experiment_id)
     known = remote.get_experiment_by_name(experiment.name)
-    about = {
-        key: value for key, value in experiment.tags.items() if key in ("mlflow.note.content", "mlflow.experimentKind")
-    }
-    place = known.experiment_id if known else remote.create_experiment(experiment.name, tags=about)
+    place = known.experiment_id if known else _create_experiment(experiment, remote)
     delivered = remote.search_runs([place], f"tags.`{ORIGIN}` = '{run.info.run_id}'", max_results=1)
     if delivered:
         return remote.get_run(delivered[0].info.run_id)
     tags = {ORIGIN: run.info.run_id, MLFLOW_USER: run.info.user_id}  # MLflow takes the run's user from that tag
     return remote.create_run(place, run.info.start_time, tags, run.info.run_name)
+
+
+def _create_experiment(experiment: Any, remote: mlflow.MlflowClient) -> str:
+    """The experiment on the server, with its note and saved views; links to those name the experiment's id there."""
+    place = str(remote.create_experiment(experiment.name))
+    for key, value in experiment.tags.items():
+        here, there = (f"#/experiments/{number}/" for number in (experiment.experiment_id, place))
+        remote.set_experiment_tag(place, key, value.replace(here, there))
+    return place
 
 
 def was_removed(run: Any, server: str) -> bool:

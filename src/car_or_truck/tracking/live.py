@@ -1,4 +1,4 @@
-"""How far the trainings are that run at this moment, here or on other machines."""
+"""The progress of running trainings, here and on other machines."""
 
 from __future__ import annotations
 

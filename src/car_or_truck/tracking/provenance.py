@@ -59,8 +59,8 @@ def download(run_id: str, folder: Path) -> Path:
         return folder / FOLDER
 
 
-def read_evaluation(run_id: str, split: str = "valid") -> tuple[Cell, Evaluation] | None:
-    """A run's cell, and how it was evaluated: metrics.json's scores, and the predictions for a split.
+def read_evaluations(run_id: str) -> tuple[Cell, dict[str, Evaluation]] | None:
+    """A run's cell, and how it was evaluated: metrics.json's scores, with the predictions for each split.
 
     None when the run does not hold them.
     """
@@ -69,6 +69,7 @@ def read_evaluation(run_id: str, split: str = "valid") -> tuple[Cell, Evaluation
         try:
             cell = Cell.model_validate_json((folder / CELL).read_bytes())
             scores = json.loads((folder / METRICS).read_text(encoding="utf-8"))
-            return cell, Evaluation(scores, pd.read_csv(folder / PREDICTIONS[split]))
+            tables = {split: pd.read_csv(folder / name) for split, name in PREDICTIONS.items()}
+            return cell, {split: Evaluation(scores, table) for split, table in tables.items()}
         except (OSError, ValueError):
             return None

@@ -27,7 +27,7 @@ LOCATIONS = (
     ("model_versions", "source"),
     ("model_versions", "storage_location"),
 )
-OF_ARTIFACTS = LOCATIONS[1:3]  # a version's are those of its model; an experiment's folder also holds what others wrote
+ARTIFACT_LOCATIONS = LOCATIONS[1:3]  # a version has its model's; an experiment's folder also holds what others wrote
 BACKUP = ".before-relocation"
 PATIENCE = 60  # seconds, for another process that writes
 BUSY = 900  # seconds since its last epoch, after which a training on another machine counts as dead
@@ -160,7 +160,7 @@ def _bring_artifacts(connection: sqlite3.Connection, moves: dict[str, str], root
     shared = next((root for root in roots if _is_same(root / "mlruns", here / "mlruns")), None)
     if shared:
         raise Failure(f"{here / 'mlruns'} is the folder of {shared} too. Replace the link by a copy of that folder.")
-    for table, column in OF_ARTIFACTS:
+    for table, column in ARTIFACT_LOCATIONS:
         for source in _folders(connection, table, column):
             target = Path(str(_relocated(str(source), moves)))
             if source != target and source.is_dir():

@@ -60,14 +60,18 @@ def is_evaluated(run_id: str) -> bool:
     return "accuracy" in mlflow.get_run(run_id).data.metrics
 
 
-def is_active(run_id: str | None) -> bool:
-    """Whether the store still has the run."""
+def can_continue(run_id: str | None) -> bool:
+    """Whether a training can go on in the run: the store still has it, and it has no model.
+
+    One that was killed while its model was logged may have half of it, and a second would not replace that.
+    """
     if run_id is None:
         return False
     try:
-        return bool(mlflow.get_run(run_id).info.lifecycle_stage == "active")
+        run = mlflow.get_run(run_id)
     except MlflowException:
         return False
+    return bool(run.info.lifecycle_stage == "active" and not run.outputs.model_outputs)
 
 
 def is_whole(run_id: str) -> bool:
@@ -75,7 +79,7 @@ def is_whole(run_id: str) -> bool:
     client = mlflow.MlflowClient()
     try:
         run = client.get_run(run_id)
-        for output in run.outputs.model_outputs if run.outputs else ():
+        for output in run.outputs.model_outputs:
             client.get_logged_model(output.model_id)
     except MlflowException:
         return False
@@ -84,8 +88,8 @@ def is_whole(run_id: str) -> bool:
 
 def has_files(run: Any) -> bool:
     """Whether the folders with a run's artifacts and its logged models are there, if they are on this machine."""
-    client, outputs = mlflow.MlflowClient(), run.outputs.model_outputs if run.outputs else ()
-    models = [client.get_logged_model(output.model_id).artifact_location for output in outputs]
+    client = mlflow.MlflowClient()
+    models = [client.get_logged_model(output.model_id).artifact_location for output in run.outputs.model_outputs]
     folders = [relocation.local_path(place) for place in (run.info.artifact_uri, *models)]
     return all(folder is None or folder.is_dir() for folder in folders)
 
@@ -129,11 +133,10 @@ def log_evaluation(run_id: str, cell: Cell, scores: Mapping[str, Any]) -> None:
     What describes the saved weights on validation belongs to the run's logged model too.
     """
     client, now = mlflow.MlflowClient(), round(1000 * time.time())
-    outputs, valid = client.get_run(run_id).outputs, datasets.Split(cell.data, "valid")
-    model_id = outputs.model_outputs[0].model_id if outputs and outputs.model_outputs else None
+    model, valid = model_id(client.get_run(run_id)), datasets.Split(cell.data, "valid")
     metrics = [
         Metric(key, scores[name], now, 0, *about)
-        for shown, about in ((OTHERS, ()), (ON_VALIDATION, (model_id, valid.name, valid.digest)))
+        for shown, about in ((OTHERS, ()), (ON_VALIDATION, (model, valid.name, valid.digest)))
         for key, name in shown.items()
         if name in scores
     ]
@@ -155,9 +158,14 @@ def log_evaluation(run_id: str, cell: Cell, scores: Mapping[str, Any]) -> None:
 def add_reliability(run_id: str, path: Path) -> None:
     """Put the file that `evaluate` wrote into the run's logged model, which is as old as the training."""
     client = mlflow.MlflowClient()
-    model_id = client.get_run(run_id).outputs.model_outputs[0].model_id
-    client.log_model_artifact(model_id, str(path), "data")
-    client.set_logged_model_tags(model_id, {RELIABILITY: files.sha256(path)})
+    model = model_id(client.get_run(run_id))
+    client.log_model_artifact(model, str(path), "data")
+    client.set_logged_model_tags(model, {RELIABILITY: files.sha256(path)})
+
+
+def model_id(run: Any) -> str:
+    """The id of the model that a finished training logged."""
+    return str(run.outputs.model_outputs[0].model_id)
 
 
 def logged_model(run: Any, client: mlflow.MlflowClient) -> tuple[bool, Any | None]:

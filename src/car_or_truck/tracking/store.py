@@ -82,12 +82,24 @@ def default_store() -> str:
     return f"{LOCAL}{root / 'mlflow.db'}"
 
 
-def artifact_root(experiment: str, where: str) -> str | None:
-    """Where a new experiment of the store `where` keeps its artifacts; None: where the store itself decides.
+def create_experiment(client: mlflow.MlflowClient, name: str, about: str) -> str:
+    """A new experiment with a note `about` it; returns its id.
 
-    Absolute, because an experiment that DVC runs in a temporary folder shares the store.
+    The project's own store keeps its artifacts in mlruns/NAME, by an absolute path: what DVC runs in a temporary
+    folder shares that store. Elsewhere the store itself decides.
     """
-    return (paths.root() / "mlruns" / experiment).as_uri() if where == default_store() else None
+    location = (paths.root() / "mlruns" / name).as_uri() if client.tracking_uri == default_store() else None
+    tags = {"mlflow.note.content": about, "mlflow.experimentKind": "custom_model_development"}
+    return str(client.create_experiment(name, location, tags=tags))
+
+
+def ensure_registered_model(client: mlflow.MlflowClient, name: str, about: str) -> None:
+    """Create a registered model, unless there is one of that name."""
+    try:
+        client.create_registered_model(name, description=about)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
 
 
 def refuse_trashed(experiment: Any, where: str) -> None:
@@ -110,7 +122,7 @@ def open_store() -> mlflow.MlflowClient:
     with _errors_explained(where):
         mlflow.set_tracking_uri(where)
         client = mlflow.MlflowClient()
-        client.search_registered_models(max_results=1)
+        client.search_experiments(max_results=1)
     return client
 
 
@@ -126,9 +138,7 @@ def connect(experiment: str) -> str:
         mlflow.set_tracking_uri(where)
         known = mlflow.get_experiment_by_name(experiment)
         if known is None:
-            about = {"mlflow.note.content": ABOUT, "mlflow.experimentKind": "custom_model_development"}
-            location = artifact_root(experiment, where)
-            return str(mlflow.MlflowClient().create_experiment(experiment, location, tags=about))
+            return create_experiment(mlflow.MlflowClient(), experiment, ABOUT)
         refuse_trashed(known, where)
         _close_abandoned(known.experiment_id)
         return str(known.experiment_id)

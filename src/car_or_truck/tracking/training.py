@@ -48,13 +48,13 @@ class _Curves(MlflowCallback):  # type: ignore[misc]
 def training_run(cell: Cell, saved: Checkpoint, tags: Mapping[str, str]) -> Iterator[list[Any]]:
     """A run for the cell's training; yields the callbacks that `fit` needs.
 
-    A resumed training continues its own run, if the store still has it. The run ends as FAILED when
+    A resumed training continues its own run, unless the store has lost it. The run ends as FAILED when
     the block raises, KILLED when the person interrupts it.
     """
     experiment, state, server = names.experiment_name(cell.stand_in), saved.state, store.server()
     experiment_id = store.connect(experiment)
     process = {processes.TAG: processes.this_process()}
-    if runs.is_active(state.run_id):
+    if runs.can_continue(state.run_id):
         run = mlflow.start_run(run_id=state.run_id)
     else:
         run = mlflow.start_run(

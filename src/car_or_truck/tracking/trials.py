@@ -73,7 +73,7 @@ def trial_run(parent: str, number: int, cell: Cell, saved: Checkpoint) -> Iterat
     It ends as FINISHED, as FAILED when the block raises, or as KILLED where it was pruned or interrupted.
     """
     client, state = mlflow.MlflowClient(), saved.state
-    if not runs.is_active(state.run_id):
+    if not runs.can_continue(state.run_id):
         above = client.get_run(parent)
         tags = {**_tags(above.info.run_name, cell), MLFLOW_PARENT_RUN_ID: parent, "trial": str(number)}
         made = client.create_run(above.info.experiment_id, tags=tags, run_name=f"trial-{number}")
