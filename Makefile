@@ -42,6 +42,7 @@ format: $(BIN)/.dev  ## format, and fix what ruff can fix
 
 notebook: $(BIN)/.extras  ## write notebooks/lesson.ipynb, for Kaggle, from notebooks/lesson.py
 	jupytext --quiet --to ipynb --update notebooks/lesson.py
+
 changes: $(BIN)/.extras  ## reproduce this commit from the DVC remote, and print what it changes since BASE
 	@scripts/changes $(or $(BASE),origin/main)
 

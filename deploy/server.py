@@ -67,7 +67,8 @@ def main(folder: Path) -> None:
     environment = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_TRACKING_")}
     command = YAML(typ="safe").load(HERE / "compose.yaml")["services"]["mlflow"]["command"]
     for stop in STOPS:
-        signal.signal(stop, signal.default_int_handler)
+        if signal.getsignal(stop) != signal.SIG_IGN:  # nohup has SIGHUP ignored
+            signal.signal(stop, signal.default_int_handler)
     try:
         with (
             FileLock(folder / "lock", timeout=0),
@@ -82,11 +83,11 @@ def main(folder: Path) -> None:
             finally:
                 server.terminate()
                 server.wait()
-        sys.exit(f"MLflow ended by itself, with {server.returncode}; its reason is above.")
+        sys.exit(f"MLflow ended by itself, with status {server.returncode}; the reason is above.")
     except Timeout:
         sys.exit(f"Another `make server` is running in {folder}.")
     except KeyboardInterrupt:
-        print(f"Stopped. The next `make server` goes on with what {folder} holds.", flush=True)
+        print(f"Stopped. The next `make server` continues with what {folder} holds.", flush=True)
 
 
 def check_port(host: str, port: str) -> None:

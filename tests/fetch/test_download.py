@@ -4,8 +4,11 @@ import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import fsspec
 import pytest
+from fsspec import AbstractFileSystem
 
 from car_or_truck.errors import Failure
 from car_or_truck.fetch import download
@@ -125,6 +128,33 @@ def test_an_archives_server_that_falls_silent_is_out_of_reach(
     monkeypatch.setattr(download, "READ_SECONDS", 0.3)
     with pytest.raises(Unreachable, match=r"^no answer for 0.3 seconds$"):
         from_url(f"http://127.0.0.1:{silent_port}/a.zip", tmp_path / "a.zip")
+
+
+def test_a_proxy_is_asked_as_by_kaggles_client(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "http:" / "images.example.org").mkdir(parents=True)  # a proxy is sent whole addresses
+    (folder / "a.jpg").rename(folder / "http:" / "images.example.org" / "a.jpg")
+    with served(folder) as url:
+        monkeypatch.setenv("http_proxy", url)
+        assert read_url("http://images.example.org/a.jpg", 10_000, 30) == CONTENT
+
+
+class NoCredentialsError(Exception):
+    """What a cloud's client raises: of no base class that others know."""
+
+
+class Cloud(AbstractFileSystem):  # type: ignore[misc]
+    protocol = "cloud"
+
+    def get_file(self, *_: Any, **__: Any) -> None:
+        raise NoCredentialsError("Unable to locate credentials")
+
+
+def test_an_error_that_only_the_clouds_client_knows_means_out_of_reach(tmp_path: Path) -> None:
+    fsspec.register_implementation("cloud", Cloud, clobber=True)
+    with pytest.raises(Unreachable, match=r"^Unable to locate credentials$"):
+        from_url("cloud://bucket/a.zip", tmp_path / "a.zip")
+    with pytest.raises(ValueError, match=r"^cannot be downloaded: Unable to locate credentials$"):
+        read_url("cloud://bucket/a.jpg", 10_000, 30)
 
 
 def test_a_download_that_breaks_off_is_tried_again(folder: Path, tmp_path: Path) -> None:

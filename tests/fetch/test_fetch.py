@@ -6,7 +6,6 @@ import io
 import lzma
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tarfile
@@ -41,16 +40,8 @@ def test_rendered_images_come_with_a_record_of_what_they_are(raw: Path) -> None:
     assert record["digest"] == digest
 
 
-def test_a_folder_is_copied_and_left_alone(raw: Path, tmp_path: Path) -> None:
-    folder = photos(tmp_path / "photos")
-    record = fetch(data("directory", directory={"path": str(folder)}), raw)
-    assert not record["stand_in"]
-    assert (raw / "train/Car/a.JPEG").read_bytes() == (folder / "train/Car/a.JPEG").read_bytes()
-
-
-@pytest.mark.parametrize("prefix", ["", "car-or-truck/", "a/b/"])
-def test_an_archive_is_unpacked_wherever_its_folders_are_nested(prefix: str, raw: Path, tmp_path: Path) -> None:
-    path = zipped(photos(tmp_path / "photos"), tmp_path / "a.zip", prefix)
+def test_an_archive_is_unpacked_wherever_its_folders_are_nested(raw: Path, tmp_path: Path) -> None:
+    path = zipped(photos(tmp_path / "photos"), tmp_path / "a.zip", "a/b/")
     settings = {"url": str(path), "sha256": files.sha256(path).upper()}
     assert fetch(data("archive", archive=settings), raw)["images"] == 4
     assert sorted(item.name for item in raw.iterdir()) == ["SOURCE.json", "train", "valid"]
@@ -120,12 +111,12 @@ def test_a_tar_that_ends_with_a_zip_is_a_tar(raw: Path, tmp_path: Path) -> None:
     assert (raw / "train/Car/a.JPEG").read_bytes() == (folder / "train/Car/a.JPEG").read_bytes()
 
 
-@pytest.mark.parametrize("place", range(0, 4000, 97))
+@pytest.mark.parametrize("place", [*range(0, 700, 35), 1500, 4000, 9000])  # its directory is at the end
 def test_a_zip_with_a_wrong_byte_is_unpacked_whole_or_refused(place: int, raw: Path, tmp_path: Path) -> None:
     folder = photos(tmp_path / "photos")
     path = zipped(folder, tmp_path / "a.zip")
     spoiled = bytearray(path.read_bytes())
-    spoiled[-1 - place % len(spoiled)] ^= 0xA5
+    spoiled[-1 - place] ^= 0xA5
     path.write_bytes(spoiled)
     with suppress(Failure):
         fetch(data("archive", archive={"url": str(path)}), raw)
@@ -275,12 +266,6 @@ def test_synthetic_images_replace_real_ones_when_params_yaml_names_them_alone(ra
     assert fetch(data("directory", "rendered", directory={"path": "/nowhere"}), raw)["unreached"] == ["directory"]
 
 
-def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    (tmp_path / "data").write_text("a file in the way")
-    with pytest.raises(Failure, match=r"Cannot make .*data/raw"):
-        fetch(data("rendered"), tmp_path / "data" / "raw")
-
-
 def test_an_archive_is_downloaded(raw: Path, tmp_path: Path) -> None:
     path = zipped(photos(tmp_path / "photos"), tmp_path / "a.zip")
     with served(tmp_path) as url:
@@ -301,11 +286,9 @@ def test_a_server_that_refuses_is_an_error(raw: Path, tmp_path: Path) -> None:
         fetch(data("archive", "rendered", archive={"url": f"{url}/a.zip"}), raw)
 
 
-def test_a_dead_server_is_out_of_reach(raw: Path) -> None:
-    with socket.socket() as held:  # a port that nobody listens on
-        held.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{held.getsockname()[1]}/a.zip"
-        assert fetch(data("archive", "rendered", archive={"url": url}), raw)["source"] == "rendered"
+def test_a_dead_server_is_out_of_reach(raw: Path, closed_port: int) -> None:
+    settings = data("archive", "rendered", archive={"url": f"http://127.0.0.1:{closed_port}/a.zip"})
+    assert fetch(settings, raw)["source"] == "rendered"
 
 
 def test_a_users_own_classes_and_nested_names_are_kept(raw: Path, tmp_path: Path) -> None:
@@ -323,8 +306,9 @@ def test_a_folders_files_are_copied_and_of_links_what_they_name(raw: Path, tmp_p
     (folder / "train/Car/b.jpg").symlink_to("../../elsewhere.jpg")
     for path in [folder, *folder.rglob("*")]:
         path.chmod(path.stat().st_mode & 0o555)  # a source that cannot be written
-    fetch(data("directory", directory={"path": str(folder)}), raw)
+    assert not fetch(data("directory", directory={"path": str(folder)}), raw)["stand_in"]
     assert not (raw / "train/Car/a.JPEG").samefile(folder / "train/Car/a.JPEG")
+    assert (raw / "train/Car/a.JPEG").read_bytes() == (folder / "train/Car/a.JPEG").read_bytes()
     assert not (raw / "train/Car/b.jpg").is_symlink()
     assert (raw / "train/Car/b.jpg").read_bytes() == (folder / "elsewhere.jpg").read_bytes()
 
@@ -424,21 +408,11 @@ def test_a_test_set_is_not_taken_as_the_validation_set(raw: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("url", "shown"),
-    [
-        ("data:application/zip;base64,UEsDBBQAAAAIAA" + "A" * 5000, r"data:application/zip;base64,UEsD"),
-        ("DATA:,hello", "DATA:,hello"),
-        ("data://host/a.zip", "data://host/a.zip"),
-        ("http:/example.org/a.zip", "http:/example.org/a.zip"),
-        ("nonsense://example.org/a.zip", "nonsense://example.org/a.zip"),
-    ],
+    "url", ["data:application/zip;base64,UEsDBBQ", "http:/example.org/a.zip", "nonsense://example.org/a.zip"]
 )
-def test_an_address_that_is_neither_path_nor_url_is_an_error_and_no_reason_to_fall_back(
-    url: str, shown: str, raw: Path
-) -> None:
-    with pytest.raises(Failure, match=rf"^data\.archive\.url is {shown}.* Allowed: a path, or a URL") as caught:
+def test_an_address_that_is_neither_path_nor_url_is_an_error_and_no_reason_to_fall_back(url: str, raw: Path) -> None:
+    with pytest.raises(Failure, match=rf"^data\.archive\.url is {url}.* Allowed: a path, or a URL"):
         fetch(data("archive", "rendered", archive={"url": url}), raw)
-    assert len(str(caught.value)) < 300
     assert nothing_was_written(raw)
 
 

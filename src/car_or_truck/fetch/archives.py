@@ -28,11 +28,12 @@ def unpack(path: Path, into: Path, where: str, max_files: int, max_gigabytes: fl
     device, and when it holds more files or gigabytes (1e9 bytes) than allowed. `where` names the
     archive in the message.
     """
+    allowance = _Allowance(max_files, max_gigabytes)
     try:
         if tarfile.is_tarfile(path):  # first, because a tar whose last member is a zip looks like a zip too
-            _untar(path, into, max_files, max_gigabytes)
+            _untar(path, into, allowance)
         else:
-            _unzip(path, into, max_files, max_gigabytes)
+            _unzip(path, into, allowance)
     except DAMAGED as error:
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # the disk's
             raise
@@ -62,8 +63,7 @@ class _Allowance:
             raise _Refused(f"it unpacks to more than {self.max_bytes / 1e9:g} GB (data.archive.max_gigabytes)")
 
 
-def _unzip(path: Path, into: Path, max_files: int, max_gigabytes: float) -> None:
-    allowance = _Allowance(max_files, max_gigabytes)
+def _unzip(path: Path, into: Path, allowance: _Allowance) -> None:
     with zipfile.ZipFile(path) as opened:
         entries = [entry for entry in opened.infolist() if not entry.is_dir()]
         for entry in entries:
@@ -75,8 +75,7 @@ def _unzip(path: Path, into: Path, max_files: int, max_gigabytes: float) -> None
             opened.extract(entry, into)  # also checks its CRC
 
 
-def _untar(path: Path, into: Path, max_files: int, max_gigabytes: float) -> None:
-    allowance = _Allowance(max_files, max_gigabytes)
+def _untar(path: Path, into: Path, allowance: _Allowance) -> None:
     with tarfile.open(path) as opened:
         for member in opened:
             _refuse_escape(member.name)

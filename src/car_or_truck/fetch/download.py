@@ -160,7 +160,8 @@ def _copy(url: str, to: Path, callback: Any, most_seconds: float | None = None) 
 
     scheme, separator, rest = url.partition("://")
     limits = aiohttp.ClientTimeout(total=most_seconds, sock_connect=CONNECT_SECONDS, sock_read=READ_SECONDS)
-    options = {"client_kwargs": {"timeout": limits}} if scheme.lower() in ("http", "https") else {}
+    client = {"timeout": limits, "trust_env": True}  # http_proxy and such
+    options = {"client_kwargs": client} if scheme.lower() in ("http", "https") else {}
     try:
         system, path = fsspec.url_to_fs(f"{scheme.lower()}{separator}{rest}", **options)
         system.get_file(path, str(to), callback=callback)
@@ -184,6 +185,10 @@ def _copy(url: str, to: Path, callback: Any, most_seconds: float | None = None) 
     except aiohttp.ClientPayloadError as error:
         raise _BrokenOff(reason(error)) from None
     except (aiohttp.ClientError, ConnectionError, socket.gaierror) as error:
+        raise Unreachable(reason(error)) from None
+    except OSError:  # the disk's
+        raise
+    except Exception as error:  # boto's, or another client's of its own: no endpoint, no credentials
         raise Unreachable(reason(error)) from None
 
 

@@ -77,7 +77,7 @@ def count_others(root: Path, classes: Sequence[str], splits: Sequence[str] = SPL
             if path.is_dir() and (len(name.parts) == 1 or not path.is_symlink()):
                 continue
             if not (path.is_file() and name.parts[0] in classes and len(name.parts) > 1 and is_image(name)):
-                key = "".join(f"{part}/" for part in (split, *name.parts[:-1][:1]) if part)
+                key = "".join(f"{part}/" for part in (split, *name.parts[:-1][:1]) if part) or "./"
                 others[key] = others.get(key, 0) + 1
     return others
 
@@ -115,7 +115,7 @@ def _require_folder(root: Path, name: str, where: str, classes: Sequence[str]) -
     if path.is_dir():
         return
     parent = path.parent
-    siblings = sorted(item.name for item in parent.iterdir() if item.is_dir()) if parent.is_dir() else []
+    siblings = sorted(item.name for item in parent.iterdir() if item.is_dir())
     near = difflib.get_close_matches(path.name, siblings, n=1) or [
         other for other in siblings if other.lower() == path.name.lower()
     ]

@@ -55,8 +55,8 @@ def kaggle(data: Data, into: Path) -> dict[str, Any]:
     counts = folders.count_images(into, data.classes, where)
     if known and counts != known:
         console.print(
-            f"kaggle: {where} (version {version}) holds {counts}, not {known} as when this was written: "
-            "results will differ from those published.",
+            f"kaggle: {where} (version {version}) holds {counts}, not {known}, which the published results are of: "
+            "yours will differ.",
             style="yellow",
         )
     return {"dataset": dataset, "version": version}
@@ -66,8 +66,6 @@ def archive(data: Data, into: Path) -> dict[str, Any]:
     """Unpack a zip or tar, local or downloaded through fsspec, after checking its sha256."""
     settings, url = data.archive, str(data.archive.url)
     unpacked, downloaded = into / ".unpacked", into / ".downloaded"
-    if url.lower().startswith("data:"):
-        raise _unusable(url)
     if "://" in url:
         shown, path = mask_secrets(url), downloaded
         from_url(url, downloaded)
@@ -75,7 +73,10 @@ def archive(data: Data, into: Path) -> dict[str, Any]:
         shown, path = url, Path(url).expanduser()
         if not path.is_file():
             if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", url):  # http:/slip
-                raise _unusable(url)
+                raise Failure(
+                    f"data.archive.url is {mask_secrets(url)}, which names no archive. "
+                    "Allowed: a path, or a URL with :// (http, https, s3, gs, or another protocol of fsspec)."
+                )
             if path.is_dir():
                 raise Failure(f"data.archive.url is {url}, a folder. Name it in data.directory.path.")
             raise Unreachable(f"there is no file {url}")
@@ -90,14 +91,6 @@ def archive(data: Data, into: Path) -> dict[str, Any]:
     shutil.rmtree(unpacked)
     downloaded.unlink(missing_ok=True)
     return {"url": shown, "sha256": checksum}
-
-
-def _unusable(url: str) -> Failure:
-    shown = mask_secrets(url if len(url) <= 60 else f"{url[:40]}... ({len(url)} characters)")
-    return Failure(
-        f"data.archive.url is {shown}, which names no archive. "
-        "Allowed: a path, or a URL with :// (http, https, s3, gs, or another protocol of fsspec)."
-    )
 
 
 def directory(data: Data, into: Path) -> dict[str, Any]:
@@ -134,7 +127,7 @@ def _place(folder: Path, where: str, data: Data, into: Path, put: Callable[[Path
         console.print(f"{where}: {splits[1]}/ is taken as the validation set.")
     for name, count in folders.count_others(root, data.classes, splits).items():
         shown = folders.storable_name(name)
-        console.print(f"{where}: left out {count} file(s) that are no images of a class: {shown}")
+        console.print(f"{where}: left out {count} file(s) that are not images of either class: {shown}")
     entries = list(_entries(root, splits, data))
     for source, target in track(entries, f"Placing {len(entries)} images"):
         path = into / folders.storable_name(str(target))

@@ -10,19 +10,17 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.panel import Panel
 
 from car_or_truck import files
 from car_or_truck.errors import Failure
 from car_or_truck.fetch import folders, sources
 from car_or_truck.fetch.download import Unreachable, mask_secrets
+from car_or_truck.fetch.sources import console
 from car_or_truck.paths import RAW, SOURCE
 
 if TYPE_CHECKING:
     from car_or_truck.params import Data
-
-console = Console(stderr=True, markup=False, emoji=False, highlight=False, soft_wrap=True)  # names may look like markup
 
 
 def fetch(data: Data, raw: Path = RAW) -> dict[str, Any]:
@@ -48,9 +46,9 @@ def fetch(data: Data, raw: Path = RAW) -> dict[str, Any]:
                 console.print(f"{source}: keeping the {kept['images']} images fetched before.")
                 return kept
             unreached.append(source)
-            continue
-        _announce(record)
-        return record
+        else:
+            _announce(record)
+            return record
     raise Failure(
         f"None of data.sources ({', '.join(data.sources)}) can be reached. "
         "Connect to the network, correct params.yaml, or add `rendered`, which is always available."

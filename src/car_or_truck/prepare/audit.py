@@ -73,23 +73,30 @@ def identical_pairs(names: Iterable[str], checksums: Iterable[str]) -> list[tupl
     return sorted((known, name) for name, known in first.items() if name != known)
 
 
-def near_pairs(hashes: NDArray[np.uint64], most: int = NEAR) -> list[tuple[int, int, int]]:
-    """(i, j, distance) of i < j whose 64-bit hashes [n] differ in at most `most` bits.
+def leaked_pairs(everything: pd.DataFrame) -> list[tuple[str, str]]:
+    """Each image of train whose bytes are in validation too, with the image there; sorted by name.
+
+    `everything`: name, split and sha256 of each image.
+    """
+    ordered = everything.sort_values("name")
+    train = ordered["split"] == "train"
+    elsewhere = ordered[~train].drop_duplicates("sha256").set_index("sha256")["name"]
+    return list(ordered[train].set_index("name")["sha256"].map(elsewhere).dropna().items())
+
+
+def near_pairs(hashes: NDArray[np.uint64]) -> list[tuple[int, int, int]]:
+    """(i, j, distance) of i < j whose 64-bit hashes [n] differ in at most NEAR bits.
 
     Those of different hashes are all there; of images with the same hash, each is there with the first.
     """
     hashes, firsts, group = np.unique(hashes, return_index=True, return_inverse=True)
-    distance_of: dict[tuple[int, int], int] = {}
-    for i in range(len(hashes)):
-        distances = np.bitwise_count(hashes[i + 1 :] ^ hashes[i])
-        for j in np.flatnonzero(distances <= most):
-            distance_of[i, i + 1 + int(j)] = int(distances[j])
-    same = [(int(firsts[known]), i, 0) for i, known in enumerate(group) if firsts[known] != i]
-    near = [
-        (int(min(firsts[i], firsts[j])), int(max(firsts[i], firsts[j])), distance)
-        for (i, j), distance in distance_of.items()
-    ]
-    return sorted([*same, *near])
+    pairs = [(int(firsts[known]), i, 0) for i, known in enumerate(group) if firsts[known] != i]
+    for i, own in enumerate(hashes):
+        distances = np.bitwise_count(hashes[i + 1 :] ^ own)
+        for j in np.flatnonzero(distances <= NEAR):
+            first, second = sorted((int(firsts[i]), int(firsts[i + 1 + j])))
+            pairs.append((first, second, int(distances[j])))
+    return sorted(pairs)
 
 
 def split_differences(table: pd.DataFrame) -> dict[str, dict[str, float]]:
@@ -122,16 +129,13 @@ def audit(
     """
     pairs = identical_pairs(everything["name"], everything["sha256"])
     labels = dict(zip(everything["name"], everything["label"], strict=True))
-    train = everything["split"] == "train"
-    elsewhere = everything[~train].sort_values("name").drop_duplicates("sha256").set_index("sha256")["name"]
-    leaks = everything[train].sort_values("name").set_index("name")["sha256"].map(elsewhere).dropna()
     near = near_pairs(kept["phash"].to_numpy(np.uint64))
     checksums, names = kept["sha256"].tolist(), kept["name"].tolist()
     sizes = (kept["width"].astype(str) + "x" + kept["height"].astype(str)).value_counts()
     return {
         "undecodable": undecodable,
         "identical": [list(pair) for pair in pairs],
-        "leaks": [list(pair) for pair in leaks.items()],  # each image of train with one outside of it
+        "leaks": [list(pair) for pair in leaked_pairs(everything)],
         "conflicts": [list(pair) for pair in pairs if labels[pair[0]] != labels[pair[1]]],
         "dropped": dropped,
         "near_duplicates": [[names[i], names[j], distance] for i, j, distance in near if checksums[i] != checksums[j]],

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from car_or_truck import drawing
@@ -17,7 +14,8 @@ from car_or_truck.drawing import Pixels
 from car_or_truck.fetch.folders import split_name
 from car_or_truck.prepare.audit import NEAR
 
-THUMBNAIL = 128  # pixels a side
+COLUMNS = 12  # images in a row
+MOST_PAIRS = 21  # near-duplicates that are drawn
 SMALL = 0.2  # a standardized difference. Cohen (1988)
 
 
@@ -31,40 +29,36 @@ def draw(report: dict[str, Any], kept: pd.DataFrame, prepared: Path, folder: Pat
     def pictures(names: list[str]) -> Pixels:
         return np.stack([arrays[split][row] for split, row in (row_of[name] for name in names)])
 
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # names may be in any script
-        for split in splits:
-            rows = {}
-            for label, name in enumerate(report["classes"]):
-                of_class = np.flatnonzero(tables[split]["label"] == label)
-                sample = of_class[np.linspace(0, of_class.size - 1, min(24, of_class.size)).astype(int)]
-                rows[f"{name} ({of_class.size})"] = arrays[split][sample]
-            counts = report["counts"][split]
-            shares = ", ".join(f"{count / sum(counts.values()):.0%} {name}" for name, count in counts.items())
-            kind = "synthetic" if report["stand_in"] else "real"
-            contact_sheet(rows, f"A sample of the {kind} {split_name(split)} images: {shares}", folder / f"{split}.png")
+    for split in splits:
+        rows = {}
+        for label, name in enumerate(report["classes"]):
+            of_class = np.flatnonzero(tables[split]["label"] == label)
+            sample = of_class[np.linspace(0, of_class.size - 1, min(24, of_class.size)).astype(int)]
+            rows[f"{name} ({of_class.size})"] = arrays[split][sample]
+        counts = report["counts"][split]
+        shares = ", ".join(f"{count / sum(counts.values()):.0%} {name}" for name, count in counts.items())
+        kind = "synthetic" if report["stand_in"] else "real"
+        group_sheet(rows, f"A sample of the {kind} {split_name(split)} images: {shares}", folder / f"{split}.png")
 
-        pairs = sorted(report["near_duplicates"], key=lambda pair: pair[2])
-        pair_sheet(
-            [
-                (pictures([first, second]), f"{bits} bits differ", _short(first), _short(second))
-                for first, second, bits in pairs
-            ],
-            f"{len(pairs) or 'No'} near-duplicate pairs: perceptual hashes that differ in at most {NEAR} of 64 bits",
-            folder / "near_duplicates.png",
-        )
-        by_brightness = kept.sort_values("brightness")["name"].tolist()
-        by_contrast = kept.sort_values("contrast")["name"].tolist()
-        contact_sheet(
-            {
-                f"Darkest ({len(report['dark'])} are very dark)": pictures(by_brightness[:12]),
-                f"Brightest ({len(report['bright'])} are very bright)": pictures(by_brightness[::-1][:12]),
-                f"Lowest contrast ({len(report['constant'])} are blank)": pictures(by_contrast[:12]),
-            },
-            "The extremes: darkest, brightest, lowest contrast",
-            folder / "outliers.png",
-        )
-        split_differences(kept, report["splits"], folder / "splits.svg")
+    pairs = sorted(report["near_duplicates"], key=lambda pair: pair[2])
+    count = f"{len(pairs) or 'No'} near-duplicate pair{'s' * (len(pairs) != 1)}"
+    pair_sheet(
+        [(pictures([first, second]), first, second, bits) for first, second, bits in pairs[:MOST_PAIRS]],
+        f"{count}: perceptual hashes that differ in at most {NEAR} of 64 bits",
+        folder / "near_duplicates.png",
+    )
+    by_brightness = kept.sort_values("brightness")["name"].tolist()
+    by_contrast = kept.sort_values("contrast")["name"].tolist()
+    group_sheet(
+        {
+            f"Darkest ({len(report['dark'])} are very dark)": pictures(by_brightness[:12]),
+            f"Brightest ({len(report['bright'])} are very bright)": pictures(by_brightness[::-1][:12]),
+            f"Lowest contrast ({len(report['constant'])} are blank)": pictures(by_contrast[:12]),
+        },
+        "The extremes: darkest, brightest, lowest contrast",
+        folder / "outliers.png",
+    )
+    split_differences(kept, report["splits"], folder / "splits.svg")
 
 
 def _short(name: str) -> str:
@@ -72,52 +66,28 @@ def _short(name: str) -> str:
     return f"{split}\n{rest}" if len(rest) < 22 else f"{split}\n…{rest[-20:]}"
 
 
-def contact_sheet(rows: dict[str, Pixels], title: str, path: Path, columns: int = 12) -> None:
-    """Thumbnails under a caption for each group: `rows` maps a caption to images [n, h, w, 3]."""
-    strips = {caption: tiles(images, columns) for caption, images in rows.items()}
-    heights = [strip.shape[0] for strip in strips.values()]
-    width = max(strip.shape[1] for strip in strips.values())
-    with mpl.rc_context(drawing.STYLE):
-        size = (10, 10 * sum(heights) / width + 0.4 + 0.3 * len(strips))
-        figure = Figure(figsize=size, layout="constrained")
-        figure.suptitle(title, x=0.01, ha="left")
-        for axes, (caption, strip) in zip(
-            figure.subplots(len(strips), 1, squeeze=False, height_ratios=heights)[:, 0], strips.items(), strict=True
-        ):
-            axes.imshow(strip)
-            axes.set_axis_off()
-            axes.set_title(caption)
-        drawing.save(figure, path)
+def group_sheet(groups: dict[str, Pixels], title: str, path: Path) -> None:
+    """Images of several groups, each from a new row on: `groups` maps a caption to images [n, h, w, 3]."""
+    rows = {caption: -(-len(images) // COLUMNS) for caption, images in groups.items()}
+    with drawing.contact_sheet(path, COLUMNS, sum(rows.values()), title, lines=1) as tiles:
+        first = 0
+        for caption, images in groups.items():
+            tiles[first].caption(caption, fontsize=10, weight="bold")
+            for tile, image in zip(tiles[first:], images, strict=False):
+                tile.show(image)
+            first += rows[caption] * COLUMNS
 
 
-def tiles(images: Pixels, columns: int) -> Pixels:
-    """Images [n, h, w, 3] as one, `columns` wide, on white; large ones are thinned out to some THUMBNAIL pixels."""
-    step = max(1, images.shape[1] // THUMBNAIL)
-    images = images[:, ::step, ::step]
-    count, height, width, _ = images.shape
-    rows = -(-count // columns)
-    canvas = np.full((rows, columns, height + 4, width + 4, 3), 255, np.uint8)
-    for place, image in enumerate(images):
-        canvas[place // columns, place % columns, 2:-2, 2:-2] = image
-    return canvas.swapaxes(1, 2).reshape(rows * (height + 4), columns * (width + 4), 3)
-
-
-def pair_sheet(pairs: list[tuple[Pixels, str, str, str]], title: str, path: Path, most: int = 20) -> None:
-    """The first `most` pairs of images: each is (images [2, h, w, 3], the caption below, and one above each)."""
-    columns = 4
-    rows = max(1, -(-min(len(pairs), most) // columns))
-    with mpl.rc_context(drawing.STYLE):
-        figure = Figure(figsize=(10, rows * 1.65 + 0.4), layout="constrained")
-        figure.suptitle(title, x=0.01, ha="left")
-        for place, (images, below, *above) in enumerate(pairs[:most]):
-            axes = figure.add_subplot(rows, columns, place + 1)
-            axes.imshow(tiles(images, 2))
-            axes.set_axis_off()
-            text = {"transform": axes.transAxes, "ha": "center", "fontsize": 7}
-            axes.text(0.5, -0.03, below, va="top", **text)
-            for x, caption in zip((0.25, 0.75), above, strict=True):
-                axes.text(x, 1.03, caption, va="bottom", **text)
-        drawing.save(figure, path)
+def pair_sheet(pairs: list[tuple[Pixels, str, str, int]], title: str, path: Path) -> None:
+    """Pairs of images, each (images [2, h, w, 3], the names of both, the bits by which they differ)."""
+    columns = 8  # three pairs, with a column between them
+    with drawing.contact_sheet(path, columns, max(1, -(-len(pairs) // 3)), title, lines=3) as tiles:
+        for place, (images, first, second, bits) in enumerate(pairs):
+            start = place // 3 * columns + place % 3 * 3
+            captions = f"{bits} of 64 bits differ\n{_short(first)}", _short(second)
+            for tile, image, caption in zip(tiles[start:], images, captions, strict=False):
+                tile.show(image)
+                tile.caption(caption, fontsize=7)
 
 
 def split_differences(table: pd.DataFrame, differences: dict[str, dict[str, float]], path: Path) -> None:

@@ -18,16 +18,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from rich.console import Console
 from rich.progress import track
 
 from car_or_truck import files
 from car_or_truck.errors import Failure
 from car_or_truck.fetch import folders
 from car_or_truck.fetch.folders import split_name
+from car_or_truck.fetch.sources import console
 from car_or_truck.paths import AUDIT, PREPARED, RAW, SOURCE
 from car_or_truck.prepare import images
-from car_or_truck.prepare.audit import Measures, audit, measure
+from car_or_truck.prepare.audit import Measures, audit, leaked_pairs, measure
 from car_or_truck.prepare.exclusions import read_exclusions
 from car_or_truck.prepare.figures import draw
 
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from car_or_truck.params import Data
 
 CHUNK = 512  # images decoded at a time: bounds the memory
-
-console = Console(stderr=True, markup=False, emoji=False, highlight=False, soft_wrap=True)  # names may look like markup
 
 
 def prepare(data: Data, raw: Path = RAW, prepared: Path = PREPARED, reports: Path = AUDIT) -> dict[str, Any]:
@@ -117,7 +115,7 @@ def _list_images(raw: Path, classes: Sequence[str]) -> tuple[pd.DataFrame, list[
         try:
             checksums = list(pool.map(lambda entry: files.sha256(raw / entry[0]), storable))
         except OSError as error:
-            raise Failure(f"{error.filename or raw} cannot be read ({files.why(error)}).") from None
+            raise Failure(f"{error.filename or raw} cannot be read ({files.cause(error)}).") from None
     table = pd.DataFrame(storable, columns=["name", "split", "label"]).assign(sha256=checksums)
     reason = "its name is not UTF-8, or has control characters"
     others = [folders.storable_name(name) for name, _, _ in entries if name != folders.storable_name(name)]
@@ -126,8 +124,7 @@ def _list_images(raw: Path, classes: Sequence[str]) -> tuple[pd.DataFrame, list[
 
 def _find_leaks(everything: pd.DataFrame, policy: str) -> list[str]:
     """The training images to drop: those that are byte-identical to one in the validation set."""
-    valid = set(everything.loc[everything["split"] == "valid", "sha256"])
-    leaked = everything.loc[(everything["split"] == "train") & everything["sha256"].isin(valid), "name"].tolist()
+    leaked = [name for name, _ in leaked_pairs(everything)]
     if leaked and policy == "fail":
         raise Failure(
             f"{len(leaked)} training images are also in the validation set (the first: {leaked[0]}). "
