@@ -24,11 +24,8 @@ EPOCHS = 2
 VARIANTS = ("tutorial", "exercise")
 
 
-def measure(command: list[str], folder: Path) -> tuple[float, float, float]:
-    """Run a command that prints a line per epoch.
-
-    Returns the CPU seconds of its last epoch, its CPU seconds until the end of that epoch, and its peak memory in GiB.
-    """
+def measure(command: list[str], folder: Path) -> tuple[float, float]:
+    """Run a command that prints a line per epoch; returns the CPU seconds of its last, and its peak memory in GiB."""
     process = psutil.Popen(
         command, cwd=folder, env=lab.environment(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     )
@@ -40,11 +37,11 @@ def measure(command: list[str], folder: Path) -> tuple[float, float, float]:
         if re.search(r"\b\d+/\d+ ", line):
             marks.append(sum(used.user + used.system for used in times))
     process.wait()
-    return marks[-1] - marks[-2], marks[-1], peak
+    return marks[-1] - marks[-2], peak
 
 
 def main(archive: str, rounds: int = 1) -> None:
-    measurements: dict[str, list[tuple[float, float, float]]] = defaultdict(list)
+    measurements: dict[str, list[tuple[float, float]]] = defaultdict(list)
 
     def shorten(tree: Any) -> None:
         lab.use_archive(tree, archive)
@@ -71,8 +68,8 @@ def main(archive: str, rounds: int = 1) -> None:
     )
     print("|---|---|---|---|---|")
     for name, figures in measurements.items():
-        epoch, _, peak = (statistics.median(column) for column in zip(*figures, strict=True))
-        plain_epoch, _, plain_peak = (
+        epoch, peak = (statistics.median(column) for column in zip(*figures, strict=True))
+        plain_epoch, plain_peak = (
             statistics.median(column)
             for column in zip(*measurements[f"{name.split(',')[0]}, plain script"], strict=True)
         )

@@ -2,7 +2,7 @@
 
 `python benchmarks/scale.py [COUNT ...]` (default: 1000 10000) draws COUNT synthetic train images, and a tenth as many
 for validation, in a temporary folder, and runs each stage in its own process. It prints the stage's wall time, CPU
-seconds, images per second of wall time, and peak anonymous memory (RssAnon), which excludes the page cache that holds
+seconds, images per second of wall time, and peak anonymous memory, which excludes the page cache that holds
 the mapped arrays.
 """
 
@@ -12,28 +12,25 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import lab
+import psutil
 from ruamel.yaml import YAML
 
 STAGES = [["fetch"], ["prepare"], ["train", "tutorial", "0"]]
 
 
-def watch(process: subprocess.Popen[bytes]) -> tuple[float, float]:
-    """Wait for a process; returns its CPU seconds and its peak RssAnon in GiB, sampled 20 times a second."""
+def watch(process: psutil.Popen) -> tuple[float, float]:
+    """Wait for a process; returns its CPU seconds and its peak anonymous memory in GiB, sampled 20 times a second."""
     cpu, peak = lab.child_cpu_seconds(), 0
-    status = Path(f"/proc/{process.pid}/status")
     while process.poll() is None:
-        try:
-            lines = [line for line in status.read_text().splitlines() if line.startswith("RssAnon")]
-        except OSError:
-            break
-        if lines:
-            peak = max(peak, int(lines[0].split()[1]))
+        with suppress(psutil.NoSuchProcess):
+            info = process.memory_info()
+            peak = max(peak, info.rss - info.shared)
         time.sleep(0.05)
-    process.wait()
-    return lab.child_cpu_seconds() - cpu, peak / 2**20
+    return lab.child_cpu_seconds() - cpu, peak / 2**30
 
 
 def run(count: int, folder: Path) -> None:
@@ -46,10 +43,10 @@ def run(count: int, folder: Path) -> None:
     total = count + count // 10
     for stage in STAGES:
         start = time.monotonic()
-        process = subprocess.Popen(
+        process = psutil.Popen(
             [sys.executable, "-m", "car_or_truck", *stage],
             cwd=folder,
-            env={**lab.environment(), "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}"},
+            env=lab.environment(),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )

@@ -12,7 +12,6 @@ and validation after each epoch. Other work on the machine inflates wall time, a
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from pathlib import Path
 import lab
 import matplotlib as mpl
 import pandas as pd
+import psutil
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter, PercentFormatter
 from ruamel.yaml import YAML
@@ -37,12 +37,6 @@ TARGET = 0.8517  # the lesson's validation accuracy after the exercise's 50 epoc
 EPOCH = re.compile(r"^ +(\d+)/\d+ ")
 
 
-def cpu_seconds(process: int) -> float:
-    """CPU seconds of a running process so far, user plus system."""
-    fields = Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 def train(variant: str, seed: int, precision: str) -> pd.DataFrame:
     """Train one model; returns a row per epoch, and a last row, epoch 0, for the end of the process."""
     rows: list[tuple[int, float, float]] = []
@@ -54,18 +48,18 @@ def train(variant: str, seed: int, precision: str) -> pd.DataFrame:
         (folder / "dvc.yaml").touch()  # marks the root, where MLflow's store goes
         (folder / "data").symlink_to(Path("data").resolve())
         start, cpu = time.monotonic(), lab.child_cpu_seconds()
-        process = subprocess.Popen(
+        process = psutil.Popen(
             [sys.executable, "-m", "car_or_truck", "train", variant, str(seed)],
             cwd=folder,
-            env={**lab.environment(), "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}"},
+            env=lab.environment(),
             stdout=subprocess.PIPE,
             text=True,
         )
         assert process.stdout is not None
         for line in process.stdout:
             if match := EPOCH.search(line):
-                used = cpu_seconds(process.pid)
-                rows.append((int(match[1]), used, time.monotonic() - start))
+                used = process.cpu_times()
+                rows.append((int(match[1]), used.user + used.system, time.monotonic() - start))
         if process.wait() != 0:
             raise SystemExit(f"{variant}-{seed} failed")
         rows.append((0, lab.child_cpu_seconds() - cpu, time.monotonic() - start))

@@ -104,8 +104,7 @@ def sizes(folder: Path) -> list[int]:
     return [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
 
 
-def main() -> None:
-    models, trials = (int(argument) for argument in [*sys.argv[1:], *"42"[len(sys.argv) - 1 :]])
+def main(models: int = 4, trials: int = 2) -> None:
     print(lab.machine(), end="\n\n")
     with tempfile.TemporaryDirectory() as folder:
         side_by_side(Path(folder), models, trials)
@@ -113,4 +112,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(*map(int, sys.argv[1:]))

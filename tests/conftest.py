@@ -6,6 +6,7 @@ import gc
 import os
 import shutil
 import socket
+import sys
 from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +30,8 @@ settings.load_profile("patient")
 def pytest_configure() -> None:
     forget_environment()  # before anything imports store.py, which reads it
     os.environ |= IMPERSONAL
+    here = str(Path(sys.executable).parent)  # `dvc` and `car-or-truck` of this environment, which may not be activated
+    os.environ["PATH"] = os.pathsep.join([here, os.environ["PATH"]])
 
 
 def pytest_collection_finish() -> None:

@@ -124,10 +124,6 @@ def test_a_name_or_a_reason_may_look_like_markup(capsys: pytest.CaptureFixture[s
     assert capsys.readouterr().out == "better on [/data/new] :car:\n"
 
 
-def test_outside_a_project_it_says_where_to_stand(tmp_path: Path) -> None:
-    assert "run this from the project's root" in Project(tmp_path).run("car-or-truck", "fetch", code=1)
-
-
 def test_the_installer_says_plainly_when_no_python_fits(tmp_path: Path) -> None:
     output = Project(tmp_path).run("sh", str(ROOT / "scripts/install"), code=1, PYTHON="/bin/false no-such-python")
     assert "needs Python 3.11, 3.12 or 3.13 with its venv module" in output

@@ -5,14 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from car_or_truck import files
-from helpers.clones import OFFLINE, Project, clone, interruptible
+from helpers.clones import OFFLINE, Project, clone, digests, interruptible
 
 IMAGES = 400
 
@@ -21,18 +19,13 @@ IMAGES = 400
 def untroubled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     project = fresh(tmp_path_factory.mktemp("untroubled") / "project")
     project.run("dvc", "repro", "prepare")
-    return contents(project)
+    return digests(project.root, "data")
 
 
 def fresh(into: Path) -> Project:
     project = clone(into)
     project.edit(lambda tree: tree["data"]["rendered"].update(train=IMAGES, valid=IMAGES))
     return project
-
-
-def contents(project: Project) -> dict[str, str]:
-    paths = [path for path in (project.root / "data").rglob("*") if path.is_file()]
-    return {str(path.relative_to(project.root)): files.sha256(path) for path in paths}
 
 
 @pytest.mark.slow
@@ -42,12 +35,10 @@ def test_a_stage_that_was_broken_off_is_done_again(
     how: signal.Signals, part: str, untroubled: dict[str, str], tmp_path: Path
 ) -> None:
     project = fresh(tmp_path / "project")
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    environment |= OFFLINE
     running = subprocess.Popen(
         ["dvc", "repro", "prepare"],
         cwd=project.root,
-        env=environment,
+        env={**os.environ, **OFFLINE},
         start_new_session=True,
         preexec_fn=interruptible,
         stdout=subprocess.DEVNULL,
@@ -64,4 +55,4 @@ def test_a_stage_that_was_broken_off_is_done_again(
     # Python drops an interrupt that reaches it inside a destructor: then the stage may have ended well.
     assert not finished_folder.exists() or how == signal.SIGINT
     project.run("dvc", "repro", "prepare")
-    assert contents(project) == untroubled
+    assert digests(project.root, "data") == untroubled

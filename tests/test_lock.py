@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import threading
 import time
 from pathlib import Path
@@ -34,5 +35,6 @@ def test_a_broken_lock_is_named_with_the_way_out(tmp_path: Path, monkeypatch: py
     monkeypatch.chdir(tmp_path)
     for broken in (b"stages: {", b"stages: \xff", b"<<<<<<< HEAD\nstages:\n"):
         Path("dvc.lock").write_bytes(broken)
+        os.utime("dvc.lock", (0, 0))  # nobody is writing it
         with pytest.raises(Failure, match=r"dvc\.lock is not valid YAML: .* Run `git checkout HEAD -- dvc\.lock`"):
             locked_stages()

@@ -74,7 +74,7 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def why(error: Exception) -> str:
+def cause(error: Exception) -> str:
     """Why a file cannot be read, without its path."""
     return getattr(error, "strerror", None) or str(error)
 
@@ -84,7 +84,7 @@ def read_json(path: Path, remedy: str) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise Failure(f"{path} cannot be read ({why(error)}). {remedy}") from None
+        raise Failure(f"{path} cannot be read ({cause(error)}). {remedy}") from None
 
 
 def read_model(path: Path, kind: type[Model], remedy: str) -> Model:
@@ -92,7 +92,7 @@ def read_model(path: Path, kind: type[Model], remedy: str) -> Model:
     try:
         return kind.model_validate_json(path.read_bytes())
     except (OSError, ValueError) as error:
-        reason = why(error)
+        reason = cause(error)
         if isinstance(error, ValidationError):
             broken = any(detail["type"] == "json_invalid" for detail in error.errors())
             reason = "it is broken" if broken else f"wrong: {_keys(error)}"

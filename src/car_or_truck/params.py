@@ -175,8 +175,8 @@ def check(tree: dict[str, Any], source: str) -> Params:
         params = Params.model_validate(tree)
     except ValidationError as error:
         # pydantic also reports a tuple with wrong items as too short: once is enough
-        known = {detail["type"] for detail in error.errors()} != {"too_short"}
-        wrong = [_explain(err) for err in error.errors() if err["type"] != "too_short" or not (known and err["input"])]
+        others = {detail["type"] for detail in error.errors()} != {"too_short"}
+        wrong = [_explain(err) for err in error.errors() if err["type"] != "too_short" or not (others and err["input"])]
         raise Failure(_listed(source, wrong)) from None
     if wrong := list(_contradictions(params)):
         raise Failure(_listed(source, wrong))
@@ -203,7 +203,7 @@ def _contradictions(params: Params) -> Iterator[str]:
     defined = ", ".join(params.variants)
     for name in params.train.variants:
         if name not in params.variants:
-            hint = _near(name, params.variants)
+            hint = _suggestion(name, params.variants)
             yield f"train.variants lists {name!r}, which is not defined;{hint} defined: {defined}"
     for name, recipe in params.variants.items():
         sides = [] if recipe.base else recipe.map_sides(params.data.image_size)
@@ -221,7 +221,7 @@ def _explain(detail: ErrorDetails) -> str:
     where = ".".join(str(part) for part in keys if part != "[key]")
     if detail["type"] == "extra_forbidden":
         key, allowed = str(detail["loc"][-1]), _allowed_keys(detail["loc"][:-1])
-        return f"{where} is an unknown key;{_near(key, allowed)} allowed here: {', '.join(allowed)}"
+        return f"{where} is an unknown key;{_suggestion(key, allowed)} allowed here: {', '.join(allowed)}"
     if detail["type"] == "missing":
         return f"{where} is missing"
     text = re.sub(r"^(Value error, |Input |String |Tuple )| after validation, not \d+$", "", detail["msg"])
@@ -232,7 +232,7 @@ def _explain(detail: ErrorDetails) -> str:
     return f"{where} is {detail['input']!r}: {text}"
 
 
-def _near(word: str, known: Any) -> str:
+def _suggestion(word: str, known: Any) -> str:
     match = difflib.get_close_matches(word, list(known), n=1)
     return f" did you mean {match[0]!r}?" if match else ""
 

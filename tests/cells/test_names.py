@@ -30,7 +30,6 @@ def test_there_is_one_flattening_with_or_without_defaults(variant: str) -> None:
     short, whole = names.flat(chosen), names.flat(chosen, defaults=True)
     assert short.items() <= whole.items()
     assert {"shuffle", "keep"} <= set(short)
-    assert {f"recipe.{key}" for key in short} < set(names.parameters(cell(recipe=chosen)))
     plain = names.flat(recipe(head={}, base={"application": "VGG16"}, blocks=[]), defaults=True)
     for key in set(whole) - set(short):  # what is left out is at its default
         assert whole[key] == plain[key]

@@ -51,7 +51,6 @@ class Server:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "mlflow", "server", "--port", str(self.port), "--workers", "1", *options],
                 cwd=self.folder,
-                env={**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"},
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
@@ -267,7 +266,7 @@ def test_versions_without_known_numbers_come_in_the_order_of_params_yaml_and_syn
     output = capsys.readouterr().out
     assert variants(lost) == {1: "tutorial", 2: "exercise"}
     assert f"A models:/{SYNTHETIC}/N from elsewhere may mean another model" in output
-    assert "No comparison, as that in reports/ is not of the models that are here now. Run `dvc repro`." in output
+    assert "The comparison in reports/ is not of the models that are here now: run `dvc repro`." in output
 
 
 @pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType")  # MLflow's own, on import

@@ -132,11 +132,6 @@ def test_values_come_out_of_the_ranges_after_the_variant_as_it_is(here: Path) ->
         assert recipe["recipe.epochs"] in {"2", "3", "4"}
 
 
-def test_the_validation_set_is_never_read(here: Path) -> None:
-    assert not (here / paths.PREPARED / "valid").exists()
-    assert len(study(here).trials) == TRIALS
-
-
 @pytest.mark.usefixtures("project")
 def test_a_long_trial_says_how_far_it_is(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(search, "SILENCE", 0)

@@ -6,8 +6,9 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Callable
+from functools import cache
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -64,11 +65,10 @@ class Project:
     def run(self, *command: str, code: int | None = 0, **environment: str) -> str:
         """Run a command as a user would; returns stdout and stderr together, and checks the exit code."""
         inherited = {key: value for key, value in os.environ.items() if key not in FOREIGN}
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         done = subprocess.run(
             command,
             cwd=self.root,
-            env={**inherited, "PATH": path, **OFFLINE, "COLUMNS": "100", **environment},
+            env={**inherited, **OFFLINE, "COLUMNS": "100", **environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -121,9 +121,10 @@ def clone(into: Path) -> Project:
     return project
 
 
-def digests(root: Path) -> dict[str, str]:
-    """The digest of each file that the models' stages wrote."""
-    written = [path for folder in ("models", "reports/cells") for path in (root / folder).rglob("*") if path.is_file()]
+def digests(root: Path, *folders: str) -> dict[str, str]:
+    """The digest of each file in these folders; without any, of those that the models' stages wrote."""
+    folders = folders or ("models", "reports/cells")
+    written = [path for folder in folders for path in (root / folder).rglob("*") if path.is_file()]
     return {str(path.relative_to(root)): sha256(path) for path in written}
 
 
@@ -141,6 +142,13 @@ def photos(root: Path, *empty: str, classes: tuple[str, str] = ("Car", "Truck"),
             folder = root / split / name
             folder.mkdir(parents=True, exist_ok=True)
             for number in range(each if f"{split}/{name}" not in empty else 0):
-                picture = draw(1 + label, split, place * 1000 + number)
-                picture.save(folder / f"{'a' * (number + 1)}.JPEG", "jpeg")
+                picture = _jpeg(1 + label, split, place * 1000 + number)
+                (folder / f"{'a' * (number + 1)}.JPEG").write_bytes(picture)
     return root
+
+
+@cache
+def _jpeg(seed: int, split: str, number: int) -> bytes:
+    content = BytesIO()
+    draw(seed, split, number).save(content, "jpeg")
+    return content.getvalue()

@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -35,8 +34,7 @@ class Host:
     ) -> subprocess.Popen[bytes]:
         """Start a command on this host; its output goes to a file in its home."""
         inherited = {key: value for key, value in os.environ.items() if key not in FOREIGN}
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        environment = {**inherited, **NO_KAGGLE, "HOME": str(self.home), "PATH": path, **variables}
+        environment = {**inherited, **NO_KAGGLE, "HOME": str(self.home), **variables}
         with (self.home / f"{len(self.processes)}-{Path(command[0]).name}.txt").open("wb") as output:
             process = subprocess.Popen(
                 ["ip", "netns", "exec", self.name, *command],
@@ -54,9 +52,9 @@ class Host:
         process = self.start(*command, folder=folder, variables=variables)
         place = len(self.processes) - 1
         code = process.wait(timeout=1200)
-        said = (self.home / f"{place}-{Path(command[0]).name}.txt").read_text()
-        assert code == 0, said
-        return said
+        printed = (self.home / f"{place}-{Path(command[0]).name}.txt").read_text()
+        assert code == 0, printed
+        return printed
 
     def kill(self) -> None:
         """Kill every process of the host, as a power cut would."""

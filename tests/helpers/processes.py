@@ -6,11 +6,9 @@ import os
 import re
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any
 
 import requests
@@ -26,8 +24,7 @@ def longer(tree: Any, epochs: int = EPOCHS) -> None:
 
 
 def start(project: Project, *command: str, **variables: str) -> subprocess.Popen[str]:
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = {**os.environ, "PATH": path, **OFFLINE, **variables}
+    environment = {**os.environ, **OFFLINE, **variables}
     return subprocess.Popen(
         command or ["car-or-truck", "train", "tutorial", "31415"],
         cwd=project.root,
@@ -41,14 +38,14 @@ def start(project: Project, *command: str, **variables: str) -> subprocess.Popen
 
 def await_epochs(process: subprocess.Popen[str], wanted: int) -> str:
     """Read what it prints until so many epochs are done."""
-    said = ""
+    printed = ""
     assert process.stdout
     for line in process.stdout:
-        said += line
+        printed += line
         wanted -= bool(re.match(r" +\d+/\d+ ", line))
         if not wanted:
-            return said
-    raise AssertionError(f"it ended too early: {said}")
+            return printed
+    raise AssertionError(f"it ended too early: {printed}")
 
 
 @contextmanager
@@ -61,7 +58,6 @@ def running(project: Project, *command: str, ready: str, **variables: str) -> It
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "PYTHONPATH"))}
-    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment |= {"MLFLOW_PORT": str(port), "MOTO_PORT": str(port), **variables}
     log = project.root / "server.txt"
     with log.open("wb") as output:

@@ -143,4 +143,4 @@ def read_trained(variant: str, seed: int, folder: Path | None = None) -> tuple[T
     try:
         return cell, pd.read_csv(folder / "history.csv")[COLUMNS]
     except (OSError, ValueError, KeyError) as error:
-        raise Failure(f"{folder / 'history.csv'} cannot be read ({files.why(error)}). {remedy}") from None
+        raise Failure(f"{folder / 'history.csv'} cannot be read ({files.cause(error)}). {remedy}") from None

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from car_or_truck.cells.cell import TrainedCell
     from car_or_truck.params import Evaluate
 
-# The few scores that DVC tabulates; evaluation.json has all of them.
+# The few scores of metrics.json; evaluation.json has all of them.
 METRICS = (
     "val_binary_accuracy",
     "val_loss",
