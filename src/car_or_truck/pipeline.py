@@ -100,7 +100,7 @@ def _train(cell: Cell, saved: Checkpoint, send: Callable[[], None], reason: str,
         trained = TrainedCell.model_validate(cell.model_dump(by_alias=True) | outcome)
         with files.whole_folder(cell.model_folder) as folder:
             fit.save(model, folder / "model.keras")
-            history.to_csv(folder / "history.csv", index=False, lineterminator="\n")
+            files.write_csv(folder / "history.csv", history)
             files.write_json(folder / "cell.json", trained.model_dump(mode="json", by_alias=True))
         training.log_model(model, data.valid.images[0], trained)
     state = saved.state
@@ -129,10 +129,10 @@ def evaluate(params: Params, variant: str, seed: int, console: Console) -> None:
     versions.record_evaluation(run_id, cell, scores)
     delivery.hand_over(run_id)
     if (variant, seed) in params.cells and len(params.cells) <= MOST_SHOWN:
-        _show_first(params, cell, scores, console)
+        _show_progress(params, cell, scores, console)
 
 
-def _show_first(params: Params, cell: TrainedCell, scores: dict[str, Any], console: Console) -> None:
+def _show_progress(params: Params, cell: TrainedCell, scores: dict[str, Any], console: Console) -> None:
     """The leaderboard of the models that are evaluated, while others are not; `compare` prints that of all."""
     from car_or_truck.cells.results import read_results
     from car_or_truck.compare import comparison, leaderboard
@@ -145,7 +145,7 @@ def _show_first(params: Params, cell: TrainedCell, scores: dict[str, Any], conso
     current = [item for item in results if item.cell.code == cell.code and scores.keys() <= item.scores.keys()]
     if 0 < len(current) < len(params.cells):
         trained = {result.name: result.cell.fingerprint for result in current}
-        leaderboard.show_first(console, comparison.tabulate(current), trained, len(params.cells))
+        leaderboard.show_progress(console, comparison.tabulate(current), trained, len(params.cells))
 
 
 def compare(params: Params, console: Console) -> None:

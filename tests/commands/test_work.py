@@ -60,7 +60,7 @@ def test_a_killed_workers_model_is_finished_elsewhere_to_the_same_bytes(team: Te
         os.kill(child, signal.SIGKILL)
     process.communicate(timeout=60)
     output = work_in(second, CELL)
-    assert "working at it; waiting" in output  # until the dead worker counts as dead
+    assert "working on it; waiting" in output  # until the dead worker counts as dead
     assert "continues after epoch" in output
     assert "came from DVC's remote" in output
     assert not list((team.folder / "storage/car-or-truck/checkpoints").glob("*.npz"))
@@ -84,7 +84,7 @@ def test_of_two_workers_at_one_model_one_waits_and_trains_nothing(team: Team) ->
     output = work_in(clones[1], CELL)
     one.communicate(timeout=600)
     assert one.returncode == 0
-    assert "working at it; waiting" in output
+    assert "working on it; waiting" in output
     assert "  epoch " not in output
     assert digests(clones[0].root) == digests(clones[1].root)
 

@@ -86,11 +86,12 @@ def test_the_maps_of_a_block_are_its_own(blocks: list[dict[str, Any]]) -> None:
     assert all(maps.condensed is None or maps.condensed.shape[-1] == maps.detected.shape[-1] for maps in found)
 
 
-def test_a_dead_net_looks_nowhere() -> None:
+@pytest.mark.parametrize("weight", [0, 1e20], ids=["dead", "exploded"])
+def test_a_dead_or_exploded_net_looks_nowhere(weight: float) -> None:
     from car_or_truck.evaluate import figures, inspection
 
     net = built(blocks=[{"filters": 4}])
-    net.set_weights([np.zeros_like(weights) for weights in net.get_weights()])
+    net.set_weights([np.full_like(weights, weight) for weights in net.get_weights()])
     looks = inspection.heat_on_bars(net, np.pad(np.ones((2, 20, 32, 3), np.float32), ((0, 0), (6, 6), (0, 0), (0, 0))))
     assert (looks.heat_on_bars, looks.bars) == (None, 0.375)
     assert figures.looks_sentence(*looks).startswith("looks nowhere")

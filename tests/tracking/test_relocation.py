@@ -57,13 +57,13 @@ def stand(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
     return start
 
 
-@pytest.fixture(params=[pytest.param("project", marks=pytest.mark.slow), "größer als 50% #1"])
-def original(request: pytest.FixtureRequest, empty_database: Path, tmp_path: Path) -> Store:
+@pytest.fixture
+def original(empty_database: Path, tmp_path: Path) -> Store:
     """A store with a version that has an alias, a run in the trash, and an experiment that the UI made."""
-    made = Store(tmp_path / request.param, empty_database)
+    made = Store(tmp_path / "größer als 50% #1", empty_database)
     made.alias("champion", made.register("a"))
     made.client.delete_run(made.train("b"))
-    made.client.create_experiment("mine", (tmp_path / f"{request.param} too" / "mlruns" / NAME).as_uri() + "/mine")
+    made.client.create_experiment("mine", (tmp_path / "größer als 50% #1 too" / "mlruns" / NAME).as_uri() + "/mine")
     made.client.set_tag(made.train("c"), "made.in", str(made.root))
     return made
 

@@ -1,4 +1,4 @@
-"""Small files beside the cache in DVC's remote: the checkpoint of a training, and who works at a cell."""
+"""Small files beside the cache in DVC's remote: the checkpoint of a training, and who works on a cell."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Remote:
             elif time.monotonic() - since > SILENCE:
                 break
             if not waited:
-                print(f"{cell}: {sign['worker']} may be working at it; waiting.", flush=True)
+                print(f"{cell}: {sign['worker']} may be working on it; waiting.", flush=True)
             waited = True
             time.sleep(HEARTBEAT / 2)
         done = threading.Event()

@@ -79,8 +79,8 @@ def trained_cells(params: Params) -> set[str]:
     Raises Failure when models/ lacks any that dvc.lock records.
     """
     running = paths.root() / ".dvc/tmp/exps"  # `dvc exp run --temp` or `--queue`; DVC lists them when they have ended
-    found = [*paths.MODELS.glob("*/*/cell.json"), *running.glob(f"**/{paths.MODELS}/*/*/cell.json")]
-    cells = {files.read_json(path, "")["cell"] for path in found}
+    records = [*paths.MODELS.glob("*/*/cell.json"), *running.glob(f"**/{paths.MODELS}/*/*/cell.json")]
+    cells = {files.read_json(path, "")["cell"] for path in records}
     recorded = locked_stages()
     missing = [
         cell_name(variant, seed)

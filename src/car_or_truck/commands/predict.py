@@ -94,8 +94,8 @@ def predict(images: list[str], model: str | None, output: Output, console: Conso
 def line(row: dict[str, Any], width: int, coverage: float | None) -> str:
     """A prediction as text; what the model has no numbers for is left out."""
     parts = [f"{row['image']:<{width}}", f"{row['label']:<8}", f"{percent(row):>6}"]
-    if "prediction_set" in row:
-        parts.append(f"{100 * (coverage or 0):g}% set: {' or '.join(row['prediction_set']) or 'none'}")
+    if coverage is not None:
+        parts.append(f"{100 * coverage:g}% set: {' or '.join(row['prediction_set']) or 'none'}")
     if confidence(row) < UNSURE:
         parts.append("unsure")
     if row.get("unlike"):

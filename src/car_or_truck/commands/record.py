@@ -97,7 +97,7 @@ def _write(comparison: Comparison, dataset: Dataset, here: set[str]) -> None:
         RECORD / "comparison.csv": comparison.table,
         RECORD / "curves.csv": comparison.curves,
     }.items():
-        files.write_text(path, table.to_csv(index=False, lineterminator="\n"))
+        files.write_csv(path, table)
     files.write_json(RECORD / "comparison.json", comparison.summary)
     _merge_lock({result.name for result in comparison.results}, here)
     shutil.copyfile("params.yaml", RECORD / "params.yaml")

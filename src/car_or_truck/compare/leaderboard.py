@@ -89,7 +89,7 @@ def show(console: Console, explain: bool = False) -> None:
     console.print(f"\nIn full: {paths.REPORTS / 'report.html'}.{more}", highlight=False)
 
 
-def show_first(console: Console, table: pd.DataFrame, trained: dict[str, str], count: int) -> None:
+def show_progress(console: Console, table: pd.DataFrame, trained: dict[str, str], count: int) -> None:
     """Print the models that are evaluated so far, of `count`, as rows of comparison.csv; `trained` as there."""
     table = _with_times(table, trained)
     console.print(_grid(table, _groups(console, table), f"; {len(table)} of {count} models so far"))

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from car_or_truck import files, paths
 from car_or_truck.cells.cell import Dataset
@@ -18,20 +16,16 @@ from car_or_truck.compare.comparison import Comparison
 def compare(results: Sequence[Result], missing: Sequence[Missing], dataset: Dataset) -> Comparison:
     """Write reports/: comparison.csv, comparison.json, metrics.json, curves.csv, suspects, plots/ and report.html."""
     comparison = Comparison.of(results, missing, dataset)
-    _write_csv(paths.REPORTS / "comparison.csv", comparison.table)
+    files.write_csv(paths.REPORTS / "comparison.csv", comparison.table)
     files.write_json(paths.REPORTS / "comparison.json", comparison.summary)
-    _write_csv(paths.REPORTS / "curves.csv", comparison.curves)
+    files.write_csv(paths.REPORTS / "curves.csv", comparison.curves)
     files.write_json(paths.REPORTS / "metrics.json", dvc_plots.metrics(comparison.table))
     with files.whole_folder(paths.REPORTS / "plots") as part:
         for name, table in dvc_plots.tables(comparison, dataset).items():
-            _write_csv(part / f"{name}.csv", table)
-    _write_csv(paths.REPORTS / "suspects.csv", comparison.suspects)
+            files.write_csv(part / f"{name}.csv", table)
+    files.write_csv(paths.REPORTS / "suspects.csv", comparison.suspects)
     images = np.load(paths.PREPARED / "valid" / "images.npy", mmap_mode="r")
     with files.whole_file(paths.REPORTS / "suspects.png") as file:
         suspects.draw(comparison.suspects, images, dataset.classes[1], file)
     files.write_text(paths.REPORTS / "report.html", report.render(comparison, dataset))
     return comparison
-
-
-def _write_csv(path: Path, table: pd.DataFrame) -> None:
-    files.write_text(path, table.to_csv(index=False, lineterminator="\n"))

@@ -67,11 +67,11 @@ class RecipePair:
         lead = f"both are equally accurate ({self.interval})"
         if points:
             extent = f"{points:.1f}" if points >= 0.05 else "less than 0.1"
-            lead = f"{self.first} leads by {extent} points ({self.interval}){self._way}"
+            lead = f"{self.first} leads by {extent} points ({self.interval}){self._needed}"
         return f"{self.first} and {self.second} do not differ significantly on these {self.images:,} images: {lead}."
 
     @property
-    def _way(self) -> str:
+    def _needed(self) -> str:
         """What it would take."""
         if self.more_images is not None and self.more_images < MOST_IMAGES:
             return f"; about {_rounded(self.more_images)} more images would be needed"

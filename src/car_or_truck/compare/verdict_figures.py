@@ -42,7 +42,7 @@ def dumbbell(table: pd.DataFrame, gaps: Sequence[Gap], looks: Styles, path: Path
         ticks = MaxNLocator(6, steps=[1, 2, 5, 10]).tick_values(left, right)
         axes.set_xticks([tick for tick in ticks if left <= tick <= right])
         words = [f"{100 * item.gap:.1f} points\n{item.grade}" for item in reversed(gaps)]
-        _lines(axes, [item.variant for item in reversed(gaps)], words)
+        _label_lines(axes, [item.variant for item in reversed(gaps)], words)
         axes.xaxis.set_major_formatter(PERCENT)
         title = f"{overfitting.headline(gaps)} {100 * gaps[0].gap:.1f} points"
         axes.set(title=title, xlabel="accuracy of the saved weights (● validation, ○ train)")
@@ -58,7 +58,7 @@ def accuracies(table: pd.DataFrame, looks: Styles, path: Path) -> None:
             accuracy = models["val_binary_accuracy"]
             reach = [accuracy - models["interval_low"], models["interval_high"] - accuracy]
             axes.errorbar(accuracy, places, xerr=reach, linestyle="", capsize=2.5, linewidth=1, **looks[variant])
-        _lines(axes, means.index, [f"{100 * mean:.1f}%" for mean in means])
+        _label_lines(axes, means.index, [f"{100 * mean:.1f}%" for mean in means])
         axes.xaxis.set_major_formatter(PERCENT)
         label = "accuracy on validation with 95% CI (one dot per seed)"
         best = means.index[means == means.iloc[-1]]
@@ -79,7 +79,7 @@ def differences(pairs: Sequence[RecipePair], path: Path, most: int = 15) -> None
             axes.plot(100 * pair.estimate.difference, line, "o", color=colour, markerfacecolor=face)
         axes.axvline(0, color="#888888", linewidth=1)
         words = [f"{100 * pair.estimate.difference:+.1f}" for pair in shown]
-        _lines(axes, [f"{pair.first}\nover {pair.second}" for pair in shown], words)
+        _label_lines(axes, [f"{pair.first}\nover {pair.second}" for pair in shown], words)
         if len(pairs) == 1:
             title = f"The difference is {'' if significant else 'not '}significant"
         else:
@@ -94,7 +94,7 @@ def _height(lines: int) -> float:
     return 1.5 + 0.42 * lines
 
 
-def _lines(axes: Axes, names: Sequence[str], words: Sequence[str]) -> None:
+def _label_lines(axes: Axes, names: Sequence[str], words: Sequence[str]) -> None:
     """A name before each line, and words behind it."""
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(-0.6, len(names) - 0.4)

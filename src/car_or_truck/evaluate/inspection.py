@@ -157,7 +157,8 @@ def grad_cam(net: Any, images: Floats) -> Floats:
     gradients = tf.cast(tape.gradient(total, maps), tf.float32)
     weights = tf.reduce_mean(gradients, axis=[1, 2], keepdims=True)
     cam = tf.nn.relu(tf.reduce_sum(weights * tf.cast(maps, tf.float32), axis=-1))
-    return np.asarray(tf.math.divide_no_nan(cam, tf.reduce_max(cam, axis=[1, 2], keepdims=True)), np.float32)
+    heat = tf.math.divide_no_nan(cam, tf.reduce_max(cam, axis=[1, 2], keepdims=True))
+    return np.nan_to_num(np.asarray(heat, np.float32))  # of a net whose weights have grown beyond all bounds
 
 
 class Looks(NamedTuple):

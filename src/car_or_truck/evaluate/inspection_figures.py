@@ -27,9 +27,9 @@ SAMPLE = 32  # validation images of which is measured where the model looks
 def draw(net: Any, valid: Predictions, folder: Path) -> Looks:
     """All figures of this file, and the summary that Keras prints, into `folder`; returns where the model looks."""
     files.write_text(folder / "summary.txt", inspection.summary(net))
+    steps, multiply_adds = inspection.steps(net), inspection.multiply_adds(net)
     for suffix in (".png", ".svg"):  # for MLflow, and for the report
-        path = folder / f"architecture{suffix}"
-        architecture(inspection.steps(net), inspection.multiply_adds(net), valid.title, path)
+        architecture(steps, multiply_adds, valid.title, folder / f"architecture{suffix}")
 
     confidence = np.where(valid.labels == 1, valid.probability, 1 - valid.probability)  # in the true class
     order = np.argsort(confidence, kind="stable")

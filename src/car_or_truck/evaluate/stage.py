@@ -82,7 +82,7 @@ def evaluate(cell: TrainedCell, history: pd.DataFrame, settings: Evaluate) -> di
 
     folder = cell.report_folder
     for name, table in tables.items():
-        files.write_text(folder / f"{name}.csv", table.to_csv(index=False, lineterminator="\n"))
+        files.write_csv(folder / f"{name}.csv", table)
     valid = figures.Predictions(cell.name, cell.data.classes, splits["valid"].images, predictions["valid"])
     with files.whole_folder(folder / "figures") as part:
         figures.draw(valid, history, scores, figures.only_in_training(cell.recipe), part)

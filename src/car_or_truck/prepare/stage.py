@@ -80,7 +80,7 @@ def prepare(data: Data, raw: Path = RAW, prepared: Path = PREPARED, reports: Pat
     report = {**dataset, "excluded": excluded, **audit(everything, kept, dropped, undecodable)}
     with files.whole_folder(reports) as folder:
         files.write_json(folder / "audit.json", report)
-        files.write_text(folder / "measures.csv", _measures(kept).to_csv(index=False, lineterminator="\n"))
+        files.write_csv(folder / "measures.csv", _measures(kept))
         draw(report, kept, prepared, folder)
     _announce(report, reports / "audit.json")
     return report
@@ -188,7 +188,7 @@ def _decode_split(
     table = pd.DataFrame(rows, columns=[*part.columns, "width", "height", "mode", *Measures._fields])
     np.save(folder / "labels.npy", table["label"].to_numpy(np.uint8))
     index = table[["name", "label", "sha256"]].assign(name=_below_split(table["name"]))
-    index.to_csv(folder / "index.csv", index=False, lineterminator="\n")
+    files.write_csv(folder / "index.csv", index)
     return table, broken, digest.hexdigest()
 
 

@@ -68,7 +68,7 @@ class Classifier:
 
     def _run(self, pictures: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
         """The net's outputs for pictures: [n, 1] probabilities, after [n, d] features if there is a `reliability`."""
-        if not len(pictures):  # TensorFlow makes no maps of the right shape of an empty batch
+        if not len(pictures):  # TensorFlow makes no maps of the right shape from an empty batch
             return [output[:0] for output in self._run(np.zeros((1, *pictures.shape[1:]), np.uint8))]
         if self.side != self.image_size:
             pictures = scaling.resized(pictures, self.side)

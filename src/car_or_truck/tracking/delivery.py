@@ -65,8 +65,8 @@ def _create_experiment(experiment: Any, remote: mlflow.MlflowClient) -> str:
     """The experiment on the server, with its note and saved views; links to those name the experiment's id there."""
     place = str(remote.create_experiment(experiment.name))
     for key, value in experiment.tags.items():
-        here, there = (f"#/experiments/{number}/" for number in (experiment.experiment_id, place))
-        remote.set_experiment_tag(place, key, value.replace(here, there))
+        own, theirs = (f"#/experiments/{number}/" for number in (experiment.experiment_id, place))
+        remote.set_experiment_tag(place, key, value.replace(own, theirs))
     return place
 
 

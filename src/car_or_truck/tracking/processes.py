@@ -8,7 +8,7 @@ import platform
 import psutil
 
 TAG = "process"
-CLOCK = 60  # seconds by which the clock, and with it the time when a process began, may have been set since
+CLOCK = 60  # seconds of tolerance: setting the clock shifts the start time that psutil computes
 
 
 def this_process() -> str:
@@ -17,7 +17,7 @@ def this_process() -> str:
 
 
 def is_gone(process: str) -> bool:
-    """Whether the process that `this_process` named so was one of this machine, and has ended."""
+    """Whether a process named by `this_process` ran on this machine and has ended."""
     node, _, numbers = process.partition(":")
     pid, _, created = numbers.partition(":")
     if node != platform.node():
