@@ -69,11 +69,11 @@ def whole_file(path: Path) -> Iterator[Path]:
 def write_text(path: Path, text: str) -> None:
     """Write `text` to `path`, whole or not at all; creates its folder."""
     with whole_file(path) as part:
-        part.write_text(text, encoding="utf-8")
+        part.write_text(text, encoding="utf-8", newline="\n")
 
 
 def write_csv(path: Path, table: pd.DataFrame) -> None:
-    """Write `table` without its index, whole or not at all; line ends are those of Unix everywhere."""
+    """Write `table` without its index, whole or not at all."""
     write_text(path, table.to_csv(index=False, lineterminator="\n"))
 
 

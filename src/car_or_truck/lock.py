@@ -26,18 +26,24 @@ def locked_stages() -> dict[str, Any]:
         if not LOCK.is_file() or not 0 <= time.time() - LOCK.stat().st_mtime < WRITING:
             break
         time.sleep(0.2)
-    return stages_of(LOCK.read_text(encoding="utf-8", errors="surrogateescape") if LOCK.is_file() else None)
+    return read_stages(LOCK)
 
 
-def stages_of(text: str | None) -> dict[str, Any]:
-    """The entries by stage of a dvc.lock with this text; {} without one. Raises Failure when it is broken."""
+def read_stages(path: Path) -> dict[str, Any]:
+    """The entries by stage of a lock file; {} without it. Raises Failure when it is broken."""
+    text = path.read_text(encoding="utf-8", errors="surrogateescape") if path.is_file() else None
+    return stages_of(text, path)
+
+
+def stages_of(text: str | None, path: Path = LOCK) -> dict[str, Any]:
+    """The entries by stage of the lock file `path` with this text; {} without one. Raises Failure when it is broken."""
     try:
         return dict(YAML(typ="safe").load(text or "")["stages"])
-    except (KeyError, TypeError):
-        return {}
     except (YAMLError, UnicodeError) as error:
-        remedy = f"Run `git checkout HEAD -- {LOCK}`, then `dvc repro`."
-        raise Failure(f"{LOCK} is not valid YAML: {in_one_line(error, 200)}. {remedy}") from None
+        remedy = f"Run `git checkout HEAD -- {path}`" + ", then `dvc repro`" * (path == LOCK)
+        raise Failure(f"{path} is not valid YAML: {in_one_line(error, 200)}. {remedy}.") from None
+    except (KeyError, TypeError, ValueError):
+        return {}
 
 
 def lock_text(stages: dict[str, Any]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -164,6 +165,19 @@ def test_a_broken_record_is_named_and_nothing_is_written() -> None:
     Path("results/cells/plain/7/history.csv").unlink()
     with pytest.raises(Failure, match=r"history.csv cannot be read .* Restore results/cells/plain/7, for instance"):
         record.record(params("plain", seeds=(8,)))
+    assert not Path("results/cells/plain/8").exists()
+
+
+@pytest.mark.usefixtures("workspace")
+@pytest.mark.parametrize("path", ["dvc.lock", "results/dvc.lock"])
+def test_a_lock_file_with_conflicts_is_named_and_nothing_is_written(path: str) -> None:
+    write("plain", 7, 4)
+    record.record(params("plain"))
+    write("plain", 8, 4)
+    Path(path).write_text("<<<<<<< HEAD\nstages:\n")
+    os.utime(path, (0, 0))  # nobody is writing it
+    with pytest.raises(Failure, match=rf"^{path} is not valid YAML: .* Run `git checkout HEAD -- {path}`"):
+        record.record(params("plain", seeds=(7, 8)))
     assert not Path("results/cells/plain/8").exists()
 
 

@@ -382,6 +382,8 @@ def test_a_store_that_was_deleted_is_rebuilt_and_a_clone_fills_its_own(project: 
     project.run("git", "clone", "-q", ".", str(tmp_path / "elsewhere"))
     elsewhere = Project(tmp_path / "elsewhere")
     elsewhere.run("dvc", "pull")
+    assert elsewhere.stale() == set()
+    assert (elsewhere.root / "reports/report.html").is_file()
     output = elsewhere.run("car-or-truck", "sync")
     assert "2 runs had to be rebuilt" in output
     assert f"A models:/{SYNTHETIC}/N from elsewhere may mean another model" in output

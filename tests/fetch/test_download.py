@@ -138,6 +138,13 @@ def test_a_proxy_is_asked_as_by_kaggles_client(folder: Path, monkeypatch: pytest
         assert read_url("http://images.example.org/a.jpg", 10_000, 30) == CONTENT
 
 
+def test_a_proxy_that_refuses_means_out_of_reach(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with served(folder) as url:
+        monkeypatch.setenv("https_proxy", url)  # it knows no CONNECT
+        with pytest.raises(Unreachable, match=r"^the proxy answers 501 Unsupported method"):
+            from_url("https://images.example.org/a.zip", tmp_path / "a.zip")
+
+
 class NoCredentialsError(Exception):
     """What a cloud's client raises: of no base class that others know."""
 

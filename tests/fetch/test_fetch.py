@@ -408,11 +408,18 @@ def test_a_test_set_is_not_taken_as_the_validation_set(raw: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    "url", ["data:application/zip;base64,UEsDBBQ", "http:/example.org/a.zip", "nonsense://example.org/a.zip"]
+    "url",
+    [
+        "data:application/zip;base64,UEsDBBQ" + "A" * 5000,
+        "http:/example.org/a.zip",
+        "nonsense://example.org/a.zip",
+        "github://owner/repository/a.zip",  # without a branch
+    ],
 )
 def test_an_address_that_is_neither_path_nor_url_is_an_error_and_no_reason_to_fall_back(url: str, raw: Path) -> None:
-    with pytest.raises(Failure, match=rf"^data\.archive\.url is {url}.* Allowed: a path, or a URL"):
+    with pytest.raises(Failure, match=rf"^data\.archive\.url is {url[:30]}.* Allowed: a path, or a URL") as caught:
         fetch(data("archive", "rendered", archive={"url": url}), raw)
+    assert len(str(caught.value)) < 300
     assert nothing_was_written(raw)
 
 

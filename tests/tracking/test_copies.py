@@ -13,6 +13,8 @@ import pytest
 from mlflow.entities import LoggedModelOutput, Metric
 from mlflow.models import Model
 
+from car_or_truck.errors import Failure
+from car_or_truck.registry.versions import open_registry
 from car_or_truck.tracking import copies, delivery, store
 from car_or_truck.tracking.live import LiveRuns
 from helpers.clones import Project
@@ -186,10 +188,13 @@ def test_a_logged_model_has_its_tags_metrics_and_dataset_as_at_home(
 
     model = remote.get_logged_model(output.model_id)
     assert (model.tags["kept"], model.params, str(model.status)) == ("last", {"epochs": "2"}, "READY")
+    assert model.tags["mlflow.note.content"] == remote.get_run(copy).data.tags["mlflow.note.content"]
+    remote.set_logged_model_tags(output.model_id, {"mlflow.note.content": "theirs"})  # it stands
     assert told() == [(0.5, "archive-valid", "digest", copy)]
     ada.evaluate(run_id, 0.75)
     assert deliver(ada, run_id) == (copy, True)
     assert told() == [(0.5, "archive-valid", "digest", copy), (0.75, "archive-valid", "digest", copy)]
+    assert remote.get_logged_model(output.model_id).tags["mlflow.note.content"] == "theirs"
     assert deliver(ada, run_id) == (copy, False)
 
 
@@ -207,7 +212,7 @@ def test_an_experiment_comes_with_its_saved_views_and_links_to_them(
     assert experiment.tags["mlflow.sharedViewState.best"] == "{}"
 
 
-def test_a_server_without_registry_shows_the_progress_of_trainings(
+def test_a_server_without_registry_shows_the_progress_of_trainings_and_says_that_it_has_none(
     server: Lesser, remote: mlflow.MlflowClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.answers[REGISTRY] = 404
@@ -216,6 +221,8 @@ def test_a_server_without_registry_shows_the_progress_of_trainings(
     monkeypatch.setattr(store, "CHOSEN", server.url)
     ((name, (point,)),) = LiveRuns(NAME).accuracies().items()
     assert (name, point.value) == ("net-1", 0.75)
+    with pytest.raises(Failure, match=f"^The tracking server {server.url} has no model registry.$"):
+        open_registry()
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ class Unused:
 def clean(params: Params, console: Console, dry_run: bool = False) -> None:
     """Move what is unused into the trash, and say what that was and how to empty it."""
     with store.one_at_a_time("promotion"):
-        client, cells, experiments = store.open_store(), trained_cells(params), dvc_experiments()
+        client, cells, experiments = versions.open_registry(), trained_cells(params), dvc_experiments()
         cells |= trained_cells(params)  # again: a training, or an experiment, may have ended meanwhile
         unused = {
             name: find_unused(client, name, cells, experiments)

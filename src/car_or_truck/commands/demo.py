@@ -30,7 +30,6 @@ from car_or_truck.fetch.standin.draw import draw
 from car_or_truck.prepare import images
 from car_or_truck.registry import loading, versions
 from car_or_truck.registry.versions import CHAMPION, Version
-from car_or_truck.tracking import store
 
 HOST = "127.0.0.1"
 MOST_MEGABYTES = 20  # of a picture file
@@ -46,7 +45,7 @@ POLICY = (
 def demo(model: str | None, port: int, open_page: bool, console: Console) -> None:
     """Serve the page until Ctrl-C. Raises Failure when the port is taken, or the model is not there."""
     with listener_at(port) as listener, ThreadPoolExecutor(1) as worker:
-        version = versions.find(store.open_store(), model or CHAMPION)
+        version = versions.find(versions.open_registry(), model or CHAMPION)
         address = f"http://{HOST}:{listener.getsockname()[1]}"
         # Said before the loading, which holds stderr back.
         console.print(f"{version.name} {version} answers at {address} until you press Ctrl-C.", highlight=False)

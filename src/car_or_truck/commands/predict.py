@@ -24,7 +24,6 @@ from car_or_truck.errors import Failure, in_one_line
 from car_or_truck.fetch import download, folders
 from car_or_truck.registry import loading, versions
 from car_or_truck.registry.versions import CHAMPION
-from car_or_truck.tracking import store
 
 MOST_BYTES, MOST_SECONDS = 50_000_000, 30  # for the download of one picture
 BATCH = 1024  # decoded pictures in memory
@@ -176,7 +175,7 @@ def _classifier(model: str | None, console: Console) -> Any:
         elif model and "/" in model and not model.startswith("models:/"):
             raise Failure(f"{model} has no cell.json: give a folder that `train` wrote, as models/tutorial/31415.")
         else:
-            version = versions.find(store.open_store(), model or CHAMPION)
+            version = versions.find(versions.open_registry(), model or CHAMPION)
             loading.start()
             classifier = loading.classifier(version)
             label, stand_in = f"{version.name} {version}", version.tags.get("data.source") == "rendered"

@@ -31,7 +31,7 @@ PICTURES = 8  # files that the served model is asked about, one by one
 def promote(params: Params, wanted: str | None, console: Console, dry_run: bool = False, force: str = "") -> None:
     """Make the wanted version (None: the challenger) the champion if every gate passes, or if forced."""
     with store.one_at_a_time("promotion"):
-        client = store.open_store()
+        client = versions.open_registry()
         version = versions.find(client, wanted) if wanted else None
         name = version.name if version else versions.model_name(client)
         if not dry_run:
@@ -68,7 +68,7 @@ def promote(params: Params, wanted: str | None, console: Console, dry_run: bool 
 def rollback(console: Console) -> None:
     """Make the previous champion the champion again."""
     with store.one_at_a_time("promotion"):
-        client = store.open_store()
+        client = versions.open_registry()
         name = versions.model_name(client)
         _settle(client, name, console)
         with _refusals_explained(name):
@@ -80,7 +80,7 @@ def rollback(console: Console) -> None:
 def show_history(console: Console) -> None:
     """Print every move of the champion, the newest first."""
     with store.one_at_a_time("promotion"):
-        client = store.open_store()
+        client = versions.open_registry()
         name = versions.model_name(client)
         with suppress(Failure, mlflow.MlflowException):  # who may only read sees the record as it is
             _settle(client, name, console)
@@ -119,7 +119,7 @@ def judge(limits: Promotion, version: Version, champion: Version | None) -> Deci
     dataset = read_dataset()
     split = "test" if "test" in dataset.counts else "valid"
     known = provenance.read_evaluations(version.run_id)
-    if known is None:
+    if known is None or not {"valid", split} <= known[1].keys():
         raise Failure(
             f"The evaluation of {version} is missing in its MLflow run. Run "
             "`dvc repro --force --single-item evaluate@VARIANT-SEED`."

@@ -21,7 +21,7 @@ from car_or_truck.compare import report
 from car_or_truck.compare.comparison import Comparison
 from car_or_truck.errors import Failure
 from car_or_truck.git import git
-from car_or_truck.lock import lock_text, locked_stages, stages_of
+from car_or_truck.lock import lock_text, locked_stages, read_stages
 from car_or_truck.params import Params
 
 RECORD = Path("results")
@@ -35,7 +35,8 @@ def record(params: Params) -> None:
     Raises Failure when it holds models of other images, or one that is not whole, and when seeds of a variant here
     differ in more than their seed.
     """
-    dataset, _ = read_dataset(), locked_stages()  # a broken dvc.lock is told before anything is written
+    dataset = read_dataset()
+    stages, recorded = locked_stages(), read_stages(LOCK)  # a broken one is told before anything is written
     results, missing = read_results(params, dataset)
     latest = {result.variant: result.cell for result in results}
     for result in results:
@@ -64,7 +65,8 @@ def record(params: Params) -> None:
     variants = [*params.variants, *sorted({result.variant for result in kept} - params.variants.keys())]
     # Read from the record, so that it does not matter which of them are here.
     shown = sorted(_recorded(), key=lambda result: (variants.index(result.variant), result.seed))
-    _write(Comparison.of(shown, [], dataset), dataset, here)
+    _write(Comparison.of(shown, [], dataset), dataset)
+    files.write_text(LOCK, lock_text(_merge_stages(stages, recorded, here, {result.name for result in shown} - here)))
     _tell(results, kept, dropped, missing)
 
 
@@ -89,8 +91,8 @@ def _alike(first: TrainedCell, second: TrainedCell) -> bool:
     return first.model_dump(exclude=OWN) == second.model_dump(exclude=OWN)
 
 
-def _write(comparison: Comparison, dataset: Dataset, here: set[str]) -> None:
-    """All that follows from the recorded models; `here` names those of this workspace."""
+def _write(comparison: Comparison, dataset: Dataset) -> None:
+    """All that follows from the recorded models."""
     origins = _origins(comparison.results)
     for path, table in {
         ORIGINS: origins,
@@ -99,7 +101,6 @@ def _write(comparison: Comparison, dataset: Dataset, here: set[str]) -> None:
     }.items():
         files.write_csv(path, table)
     files.write_json(RECORD / "comparison.json", comparison.summary)
-    _merge_lock({result.name for result in comparison.results}, here)
     shutil.copyfile("params.yaml", RECORD / "params.yaml")
     with files.whole_folder(RECORD / "figures") as folder:
         drawn = report.draw(comparison, folder, ".png")
@@ -159,13 +160,12 @@ def _origins(results: Sequence[Result]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _merge_lock(recorded: set[str], here: set[str]) -> None:
-    """dvc.lock's stages of the recorded models, of those that are not here as they were recorded."""
-    stages = {name: stage for name, stage in locked_stages().items() if _model(name) in {"", *here}}
-    stages.pop("compare", None)  # of this workspace alone
-    earlier = stages_of(LOCK.read_text(encoding="utf-8") if LOCK.is_file() else None)
-    stages |= {name: stage for name, stage in earlier.items() if _model(name) in recorded - here}
-    files.write_text(LOCK, lock_text(stages))
+def _merge_stages(
+    stages: dict[str, Any], recorded: dict[str, Any], here: set[str], elsewhere: set[str]
+) -> dict[str, Any]:
+    """dvc.lock's stages of the models that are `here`, and of those that are `elsewhere` as they were recorded."""
+    own = {name: stage for name, stage in stages.items() if _model(name) in {"", *here} and name != "compare"}
+    return own | {name: stage for name, stage in recorded.items() if _model(name) in elsewhere}
 
 
 def _model(stage: str) -> str:

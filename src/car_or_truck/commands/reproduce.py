@@ -29,10 +29,10 @@ from car_or_truck.cells.cell import Cell, TrainedCell, read_dataset
 from car_or_truck.cells.times import duration, read_pace
 from car_or_truck.errors import Failure, in_one_line
 from car_or_truck.git import git
-from car_or_truck.lock import lock_text, prepared_md5, stages_of
+from car_or_truck.lock import lock_text, prepared_md5, read_stages
 from car_or_truck.registry import versions
 from car_or_truck.registry.versions import CHAMPION, Version
-from car_or_truck.tracking import provenance, store
+from car_or_truck.tracking import provenance
 from car_or_truck.train import runtime
 from car_or_truck.train.recipe import THRESHOLD
 
@@ -76,7 +76,7 @@ def reproduce(wanted: str | None, console: Console, run: bool = False, tolerance
     Raises Failure when a prediction differs by more than `tolerance`.
     """
     with TemporaryDirectory(prefix="car-or-truck-") as scratch:
-        origin = _read(versions.find(store.open_store(), wanted or CHAMPION), Path(scratch))
+        origin = _read(versions.find(versions.open_registry(), wanted or CHAMPION), Path(scratch))
         account = list(_account(origin))
         conclusion = _conclude(origin, [lack for _, lack in account if lack])
         for line in [conclusion, "", *(line for line, _ in account)]:
@@ -227,8 +227,7 @@ def _check_out(origin: Origin, clone: Path) -> None:
 
 def _lock(origin: Origin, path: Path) -> None:
     """Add the origin's entries to a dvc.lock, so that DVC finds its data."""
-    stages = stages_of(path.read_text(encoding="utf-8") if path.is_file() else None)
-    files.write_text(path, lock_text(stages | origin.stages))
+    files.write_text(path, lock_text(read_stages(path) | origin.stages))
 
 
 def _shell(folder: Path, *command: str, check: bool = True) -> bool:

@@ -111,7 +111,7 @@ def reliability_bins(labels: Labels, probability: Floats) -> pd.DataFrame:
 def smoothed_onset(val_loss: ArrayLike) -> int:
     """The epoch (from 1) after which the validation loss [epochs] rose for good, ignoring noise.
 
-    It is where the running median over five epochs (three or four at both ends) is lowest; the middle one of
+    It is where the running median over five epochs (fewer at both ends) is lowest; the middle one of
     several. A single outlier hardly moves a median.
     """
     medians = pd.Series(val_loss).rolling(5, center=True, min_periods=1).median().to_numpy()

@@ -95,7 +95,8 @@ def _limited_silence() -> Iterator[None]:
 def from_url(url: str, to: Path) -> None:
     """Download `url` (data.archive.url: http, https, s3, gs, ...) to the file `to`, with a progress bar.
 
-    Raises Unreachable when the server is silent or in trouble, and Failure when it refuses.
+    Raises Unreachable when the server is silent or in trouble, or a cloud's client lacks credentials; Failure when it
+    refuses.
     """
     from fsspec.callbacks import TqdmCallback
 
@@ -169,6 +170,8 @@ def _copy(url: str, to: Path, callback: Any, most_seconds: float | None = None) 
         raise _Refusal(404, "Not Found") from None
     except PermissionError:  # how s3fs and gcsfs report a refusal
         raise _Refusal(403, "Forbidden") from None
+    except aiohttp.ClientHttpProxyError as error:
+        raise Unreachable(f"the proxy answers {error.status} {error.message}") from None
     except aiohttp.ClientResponseError as error:
         raise _Refusal(error.status, error.message) from None
     except aiohttp.InvalidURL:
@@ -188,8 +191,10 @@ def _copy(url: str, to: Path, callback: Any, most_seconds: float | None = None) 
         raise Unreachable(reason(error)) from None
     except OSError:  # the disk's
         raise
-    except Exception as error:  # boto's, or another client's of its own: no endpoint, no credentials
-        raise Unreachable(reason(error)) from None
+    except Exception as error:
+        if type(error).__module__ == "builtins":  # such as a TypeError for an address that lacks a part
+            raise ValueError(reason(error)) from None
+        raise Unreachable(reason(error)) from None  # a cloud's client's own: no endpoint, no credentials
 
 
 def _is_temporary(status: int) -> bool:

@@ -131,9 +131,7 @@ def _require_folder(root: Path, name: str, where: str, classes: Sequence[str]) -
 
 
 def _listing(folder: Path, most: int = 6) -> str:
-    names = (
-        sorted(storable_name(path.name) + "/" * path.is_dir() for path in folder.iterdir()) if folder.is_dir() else []
-    )
+    names = sorted(storable_name(path.name) + "/" * path.is_dir() for path in folder.iterdir())
     return ", ".join(names[:most]) + (f", and {len(names) - most} more" if len(names) > most else "") or "nothing"
 
 

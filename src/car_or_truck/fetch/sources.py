@@ -7,6 +7,7 @@ and now (the next one is tried), and Failure when it can, but is wrong.
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -55,7 +56,7 @@ def kaggle(data: Data, into: Path) -> dict[str, Any]:
     counts = folders.count_images(into, data.classes, where)
     if known and counts != known:
         console.print(
-            f"kaggle: {where} (version {version}) holds {counts}, not {known}, which the published results are of: "
+            f"kaggle: {where} (version {version}) holds {counts}; the published results are of {known}, so "
             "yours will differ.",
             style="yellow",
         )
@@ -71,10 +72,10 @@ def archive(data: Data, into: Path) -> dict[str, Any]:
         from_url(url, downloaded)
     else:
         shown, path = url, Path(url).expanduser()
-        if not path.is_file():
-            if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", url):  # http:/slip
+        if not os.path.isfile(path):  # noqa: PTH113 (Path.is_file raises OSError for a name that is too long)
+            if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", url):  # http:/slip, or data:
                 raise Failure(
-                    f"data.archive.url is {mask_secrets(url)}, which names no archive. "
+                    f"data.archive.url is {mask_secrets(url)[:60]}, which names no archive. "
                     "Allowed: a path, or a URL with :// (http, https, s3, gs, or another protocol of fsspec)."
                 )
             if path.is_dir():

@@ -84,7 +84,7 @@ def pair_sheet(pairs: list[tuple[Pixels, str, str, int]], title: str, path: Path
     with drawing.contact_sheet(path, columns, max(1, -(-len(pairs) // 3)), title, lines=3) as tiles:
         for place, (images, first, second, bits) in enumerate(pairs):
             start = place // 3 * columns + place % 3 * 3
-            captions = f"{bits} of 64 bits differ\n{_short(first)}", _short(second)
+            captions = f"{bits} bits differ\n{_short(first)}", _short(second)
             for tile, image, caption in zip(tiles[start:], images, captions, strict=False):
                 tile.show(image)
                 tile.caption(caption, fontsize=7)

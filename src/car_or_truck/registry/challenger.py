@@ -19,7 +19,7 @@ from car_or_truck.errors import Failure, in_one_line
 from car_or_truck.fetch.folders import split_name
 from car_or_truck.registry import gates, loading, versions
 from car_or_truck.registry.versions import CHALLENGER, CHAMPION, Version
-from car_or_truck.tracking import provenance, store
+from car_or_truck.tracking import provenance
 from car_or_truck.train import batches
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def name_challenger(limits: Promotion, results: Sequence[Result], dataset: Datas
     nothing changes, and the line says so.
     """
     try:
-        return _name(store.open_store(), limits, results, dataset)
+        return _name(versions.open_registry(), limits, results, dataset)
     except (Failure, MlflowException, OSError) as error:
         return f"No challenger: {in_one_line(error)}"
 
@@ -104,7 +104,7 @@ def champion_answers(champion: Version, cell: Cell, dataset: Dataset, split: str
     the precision, threads and batches of `cell`, its challenger. Raises Failure when it cannot.
     """
     known = provenance.read_evaluations(champion.run_id)
-    if known and known[0].data.arrays.get(split) == dataset.arrays[split]:
+    if known and split in known[1] and known[0].data.arrays.get(split) == dataset.arrays[split]:
         return known[1][split]
     loading.start(cell.precision, cell.threads)
     classifier = loading.classifier(champion)

@@ -16,10 +16,10 @@ from car_or_truck import paths
 from car_or_truck.cells import names
 from car_or_truck.cells.cell import TrainedCell, read_dataset
 from car_or_truck.cells.results import Result
-from car_or_truck.errors import Failure
+from car_or_truck.errors import Failure, without_passwords
 from car_or_truck.registry import ledger
 from car_or_truck.registry.card import card
-from car_or_truck.tracking import permissions, provenance, runs, store
+from car_or_truck.tracking import copies, permissions, provenance, runs, store
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 SELECTION = "selection"  # a tag of a version's run: how far being the best of several flatters it
@@ -30,6 +30,18 @@ ABOUT = (
 )
 # The tags of a version: few, because the UI lists all of them on its page and in its row; the run has the rest.
 HEADLINES = {"accuracy": "val_binary_accuracy", "generalization_gap": "generalization_gap"}
+
+
+def open_registry() -> mlflow.MlflowClient:
+    """A client of the store that people look at, which has a registry; Failure where it has none, or is none."""
+    client = store.open_store()
+    try:
+        client.search_registered_models(max_results=1)
+    except MlflowException as error:
+        if error.error_code in copies.UNKNOWN:
+            raise Failure(f"The tracking server {without_passwords(store.uri())} has no model registry.") from None
+        raise store.unusable(error, store.uri()) from error
+    return client
 
 
 @dataclass(frozen=True)
@@ -92,8 +104,9 @@ def _write_card(
     client.set_tag(run_id, MLFLOW_RUN_NOTE, note)
     registered = [{"name": version.name, "version": version.number}]  # makes the UI call the logged model registered
     tags = {MLFLOW_MODEL_VERSIONS: json.dumps(registered), MLFLOW_RUN_NOTE: note}
-    for output in client.get_run(run_id).outputs.model_outputs:  # none on a server without logged models
-        client.set_logged_model_tags(output.model_id, tags)
+    _, model = runs.logged_model(client.get_run(run_id), client)
+    if model:  # not on a server without logged models, nor of one that a person deleted
+        client.set_logged_model_tags(model.model_id, tags)
 
 
 def describe_selection(client: mlflow.MlflowClient, version: Version, result: Result, words: str) -> None:
@@ -134,8 +147,8 @@ def _create(
 def versions(client: mlflow.MlflowClient, name: str, where: str = "") -> list[Version]:
     """Every version of a registered model, the newest first; `where`: MLflow's filter."""
     condition = f"name = '{name}'" + (f" and {where}" if where else "")
-    pages = runs.pages(lambda token: client.search_model_versions(condition, page_token=token))
-    return sorted(map(_version, pages), key=lambda version: -version.number)
+    registered = runs.pages(lambda token: client.search_model_versions(condition, page_token=token))
+    return sorted(map(_version, registered), key=lambda version: -version.number)
 
 
 def cell_versions(client: mlflow.MlflowClient, name: str, cell: str) -> list[Version]:

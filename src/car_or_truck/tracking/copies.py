@@ -143,7 +143,8 @@ def _describe_model(model: Any, theirs: Any, run_id: str, remote: mlflow.MlflowC
     tags = {
         key: value
         for key, value in model.tags.items()
-        if theirs.tags.get(key) != value and key != MLFLOW_MODEL_VERSIONS  # it names versions of the store here
+        # These name versions of the store here.
+        if theirs.tags.get(key) != value and key not in (MLFLOW_MODEL_VERSIONS, MLFLOW_RUN_NOTE)
     }
     known = {(point.key, point.step, point.timestamp) for point in theirs.metrics or []}
     points = [
@@ -222,7 +223,7 @@ def _name_run(version: Any, copy: Any, remote: mlflow.MlflowClient) -> bool:
 
 
 def _bring_words(run: Any, copy: Any, remote: mlflow.MlflowClient, ours: Any = None, theirs: Any = None) -> bool:
-    """The run's notes, and the card of its own version; both name the server's version in the place of the one here."""
+    """The notes of run and model, and the card of its own version; each names the server's version instead of ours."""
     target, notes = copy.info.run_id, {key: run.data.tags[key] for key in NOTES if key in run.data.tags}
     if ours and theirs.run_id == target:
         notes |= {"card": ours.description or "", "version": str(theirs.version)}
@@ -236,6 +237,9 @@ def _bring_words(run: Any, copy: Any, remote: mlflow.MlflowClient, ours: Any = N
     for key in NOTES:
         if key in notes:
             remote.set_tag(target, key, notes[key])
+    model = logged_model(remote.get_run(target), remote)[1]
+    if model and MLFLOW_RUN_NOTE in notes:
+        remote.set_logged_model_tags(model.model_id, {MLFLOW_RUN_NOTE: notes[MLFLOW_RUN_NOTE]})
     if "card" in notes:
         remote.update_model_version(theirs.name, theirs.version, notes["card"])
     remote.set_tag(target, WORDS, digest)

@@ -14,7 +14,7 @@ from typing import Any
 import mlflow
 from mlflow.entities import ViewType
 from mlflow.exceptions import MlflowException
-from mlflow.utils.mlflow_tags import MLFLOW_USER
+from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE, MLFLOW_USER
 
 from car_or_truck.errors import in_one_line, without_passwords
 from car_or_truck.tracking import copies, permissions, store
@@ -63,10 +63,12 @@ def _copy(run: Any, local: mlflow.MlflowClient, remote: mlflow.MlflowClient) -> 
 
 def _create_experiment(experiment: Any, remote: mlflow.MlflowClient) -> str:
     """The experiment on the server, with its note and saved views; links to those name the experiment's id there."""
-    place = str(remote.create_experiment(experiment.name))
-    for key, value in experiment.tags.items():
-        own, theirs = (f"#/experiments/{number}/" for number in (experiment.experiment_id, place))
-        remote.set_experiment_tag(place, key, value.replace(own, theirs))
+    place = str(remote.create_experiment(experiment.name, tags=experiment.tags))
+    own, theirs = (f"#/experiments/{number}/" for number in (experiment.experiment_id, place))
+    note = experiment.tags.get(MLFLOW_RUN_NOTE, "")
+    if own in note and own != theirs:
+        with copies.optional(remote, "tags of experiments", "its page there has links that lead nowhere"):
+            remote.set_experiment_tag(place, MLFLOW_RUN_NOTE, note.replace(own, theirs))
     return place
 
 

@@ -69,7 +69,8 @@ def read_evaluations(run_id: str) -> tuple[Cell, dict[str, Evaluation]] | None:
         try:
             cell = Cell.model_validate_json((folder / CELL).read_bytes())
             scores = json.loads((folder / METRICS).read_text(encoding="utf-8"))
-            tables = {split: pd.read_csv(folder / name) for split, name in PREDICTIONS.items()}
+            paths = {split: folder / name for split, name in PREDICTIONS.items()}
+            tables = {split: pd.read_csv(path) for split, path in paths.items() if path.is_file()}
             return cell, {split: Evaluation(scores, table) for split, table in tables.items()}
         except (OSError, ValueError):
             return None

@@ -75,7 +75,7 @@ def can_continue(run_id: str | None) -> bool:
 
 
 def is_whole(run_id: str) -> bool:
-    """Whether the store still has the run, and the models that it logged: people delete either in the UI."""
+    """Whether the store still has the run, and the model that it logged: people delete either in the UI."""
     client = mlflow.MlflowClient()
     try:
         run = client.get_run(run_id)
@@ -83,7 +83,7 @@ def is_whole(run_id: str) -> bool:
             client.get_logged_model(output.model_id)
     except MlflowException:
         return False
-    return bool(run.info.lifecycle_stage == "active")
+    return bool(run.info.lifecycle_stage == "active" and run.outputs.model_outputs)
 
 
 def has_files(run: Any) -> bool:
