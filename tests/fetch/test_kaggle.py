@@ -131,7 +131,7 @@ def test_the_version_is_recorded_and_unknown_counts_are_a_warning(
     assert sorted(path.name for path in raw.iterdir()) == ["SOURCE.json", "train", "valid"]
     console = " ".join(capfd.readouterr().err.split())
     assert "(version 3) holds {'train': {'Car': 1, 'Truck': 1}" in console
-    assert "not {'train': {'Car': 2961, 'Truck': 2156}" in console
+    assert "the published results are of {'train': {'Car': 2961, 'Truck': 2156}" in console
 
 
 def test_a_pinned_version_is_asked_for_and_kept_offline(kaggle: Kaggle, tmp_path: Path) -> None:
