@@ -43,7 +43,8 @@ def record() -> None:
 def ui(port: Annotated[int, typer.Option("--port", "-p", min=1, max=65535, help="Port on 127.0.0.1.")] = 5000) -> None:
     """Start the MLflow UI, with links to the best models.
 
-    Prints its address, and links to the views "Best on validation" and "Most overfitted".
+    Prints its address, and links to the views "Best on validation" and "Most overfitted". Where MLFLOW_TRACKING_URI
+    names a server, it prints the links there.
 
     Example: car-or-truck ui --port 5001
     """

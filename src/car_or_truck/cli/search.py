@@ -19,9 +19,10 @@ def tune(
         list[str],
         typer.Option(metavar="KEY=VALUES", help="LOW:HIGH, LOW:HIGH:log, or A|B; once for each key."),
     ],
-    trials: Annotated[int, typer.Option(min=1, help="Trials that the study should have, pruned ones included.")] = 20,
+    trials: Annotated[int, typer.Option(min=1, help="Number of trials in all, pruned ones included.")] = 20,
     seed: Annotated[
-        int | None, typer.Option(min=0, max=2**32 - 1, help="Of all trials. Default: the first of train.seeds.")
+        int | None,
+        typer.Option(min=0, max=2**32 - 1, help="Seed of all trials. Default: the first of train.seeds."),
     ] = None,
 ) -> None:
     """Search for better values of a variant's keys.

@@ -75,7 +75,8 @@ def evaluate(variant: Variant, seed: Seed) -> None:
 def compare() -> None:
     """Compare all models of params.yaml.
 
-    Writes reports/, and gives the best model the alias challenger: one that passes the gates, if any does.
+    Writes reports/, and gives the alias challenger to the best model: with a champion, only to one that passes the
+    gates and is more accurate.
 
     Example: car-or-truck compare
     """

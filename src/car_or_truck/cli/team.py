@@ -18,9 +18,9 @@ def repro(
     ray: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="Train on this Ray cluster (local: one made here).")
     ] = None,
-    cpus: Annotated[float, typer.Option(min=0, help="Processors of a model, with --ray.")] = 1,
-    gpus: Annotated[float, typer.Option(min=0, help="GPUs of a model, with --ray.")] = 0,
-    retries: Annotated[int, typer.Option(min=0, help="Of a model whose node died, with --ray.")] = 3,
+    cpus: Annotated[float, typer.Option(min=0, help="Processors for each model, with --ray.")] = 1,
+    gpus: Annotated[float, typer.Option(min=0, help="GPUs for each model, with --ray.")] = 0,
+    retries: Annotated[int, typer.Option(min=0, help="Restarts of a model whose node died, with --ray.")] = 3,
     checkpoint_every: Annotated[
         float, typer.Option(metavar="SECONDS", min=0, help="Send checkpoints to DVC's remote this often, with --ray.")
     ] = 60,
@@ -35,6 +35,8 @@ def repro(
 
     Example: car-or-truck repro -j 2
     """
+    if ray is not None and jobs > 1:
+        raise typer.BadParameter("goes without --ray, whose cluster decides how many run at a time", param_hint="-j")
     from car_or_truck import params
 
     loaded = params.load()
