@@ -185,10 +185,8 @@ def advice(address: str, password: Path) -> str:
     return f"""
 MLflow: {address} (Ctrl-C stops it). The administrator is admin, with the first password in {password}
 
-To add a colleague, with a password of at least 12 characters:
-  curl --user "admin:$(cat {password})" {address}/api/2.0/mlflow/users/create \\
-    --header "Content-Type: application/json" --data '{{"username": "NAME", "password": "PASSWORD"}}'
-An account reads everything; docs/team.md says how it may write, and promote. The colleague then types
+To add a colleague, open {address}/signup as admin. An account reads everything; docs/team.md says how it may write,
+and promote. The colleague then types
   export MLFLOW_TRACKING_URI={address} MLFLOW_TRACKING_USERNAME=NAME MLFLOW_TRACKING_PASSWORD=PASSWORD
 """
 

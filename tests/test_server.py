@@ -59,7 +59,7 @@ def test_every_variable_of_compose_is_in_the_example_and_every_password_must_be_
 
 def test_compose_runs_fixed_versions_those_of_the_lock_where_it_has_them() -> None:
     lock = dict(re.findall(r"^([a-z0-9-]+)==(\S+)", (ROOT / "requirements-extras.lock").read_text(), re.MULTILINE))
-    built = COMPOSE["x-mlflow"]["build"]["dockerfile_inline"]
+    built = SERVICES["mlflow"]["build"]["dockerfile_inline"]
     assert f"FROM ghcr.io/mlflow/mlflow:v{lock['mlflow']}\n" in built
     installed = dict(re.findall(r"([a-z0-9-]+)(?:\[auth\])?==([\d.]+)", built))
     assert installed == {name: lock[name] for name in ("mlflow", "psycopg2-binary", "boto3")}

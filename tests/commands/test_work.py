@@ -153,11 +153,12 @@ def test_without_a_remote_it_says_how_to_add_one(committed: Project) -> None:
 
 STANDINS = {  # for the schedulers' commands, which start each task elsewhere
     "sbatch": """#!/bin/sh
-for task in $(seq "$(echo "${1#--array=}" | cut -d- -f1)" "$(echo "${1#--array=}" | cut -d- -f2)"); do
-    SLURM_SUBMIT_DIR=$PWD SLURM_ARRAY_JOB_ID=7 SLURM_ARRAY_TASK_ID=$task sh "$2" || exit 1
+export SLURM_SUBMIT_DIR=$PWD SLURM_ARRAY_JOB_ID=7 "${2#--export=ALL,}"
+for task in $(seq "${1#--array=1-}"); do
+    SLURM_ARRAY_TASK_ID=$task bash "$3" || exit 1
 done
 """,
-    "make": "#!/bin/sh\n",  # setup's installation: the test has it
+    "make": "#!/bin/sh\nmkdir -p .venv/bin && : > .venv/bin/activate\n",  # setup's installation: the test has it
 }
 
 
@@ -187,7 +188,7 @@ def test_the_examples_run_the_grid_by_their_schedulers(scheduler: str, team: Tea
             machine.mkdir()
             variables = here | values | {"MODEL": f"tutorial-{seed}", "PYTHONPATH": str(machine / "car-or-truck/src")}
             for step in ("setup", "run"):
-                Project(machine).run("bash", "-ec", task[step], code=0, **variables)
+                Project(machine).run("bash", "-c", task[step], code=0, **variables)
     project.run("dvc", "fetch", "--run-cache", "prepare")
     output = project.run("dvc", "repro", "--pull", "evaluate", PYTHONPATH=str(project.root / "src"))
     assert output.count("is cached - skipping run") == 4

@@ -40,7 +40,7 @@ class Remote:
 
     def remove(self, *parts: str) -> None:
         """Remove a file, if it is there."""
-        if self.fs.exists(self.place(*parts)):
+        with suppress(FileNotFoundError):
             self.fs.remove(self.place(*parts))
 
     def bring(self, saved: Checkpoint) -> None:

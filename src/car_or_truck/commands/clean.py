@@ -102,7 +102,8 @@ def dvc_experiments() -> set[str]:
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
     except (OSError, subprocess.SubprocessError) as error:
-        raise Failure(f"`{' '.join(command)}` fails ({error}), so DVC's experiments are not known.") from None
+        reason = (getattr(error, "stderr", None) or str(error)).strip().splitlines()[-1]
+        raise Failure(f"`{' '.join(command)}` fails ({reason}), so DVC's experiments are not known.") from None
     return {line.strip() for line in done.stdout.splitlines() if line.strip()}
 
 

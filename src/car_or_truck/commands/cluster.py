@@ -44,8 +44,8 @@ def repro_on_ray(params: Params, address: str, needs: Needs, console: Console) -
     except ImportError:
         raise Failure("Ray is not installed: `pip install -e '.[ray]'`, here and on every node.") from None
     commit, url = committed(params), git("remote", "get-url", "origin")
-    if not url or not git("branch", "--remotes", "--contains", commit):
-        raise Failure(f"The commit {commit[:12]} is on no git remote, from which the nodes could clone it: `git push`.")
+    if not url or not git("branch", "--remotes", "--list", "origin/*", "--contains", commit):
+        raise Failure(f"The commit {commit[:12]} is not on origin, from which the nodes clone it: `git push origin`.")
     run_dvc("repro", "prepare")
     check_images()
     jobs = stale_jobs(params)
