@@ -87,5 +87,5 @@ def test_a_change_is_told_with_what_it_did_over_the_seeds_of_both() -> None:
     equal = sentences(TABLE[TABLE["seed"] < 3], COMPARED, INTERVALS)
     assert equal == [f"{change}accuracy +1.5 points (95% CI -0.4 to +3.0), gap -6.5 points (mean of 2 seeds)."]
     alone = sentences(TABLE[TABLE["seed"] == 1], COMPARED, {})
-    assert alone == [f"{change}accuracy +1.0 points, gap -6.0 points (one seed: it may be chance)."]
+    assert alone == [f"{change}accuracy +1.0 points, gap -6.0 points (of seed 1 alone: it may be chance)."]
     assert sentences(TABLE[TABLE["variant"] != "exercise"], COMPARED, {}) == []

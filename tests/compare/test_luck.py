@@ -52,7 +52,10 @@ def test_seed_luck_is_said_with_one_seed_and_with_several() -> None:
     single, wide_spread, no_spread = luck.seed_spreads({"sprint": one, "wide": wide, "alike": alike})
     (perfect,) = luck.seed_spreads({"sure": np.ones((1, 40), bool)})
     assert perfect.words == "sure has one seed, which is right on all images: how far another moves it is unknown."
-    assert single.words == "sprint has one seed; the standard deviation over seeds would be at least about 0.3 points."
+    assert single.words == (
+        "sprint has one seed, so the standard deviation over seeds is unknown; "
+        f"{100 * single.predicted:.2f} points are expected of equally good models."
+    )
     assert wide_spread.excessive
     assert wide_spread.words == (
         "wide: the standard deviation of its 3 seeds is 4.98 points, significantly more than the 0.40 that equally "

@@ -45,7 +45,8 @@ def some(gap: float, rise: float = 0.0, collapsed: bool = False) -> Overfitting:
     [
         (some(0.0), NONE),
         (some(-0.05), NONE),
-        (some(0.0199), NONE),
+        (some(0.0194), NONE),
+        (some(0.0196), "slight overfitting"),  # shown as 2.0 points
         (some(0.03), "slight overfitting"),
         (some(0.0, rise=0.03), "slight overfitting"),
         (some(0.06), "clear overfitting"),

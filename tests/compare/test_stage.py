@@ -170,7 +170,7 @@ def test_a_single_change_is_told_with_its_interval_and_that_it_may_be_chance(sum
     interval = f"95% CI {-100 * pair['high']:+z.1f} to {-100 * pair['low']:+z.1f}"  # of wide minus plain
     assert summary["changes"] == [
         f"wide is plain with one more block (8 of 3x3): accuracy -10.0 points ({interval}), gap +0.0 points "
-        "(one seed: it may be chance)."
+        "(of seed 7 alone: it may be chance)."
     ]
 
 

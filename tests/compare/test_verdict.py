@@ -111,6 +111,10 @@ def test_a_tie_is_no_lead() -> None:
     output = verdict.headline(correct, verdict.compare_recipes(correct), MAJORITY)[0]
     accuracy = f"{100 * CORRECT['low'].mean():.1f}% accuracy on 3,000 validation images"
     assert output == f"one and two are equally accurate: {accuracy}."
+    correct["far"] = CORRECT["low"].copy()
+    correct["far"][0, np.flatnonzero(correct["far"][0])[0]] = False  # worse than "two", too, by one image
+    output = verdict.headline(correct, verdict.compare_recipes(correct), MAJORITY)[0]
+    assert output == f"one and two are equally accurate: {accuracy}, but not significantly ahead of far."
 
 
 def test_never_are_fewer_images_or_seeds_asked_for_than_there_are() -> None:

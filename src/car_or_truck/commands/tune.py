@@ -21,6 +21,7 @@ from car_or_truck.commands import search_space
 from car_or_truck.commands.search import BASELINE, RIGHT, Search, done_trials, next_trial, run_trial
 from car_or_truck.commands.search_space import Dimension
 from car_or_truck.compare.luck import select_best
+from car_or_truck.compare.statistics import paired_difference
 from car_or_truck.errors import Failure, in_one_line
 from car_or_truck.params import Params
 from car_or_truck.tracking import store, trials
@@ -129,7 +130,8 @@ def conclude(search: Search) -> str:
             f"None of the {len(done)} trials of {search.study.study_name} was completed, so there is no winner. "
             "Choose other ranges."
         )
-    best = select_best({name: np.array(list(finished.user_attrs[RIGHT])) == "1" for name, finished in complete.items()})
+    right = {name: np.array(list(finished.user_attrs[RIGHT])) == "1" for name, finished in complete.items()}
+    best = select_best(right)
     pruned = sum(trial.state.name == "PRUNED" for trial in done)
     winner, baseline, variant = complete[best.model], complete.get("trial 0"), search.variant
     lines = [
@@ -145,8 +147,12 @@ def conclude(search: Search) -> str:
         lines += [f"Corrected for having been chosen: {best.corrected:.1%}.", best.words]
     if winner is baseline:
         lines.append(f"No trial is better than {variant} as it is.")
-    elif baseline and best.corrected <= baseline.value:
-        lines.append(f"After this correction it is no better than {variant} as it is.")
+    elif baseline:
+        lead = paired_difference(right[best.model], right["trial 0"])
+        interval = f"{100 * lead.low:z.1f} to {100 * lead.high:z.1f} points"
+        lines.append(f"Before this correction, it leads {variant} as it is by {interval} (95% CI).")
+        if best.corrected <= baseline.value:
+            lines.append(f"After it, it is no better than {variant} as it is.")
     values = {} if winner is baseline else {known.key: known.suggest(winner) for known in search.space}
     recipe = search_space.with_values(search.params, variant, values, best.model).variants[variant]
     if recipe.keep == "best":

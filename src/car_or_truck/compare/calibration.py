@@ -30,8 +30,8 @@ def reliability(results: Sequence[Result], table: pd.DataFrame, looks: figures.S
     means = table.groupby("variant")[errors].mean().loc[shown]
     best = (means[errors[0]] - means[errors[1]]).idxmax()
     before, after = means.loc[best]
-    title = "A temperature lowers no calibration error"
-    if before > after:
+    title = "A temperature lowers no calibration error" + f" of these {len(shown)}" * (len(looks) > len(shown))
+    if round(100 * before, 1) > round(100 * after, 1):
         title = f"A temperature lowers the calibration error of {best}"
         title += f" from {100 * before:.1f} to {100 * after:.1f} points"
     with drawing.canvas(path, *figures.SIZE) as (sheet, (axes,)):

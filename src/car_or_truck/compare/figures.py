@@ -61,8 +61,8 @@ def message(course: Course, table: pd.DataFrame) -> str:
         lead = f"{best[0]} ends" if len(best) == 1 else f"{len(best)} variants end"
         where = "highest on validation," if len(last) > 1 else "on validation"
         return f"{lead} {where} at {100 * last.max():.1f}%"
-    words = "the widest gap as logged in training:" if len(last) > 1 else "a training gap of"
-    return f"{last.idxmax()} ends with {words} {last.max():.1f} points"
+    words = "the highest gap as logged in training:" if len(last) > 1 else "a training gap of"
+    return f"{last.idxmax()} ends with {words} {last.max():z.1f} points"
 
 
 def over_epochs(course: Course, table: pd.DataFrame, looks: Styles, path: Path) -> None:
@@ -156,7 +156,7 @@ def cost(table: pd.DataFrame, looks: Styles, path: Path) -> None:
     if best["multiply_adds"].min() == best["multiply_adds"].max():
         title = f"No variant is cheaper or more accurate than {best.index[0]}"
     elif beaten:
-        title = f"{beaten} of {len(means)} variants {'is' if beaten == 1 else 'are'} beaten by one that costs no more"
+        title = f"{beaten} of {len(means)} variants {'costs' if beaten == 1 else 'cost'} no less than a better one"
     else:
         title = "Each variant trades cost for accuracy"
     with drawing.canvas(path, SIZE[0], 3.2) as (sheet, (axes,)):
@@ -196,7 +196,7 @@ def luck(table: pd.DataFrame, summary: Mapping[str, Any], looks: Styles, path: P
     with drawing.canvas(path, SIZE[0], 1.7 + 0.42 * len(spreads)) as (_, (axes,)):
         for line, spread in enumerate(spreads):
             accuracy = table.loc[table["variant"] == spread["variant"], "val_binary_accuracy"]
-            width = 2 * norm.ppf((1 + LEVEL) / 2) * spread["predicted"]
+            width = 2 * norm.ppf((1 + LEVEL) / 2) * spread["predicted"] * (1 + 1 / len(accuracy)) ** 0.5
             axes.barh(line, width, 0.5, accuracy.mean() - width / 2, color="#888888", alpha=0.25, linewidth=0)
             axes.plot(accuracy, np.full(len(accuracy), line), linestyle="", markersize=5, **looks[spread["variant"]])
         axes.use_sticky_edges = False  # a band needs a margin too
@@ -205,10 +205,10 @@ def luck(table: pd.DataFrame, summary: Mapping[str, Any], looks: Styles, path: P
         axes.set_yticks(range(len(spreads)), [spread["variant"] for spread in spreads])
         axes.xaxis.set_major_formatter(PERCENT)
         wide = sum(spread["excessive"] for spread in spreads)
-        title = f"Seeds of {wide} variant{'s' * (wide > 1)} spread more than luck explains"
+        title = f"Seeds of {wide} variant{'s' * (wide > 1)} spread significantly more than luck explains"
         if not wide:
-            title = "No variant's seeds spread more than luck explains"
+            title = "No variant's seeds spread significantly more than luck explains"
         if all(spread["observed"] is None for spread in spreads):
             title = "What another seed would change by luck alone"
-        label = "accuracy on validation\n(band: 95% of equally good models)"
+        label = "accuracy on validation\n(band: where luck alone puts 95% of further seeds)"
         axes.set(title=title, xlabel=label, ylim=(-0.6, len(spreads) - 0.4))

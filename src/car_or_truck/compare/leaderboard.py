@@ -48,7 +48,7 @@ COLUMNS = (
     Column("accuracy", "", "{val_binary_accuracy:.1%}", "val_binary_accuracy"),
     Column("95% CI", QUALITY, "{low:.1f}-{high:.1f}", "low"),
     Column("test", QUALITY, "{test_binary_accuracy:.1%}", "test_binary_accuracy"),
-    Column("gap", QUALITY, "{gap:+.1f}", "gap"),
+    Column("gap", QUALITY, "{gap:+z.1f}", "gap"),
     Column("overfits", QUALITY, "{grade}", "grade"),
     Column("parameters", SIZE, "{parameters:,.0f}", "parameters"),
     Column("time", TIMES, "{duration}", "seconds"),

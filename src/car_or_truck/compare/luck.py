@@ -36,8 +36,8 @@ class SeedSpread:
         if self.observed is None and not self.predicted:
             return f"{self.variant} has one seed, which is right on all images: how far another moves it is unknown."
         if self.observed is None:
-            least = f"at least about {100 * self.predicted:.1f} points"
-            return f"{self.variant} has one seed; the standard deviation over seeds would be {least}."
+            expected = f"{100 * self.predicted:.2f} points are expected of equally good models"
+            return f"{self.variant} has one seed, so the standard deviation over seeds is unknown; {expected}."
         predicted = f"{100 * self.predicted:.2f}"
         line = f"{self.variant}: the standard deviation of its {self.seeds} seeds is {100 * self.observed:.2f} points"
         if self.excessive:
@@ -85,9 +85,9 @@ class Selection:
     @property
     def words(self) -> str:
         """The bias in a sentence."""
-        size = f"about {100 * self.bias:.1f}" if self.bias >= LEAST_BIAS else "less than 0.1"
+        size = f"about {100 * self.bias:.1f} points or more" if self.bias >= LEAST_BIAS else "less than 0.1 points"
         chosen = f"Chosen as the best of {self.models} models on these same images, {self.model}"
-        return f"{chosen} is optimistically biased by {size} points."
+        return f"{chosen} is optimistically biased by {size}."
 
 
 def select_best(correct: Correct) -> Selection:

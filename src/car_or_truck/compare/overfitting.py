@@ -56,7 +56,8 @@ class Overfitting:
     def grade(self) -> str:
         """One of GRADES' words, or NONE."""
         rise = self.kept_rise if self.kept_rise >= LEAST_RISE else -1.0
-        return next((grade for grade, gap, share in GRADES if self.gap >= gap or rise >= share * self.lowest), NONE)
+        shown = round(self.gap, 3)  # as in tables: "10.0 points" are 10
+        return next((grade for grade, gap, share in GRADES if shown >= gap or rise >= share * self.lowest), NONE)
 
     @property
     def word(self) -> str:
@@ -87,9 +88,9 @@ def verdict(gaps: Sequence[Gap]) -> str:
     if not gaps:
         return "Every model collapsed to one answer for every image, so there is nothing to overfit."
     widest, *others = gaps
-    line = f"{headline(gaps)} {100 * widest.gap:.1f} points between train and validation accuracy ({widest.grade})."
+    line = f"{headline(gaps)} {100 * widest.gap:z.1f} points between train and validation accuracy ({widest.grade})."
     if others:
-        line += f" {', '.join(f'{item.variant} {100 * item.gap:.1f} ({item.grade})' for item in others[:MOST])}"
+        line += f" {', '.join(f'{item.variant} {100 * item.gap:z.1f} ({item.grade})' for item in others[:MOST])}"
         line += f", and {len(others) - MOST} more below." if len(others) > MOST else "."
     return line
 
@@ -144,7 +145,7 @@ def _loss(cases: Sequence[Overfitting]) -> str:
 def _gap(cases: Sequence[Overfitting]) -> str:
     gaps = [100 * case.gap for case in cases]
     mean = fmean(gaps)
-    spread = f" ({min(gaps):.1f} to {max(gaps):.1f})" if len(cases) > 1 else ""
+    spread = f" ({min(gaps):z.1f} to {max(gaps):z.1f})" if len(cases) > 1 else ""
     return f"train accuracy is {abs(mean):.1f} points {'above' if mean >= 0 else 'below'} validation{spread}"
 
 

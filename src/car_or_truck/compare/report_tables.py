@@ -41,7 +41,7 @@ ACCURACY = Column(
 )
 GAP = Column(
     "gap",
-    "{gap:.1f}",
+    "{gap:z.1f}",
     "gap",
     "accuracy of the saved weights on train minus that on validation, in points; without dropout or augmentation",
 )
@@ -76,7 +76,7 @@ OVERFITTING = (
     Column("train", "{train_binary_accuracy:.1%}", "train_binary_accuracy", "accuracy of the saved weights on train"),
     Column(
         "training gap",
-        "{training:.1f}",
+        "{training:z.1f}",
         "training",
         "train minus validation accuracy of the last epoch as Keras logs it, in points: with dropout and augmentation, "
         "and while the weights still change",

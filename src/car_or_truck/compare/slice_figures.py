@@ -39,7 +39,7 @@ def drops(rows: Sequence[dict[str, Any]], looks: Styles, path: Path) -> None:
         axes.axvline(0, color="#888888", linewidth=1)
         axes.set_yticks(range(len(labels)), labels)
         worst = table[table["significant"]].sort_values("drop").tail(1)
-        title = "No slice is significantly weaker"
+        title = "No slice is significantly weaker" + f" for these {len(shown)}" * (len(ranked) > len(shown))
         if len(worst) and worst["drop"].item() > 0:
             title = f"{worst['variant'].item()} loses {100 * worst['drop'].item():.1f} points: {worst['label'].item()}"
         axes.set(title=title, xlabel="drop (points) with 95% CI; filled: significant")

@@ -62,21 +62,20 @@ def paired_difference(right_a: ArrayLike, right_b: ArrayLike, draws: int = DRAWS
     Seeds are nested in recipes and crossed with images, so its variance is that of a multi-reader
     multi-case study (Obuchowski and Rockette 1995): what images add, and what seeds add, each once.
     The first is known from thousands of images, and is normal; the second is Student's t, with
-    `freedom` degrees of freedom. Few seeds make that very wide where they differ no more than luck on
-    these images predicts, whose variance is known too: as far as the chi-square test of `variance_parts`
-    finds luck alone plausible, the quantiles move towards those of luck alone. benchmarks/intervals.py
-    shows what the intervals cover; PULL is chosen by it. With one seed each, seed variance is unknown:
-    the interval is then that of two models, not of their recipes, and p is McNemar's, with which the
-    interval is made to agree.
+    `seeds_freedom` degrees of freedom. Few seeds make that very wide where they differ no more than luck
+    on these images predicts, whose variance is known too: as far as the chi-square test of
+    `variance_parts` finds luck alone plausible, the quantiles move towards those of luck alone.
+    benchmarks/intervals.py shows what the intervals cover, and where they cover too little; PULL is
+    chosen by it. With one seed each, seed variance is unknown: the interval is then that of two models,
+    not of their recipes, and p is McNemar's, with which the interval is made to agree.
     """
     a, b = by_seed(right_a), by_seed(right_b)
     parts = variance_parts(a, b)
     difference = float(a.mean() - b.mean())
-    normal, student = _quantiles(draws, parts.freedom)
+    normal, student = _quantiles(draws, parts.seeds_freedom)
     error = np.sort(np.abs(normal)) * np.sqrt(parts.images + parts.luck)
     if parts.freedom:
-        seeds = np.sqrt(parts.luck * parts.ratio)
-        observed = np.sort(np.abs(np.sqrt(parts.images) * normal + seeds * student))
+        observed = np.sort(np.abs(np.sqrt(parts.images) * normal + np.sqrt(parts.seeds) * student))
         narrower, wider = PULL[0] * parts.p, parts.p ** PULL[1]
         error = observed + np.where(error > observed, narrower, wider) * (error - observed)
     half = float(np.quantile(error, LEVEL))
@@ -93,8 +92,11 @@ class VarianceParts:
 
     images: float  # of the images: some suit one recipe better
     luck: float  # of each run's luck on these images: what seeds would add if they were equally good
-    ratio: float  # the observed variance between seeds over luck; about 1 if there is luck alone
+    ratio: float  # the observed variance between seeds over luck, of both; about 1 if there is luck alone
     freedom: int  # degrees of freedom of that ratio; 0 if both have one seed, when `images` holds all
+    seeds: float  # of the seeds, as observed
+    seeds_freedom: float  # degrees of freedom of that
+    one_each: float  # of the seeds, with a single one of each; at least their luck
 
     @property
     def p(self) -> float:
@@ -111,8 +113,9 @@ def variance_parts(right_a: ArrayLike, right_b: ArrayLike) -> VarianceParts:
     """The variance of the difference by its source, from a two-way analysis of variance: [seeds, images] each.
 
     Luck is the interaction of seeds and images. A recipe with a single seed shows none: it is taken
-    from the other, in proportion to their errors, or as large where seeds truly spread. The ratio is
-    pooled over both recipes.
+    from the other, in proportion to their errors, or as large where seeds truly spread. How far that
+    spread exceeds luck few seeds tell badly: each recipe's ratio is averaged with that of both, which
+    counts as one seed more, and their degrees of freedom are combined after Satterthwaite (1946).
     """
     recipes = [by_seed(right) for right in (right_a, right_b)]
     images = recipes[0].shape[1]
@@ -120,7 +123,7 @@ def variance_parts(right_a: ArrayLike, right_b: ArrayLike) -> VarianceParts:
     variance = float(per_image.var(ddof=min(1, images - 1)) / images)
     freedom = sum(len(right) - 1 for right in recipes)
     if not freedom:
-        return VarianceParts(variance, 0.0, 1.0, 0)
+        return VarianceParts(variance, 0.0, 1.0, 0, 0.0, 0.0, 0.0)
     luck = [_luck(right) for right in recipes]
     spread = [len(right) * float(right.mean(axis=1).var()) for right in recipes]
     for place, other in ((0, 1), (1, 0)):
@@ -131,9 +134,21 @@ def variance_parts(right_a: ArrayLike, right_b: ArrayLike) -> VarianceParts:
             if chi_square_p(spread[other] / luck[other] / others, others) < ALPHA:
                 scale = max(1.0, scale)  # its seed may be a lucky one
             luck[place] = max(TINY, luck[other] * scale)
-    of_difference = sum(value / len(right) for value, right in zip(luck, recipes, strict=True))
-    ratio = sum(observed / value for observed, value in zip(spread, luck, strict=True)) / freedom
-    return VarianceParts(max(0.0, variance - of_difference), of_difference, ratio, freedom)
+    counts, ratios = np.array([len(right) for right in recipes]), np.array(spread) / luck  # of k seeds, k - 1 times
+    of_each = np.array(luck) / counts
+    pooled = float(ratios.sum()) / freedom
+    observed = of_each * (pooled + ratios) / counts
+    degrees = np.where(counts > 1, np.minimum(counts, freedom), freedom)
+    together = float(observed.sum() ** 2 / max(TINY**2, (observed**2 / degrees).sum()))
+    return VarianceParts(
+        images=max(0.0, variance - float(of_each.sum())),
+        luck=float(of_each.sum()),
+        ratio=pooled,
+        freedom=freedom,
+        seeds=float(observed.sum()),
+        seeds_freedom=round(min(freedom, max(1.0, together)), 1),
+        one_each=float((np.maximum(of_each, observed) * counts).sum()),
+    )
 
 
 def _luck(right: NDArray[np.bool_]) -> float:
@@ -145,7 +160,7 @@ def _luck(right: NDArray[np.bool_]) -> float:
 
 
 @cache
-def _quantiles(draws: int, freedom: int) -> tuple[Floats, Floats]:
+def _quantiles(draws: int, freedom: float) -> tuple[Floats, Floats]:
     """Evenly spaced quantiles of the normal distribution, and of Student's t in another, random order."""
     levels = (np.arange(draws) + 0.5) / draws
     student = stats.t.ppf(levels, freedom) if freedom else np.zeros(draws)
@@ -161,8 +176,8 @@ def images_needed(right_a: ArrayLike, right_b: ArrayLike, level: float = LEVEL) 
     a, b = by_seed(right_a), by_seed(right_b)
     parts = variance_parts(a, b)
     # Where seeds truly spread, only they tell how far, and few of them need a larger difference.
-    known = stats.t(parts.freedom) if parts.freedom and parts.p < ALPHA else norm
-    room = _tolerated(float(a.mean() - b.mean()), level, known) - parts.luck * max(0.0, parts.ratio - 1)
+    known = stats.t(parts.seeds_freedom) if parts.freedom and parts.p < ALPHA else norm
+    room = _tolerated(float(a.mean() - b.mean()), level, known) - max(0.0, parts.seeds - parts.luck)
     return int(np.ceil(a.shape[1] * (parts.images + parts.luck) / room)) if room > 0 else None
 
 
@@ -176,10 +191,7 @@ def seeds_needed(right_a: ArrayLike, right_b: ArrayLike, level: float = LEVEL) -
     room = _tolerated(float(a.mean() - b.mean()), level) - parts.images
     if room <= 0 or not parts.freedom:
         return None
-    one_each = (
-        2 * parts.luck * max(1.0, parts.ratio) / (1 / len(a) + 1 / len(b))
-    )  # the variance with a single seed of each
-    return max(1, int(np.ceil(one_each / room)))
+    return max(1, int(np.ceil(parts.one_each / room)))
 
 
 def _tolerated(difference: float, level: float, known: Any = norm) -> float:

@@ -59,15 +59,19 @@ class RecipePair:
         return f"95% CI {100 * self.estimate.low:z.1f} to {100 * self.estimate.high:z.1f}{note}"
 
     @property
+    def extent(self) -> str:
+        """The difference in points."""
+        points = 100 * self.estimate.difference
+        return f"{points:.1f}" if points >= 0.05 else "less than 0.1"
+
+    @property
     def words(self) -> str:
         """The pair in a sentence."""
-        points = 100 * self.estimate.difference
         if self.significant:
-            return f"{self.first} beats {self.second} by {points:.1f} points ({self.interval})."
+            return f"{self.first} beats {self.second} by {self.extent} points ({self.interval})."
         lead = f"both are equally accurate ({self.interval})"
-        if points:
-            extent = f"{points:.1f}" if points >= 0.05 else "less than 0.1"
-            lead = f"{self.first} leads by {extent} points ({self.interval}){self._needed}"
+        if self.estimate.difference:
+            lead = f"{self.first} leads by {self.extent} points ({self.interval}){self._needed}"
         return f"{self.first} and {self.second} do not differ significantly on these {self.images:,} images: {lead}."
 
     @property
@@ -76,9 +80,9 @@ class RecipePair:
         if self.more_images is not None and self.more_images < MOST_IMAGES:
             return f"; about {_rounded(self.more_images)} more images would be needed"
         if self.more_seeds is not None and self.more_seeds <= MOST_SEEDS:
-            return f"; not more images, but about {self.more_seeds} seeds of each would be needed"
+            return f"; about {self.more_seeds} seeds of each would be needed"
         if max(self.seeds) > 1:
-            return f"; more than {MOST_SEEDS} seeds of each, or more images and seeds, would be needed"
+            return "; more images and more seeds would be needed"
         if self.more_images is None:  # so many would do for a z-test, but the exact test has too few to count
             return "; a few more images would be needed"
         return f"; more than {MOST_IMAGES:,} images would be needed"
@@ -116,7 +120,7 @@ def compare_recipes(correct: Correct) -> list[RecipePair]:
         needed, more_seeds = statistics.images_needed(*both, level), statistics.seeds_needed(*both, level)
         # Where so many images or seeds should do already, these were unlucky: at least one seed more.
         more_images = needed - images if needed is not None and needed > images else None
-        more_seeds = max(more_seeds, max(seeds) + 1) if more_seeds is not None else None
+        more_seeds = max(more_seeds, min(seeds) + 1) if more_seeds is not None else None
         pairs.append(RecipePair(first, second, estimate, float(p), seeds, images, more_images, more_seeds))
     return pairs
 
@@ -149,8 +153,8 @@ def headline(correct: Correct, pairs: list[RecipePair], majority: tuple[str, flo
     if seeds > 1:
         accuracy += f" (mean of {seeds} seeds)"
     tied = [name for name in ranked if correct[name].mean() == correct[best].mean()]
-    rivals = [pair.second for pair in pairs if pair.first == best and not pair.significant]
-    behind = [name for name in rivals if name not in tied]
+    rivals = [pair.second for pair in pairs if pair.first in tied and not pair.significant]
+    behind = [name for name in dict.fromkeys(rivals) if name not in tied]
     unsure = f", but not significantly ahead of {_listed(behind)}" if behind else ""
     if len(ranked) == 1:
         line = f"{best} is the only variant compared: {accuracy}."
@@ -158,7 +162,7 @@ def headline(correct: Correct, pairs: list[RecipePair], majority: tuple[str, flo
         line = f"{_listed(tied)} are equally accurate: {accuracy}{unsure}."
     elif not rivals:
         nearest = min((pair for pair in pairs if pair.first == best), key=lambda pair: pair.estimate.difference)
-        lead = f"{100 * nearest.estimate.difference:.1f} points ahead of {nearest.second}"
+        lead = f"{nearest.extent} points ahead of {nearest.second}"
         runner_up = ", the runner-up" if len(ranked) > 2 else ""
         line = f"{best} wins: {accuracy}, {lead}{runner_up} ({nearest.interval})."
     else:

@@ -41,10 +41,10 @@ def dumbbell(table: pd.DataFrame, gaps: Sequence[Gap], looks: Styles, path: Path
         left, right = low - margin, min(1, high + margin)
         ticks = MaxNLocator(6, steps=[1, 2, 5, 10]).tick_values(left, right)
         axes.set_xticks([tick for tick in ticks if left <= tick <= right])
-        words = [f"{100 * item.gap:.1f} points\n{item.grade}" for item in reversed(gaps)]
+        words = [f"{100 * item.gap:z.1f} points\n{item.grade}" for item in reversed(gaps)]
         _label_lines(axes, [item.variant for item in reversed(gaps)], words)
         axes.xaxis.set_major_formatter(PERCENT)
-        title = f"{overfitting.headline(gaps)} {100 * gaps[0].gap:.1f} points"
+        title = f"{overfitting.headline(gaps)} {100 * gaps[0].gap:z.1f} points"
         axes.set(title=title, xlabel="accuracy of the saved weights (● validation, ○ train)")
 
 
@@ -86,7 +86,10 @@ def differences(pairs: Sequence[RecipePair], path: Path, most: int = 15) -> None
             title = f"{significant or 'None'} of {len(pairs)} differences are significant"
         if len(pairs) > most:
             title += f"; the first {most}"
-        axes.set(title=title, xlabel="difference of accuracy (points)\nwith 95% CI; filled: significant")
+        axes.set(
+            title=title,
+            xlabel="difference of accuracy (points), with 95% CI\nfilled: significant after correction",
+        )
 
 
 def _height(lines: int) -> float:

@@ -53,7 +53,7 @@ class Gate:
         """One of the gate's numbers for people; a count as it is."""
         if isinstance(self.limit, int):
             return f"{value}"
-        return f"{100 * value:.1f}%" if self.unit == "%" else f"{100 * value:.3g} points"
+        return f"{100 * value:z.1f}%" if self.unit == "%" else f"{100 * round(value, 6) + 0.0:.3g} points"
 
     @property
     def lacking(self) -> str:
@@ -137,7 +137,7 @@ def _accuracy_against(challenger: Evaluation, champion: Evaluation | None, limit
     if champion is None:
         return Gate(name, None, ">=", -limits.margin, "no champion yet", POINTS)
     pair = statistics.paired_difference(challenger.correct, champion.correct)
-    note = f"{100 * pair.difference:+.1f} points ({100 * pair.low:+.1f} to {100 * pair.high:+.1f})"
+    note = f"{100 * pair.difference:+z.1f} points ({100 * pair.low:+z.1f} to {100 * pair.high:+z.1f})"
     return Gate(name, pair.low, ">=", -limits.margin, f"{note}; champion: {champion.correct.mean():.1%}", POINTS)
 
 
