@@ -224,6 +224,17 @@ def test_the_record_of_this_repository_follows_from_its_predictions() -> None:
     check(ROOT / "results")
 
 
+@pytest.mark.parametrize("page", ["README.md", "notebooks/lesson.py"])
+def test_the_intervals_on_a_page_are_those_of_the_record(page: str) -> None:
+    recorded = (ROOT / "results/README.md").read_text()
+    for low, high in pd.read_csv(ROOT / "results/comparison.csv")[["interval_low", "interval_high"]].to_numpy():
+        recorded += f"95% CI {100 * low:.1f} to {100 * high:.1f}\n"
+    text = " ".join((ROOT / page).read_text().replace("\n#", "\n").split())
+    shown = re.findall(r"95% CI (-?[\d.]+) to (-?[\d.]*\d)", text)
+    assert len(shown) > 2
+    assert [pair for pair in shown if f"95% CI {' to '.join(pair)}" not in recorded] == []
+
+
 def test_the_table_of_the_readme_is_that_of_the_record() -> None:
     earlier = pd.read_csv(ROOT / "results/ee8b3c5/comparison.csv")
     recorded = pd.read_csv(ROOT / "results/comparison.csv")
