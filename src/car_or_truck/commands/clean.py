@@ -102,8 +102,10 @@ def dvc_experiments() -> set[str]:
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
     except (OSError, subprocess.SubprocessError) as error:
-        reason = (getattr(error, "stderr", None) or str(error)).strip().splitlines()[-1]
-        raise Failure(f"`{' '.join(command)}` fails ({reason}), so DVC's experiments are not known.") from None
+        said = error.stderr.strip().splitlines() if isinstance(error, subprocess.CalledProcessError) else []
+        raise Failure(
+            f"`{' '.join(command)}` fails ({said[-1] if said else error}), so DVC's experiments are not known."
+        ) from None
     return {line.strip() for line in done.stdout.splitlines() if line.strip()}
 
 
