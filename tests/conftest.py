@@ -6,15 +6,19 @@ import gc
 import os
 import shutil
 import socket
+import sqlite3
 import sys
 from collections import OrderedDict
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from filelock import FileLock
 from hypothesis import settings
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
 
 import car_or_truck.train.runtime  # noqa: F401  # sets what TensorFlow reads when a test imports it
 from helpers.clones import FOREIGN, IMPERSONAL, Project, clone, copy
@@ -27,7 +31,16 @@ settings.register_profile("patient", deadline=None)  # a machine may be busy wit
 settings.load_profile("patient")
 
 
+@event.listens_for(Engine, "connect")
+def never_wait_for_the_disk(connection: object, _: object) -> None:
+    """A power cut may spoil a test's database; a kill does not. Making one waits for the disk a thousand times."""
+    if isinstance(connection, sqlite3.Connection):
+        with suppress(sqlite3.Error):  # of a file that is no database
+            connection.execute("PRAGMA synchronous=OFF")
+
+
 def pytest_configure() -> None:
+    gc.set_threshold(50_000)  # as the command does
     forget_environment()  # before anything imports store.py, which reads it
     os.environ |= IMPERSONAL
     here = str(Path(sys.executable).parent)  # `dvc` and `car-or-truck` of this environment, which may not be activated

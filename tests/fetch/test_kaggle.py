@@ -87,7 +87,7 @@ def serving(kaggle: Kaggle) -> Iterator[int]:
             pass
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=[0.01])  # seconds: how long shutdown waits
     thread.start()
     try:
         yield server.server_port

@@ -65,7 +65,7 @@ def lesser_server(folder: Path, empty_database: Path) -> Iterator[Lesser]:
         patch.setattr(handlers, "_tracking_store", Tracking(database, "mlflow-artifacts:/"))
         patch.setattr(handlers, "_model_registry_store", Registry(database))
         patch.setattr(handlers, "_artifact_repo", None)
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=[0.01])  # seconds: how long shutdown waits
         thread.start()
         try:
             yield made

@@ -70,7 +70,7 @@ def served(folder: Path, status: int = 200, pause: float = 0.0, breaks: int = 0)
             pass
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder)))
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=[0.01])  # seconds: how long shutdown waits
     thread.start()
     try:
         yield f"http://127.0.0.1:{server.server_port}"

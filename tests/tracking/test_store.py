@@ -15,6 +15,8 @@ from pathlib import Path
 
 import mlflow
 import pytest
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
 
 from car_or_truck import cli
 from car_or_truck.errors import Failure
@@ -157,10 +159,18 @@ def test_a_locked_store_is_said_in_one_line(
     monkeypatch.chdir(small_store.root)
     monkeypatch.setenv("PATH", os.environ["PATH"])  # which the command changes
     monkeypatch.setattr(cli, "app", lambda: small_store.client.create_registered_model("another"))
+
+    def impatient(_1: object, _2: object, statement: str, parameters: object, *_: object) -> tuple[str, object]:
+        return statement.replace("busy_timeout = 20000", "busy_timeout = 100"), parameters
+
     with closing(sqlite3.connect(small_store.root / "mlflow.db")) as other:
         other.execute("BEGIN EXCLUSIVE")
-        with pytest.raises(SystemExit):
-            cli.main()
+        event.listen(Engine, "before_cursor_execute", impatient, retval=True)  # MLflow waits 20 seconds
+        try:
+            with pytest.raises(SystemExit):
+                cli.main()
+        finally:
+            event.remove(Engine, "before_cursor_execute", impatient)
     said = capsys.readouterr().err
     assert said.startswith("The MLflow store sqlite:")
     assert said.endswith("Another process writes to it: try again.\n")
