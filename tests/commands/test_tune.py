@@ -243,6 +243,19 @@ def test_a_trial_that_is_pruned_is_no_candidate(
     assert "plain-tuned" not in captured.out  # there is nothing to paste
 
 
+@pytest.mark.parametrize("better", [1, 20])
+def test_how_far_the_winner_leads_is_said_with_its_interval(
+    better: int, project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    right = iter([np.arange(50) < 30, np.arange(50) < 30 + better])
+    monkeypatch.setattr(search, "_train", lambda *_: next(right))
+    tune.tune(params.load(), "plain", OVER[:1], 2, None)
+    said = capsys.readouterr().out
+    low, high = map(float, re.findall(r"leads plain as it is by (-?[\d.]+) to (-?[\d.]+) points \(95% CI\)", said)[0])
+    assert low <= 2 * better <= high  # points of 50 images
+    assert (low > 0) == (better == 20)
+
+
 def test_a_trial_that_cannot_be_trained_is_not_tried_again(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(search, "_train", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):

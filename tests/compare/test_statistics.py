@@ -156,6 +156,7 @@ def test_without_seeds_to_compare_the_interval_is_of_the_images_alone() -> None:
 
 def test_a_recipe_without_errors_or_without_doubt_has_a_finite_interval() -> None:
     perfect, half = np.ones((3, 100), bool), np.arange(100) < 50
+    assert statistics.variance_parts(perfect, perfect).seeds_freedom == 4
     for a, b in ((perfect, perfect), (perfect, half), (perfect, np.stack([half, half])), (half, ~half)):
         estimate = statistics.paired_difference(a, b, draws=200)
         assert estimate.difference == np.mean(a) - np.mean(b)

@@ -137,16 +137,16 @@ def variance_parts(right_a: ArrayLike, right_b: ArrayLike) -> VarianceParts:
     counts, ratios = np.array([len(right) for right in recipes]), np.array(spread) / luck  # of k seeds, k - 1 times
     of_each = np.array(luck) / counts
     pooled = float(ratios.sum()) / freedom
-    observed = of_each * (pooled + ratios) / counts
+    observed = np.maximum(TINY, of_each * (pooled + ratios) / counts)
     degrees = np.where(counts > 1, np.minimum(counts, freedom), freedom)
-    together = float(observed.sum() ** 2 / max(TINY**2, (observed**2 / degrees).sum()))
+    together = float(observed.sum() ** 2 / (observed**2 / degrees).sum())
     return VarianceParts(
         images=max(0.0, variance - float(of_each.sum())),
         luck=float(of_each.sum()),
         ratio=pooled,
         freedom=freedom,
         seeds=float(observed.sum()),
-        seeds_freedom=round(min(freedom, max(1.0, together)), 1),
+        seeds_freedom=round(min(freedom, together), 1),
         one_each=float((np.maximum(of_each, observed) * counts).sum()),
     )
 

@@ -79,8 +79,9 @@ class RecipePair:
         """What it would take."""
         if self.more_images is not None and self.more_images < MOST_IMAGES:
             return f"; about {_rounded(self.more_images)} more images would be needed"
-        if self.more_seeds is not None and self.more_seeds <= MOST_SEEDS:
-            return f"; about {self.more_seeds} seeds of each would be needed"
+        if self.more_seeds is not None:
+            count = f"about {self.more_seeds}" if self.more_seeds <= MOST_SEEDS else f"more than {MOST_SEEDS}"
+            return f"; {count} seeds of each would be needed"
         if max(self.seeds) > 1:
             return "; more images and more seeds would be needed"
         if self.more_images is None:  # so many would do for a z-test, but the exact test has too few to count
