@@ -11,7 +11,14 @@ from car_or_truck import params
 from car_or_truck.errors import Failure
 from helpers.clones import ROOT
 
-SHIPPED = (ROOT / "params.yaml").read_text()
+# What a person trains changes from day to day
+TRAINED = {"variants": "[sprint, tutorial, exercise]", "seeds": "[31415]"}
+SHIPPED = re.sub(
+    r"^(  (variants|seeds): )\[.*?\]",
+    lambda line: line[1] + TRAINED[line[2]],
+    (ROOT / "params.yaml").read_text(),
+    flags=re.MULTILINE,
+)
 
 
 def tree() -> Any:
@@ -28,12 +35,12 @@ def failure(text: str, folder: Path) -> str:
 
 def test_the_shipped_file_is_read() -> None:
     loaded = params.load(ROOT / "params.yaml")
-    assert loaded.cells == [("sprint", 31415), ("tutorial", 31415), ("exercise", 31415)]
+    assert loaded.cells == [(variant, seed) for variant in loaded.train.variants for seed in loaded.train.seeds]
     assert set(loaded.variants) >= {"tutorial", "exercise", "exercise-prose", "four-blocks"}
     assert loaded.variants["tutorial"].optimizer.arguments == {"learning_rate": 0.001, "epsilon": 0.01}
 
 
-def test_every_key_of_the_shipped_file_has_a_comment_or_stands_in_a_commented_variant() -> None:
+def test_every_key_before_the_variants_has_a_comment() -> None:
     before_variants = SHIPPED.split("\nvariants:")[0]
     for line in before_variants.splitlines():
         if line.strip() and not line.lstrip().startswith("#") and not line.rstrip().endswith(":"):

@@ -102,7 +102,7 @@ def test_a_rise_that_is_no_harm_or_that_was_not_saved_is_no_overfitting() -> Non
         ),
     ],
 )
-def test_the_sentence(cases: list[Overfitting], words: str) -> None:
+def test_a_variants_overfitting_in_a_sentence(cases: list[Overfitting], words: str) -> None:
     assert sentence("net", cases) == words
 
 

@@ -224,6 +224,6 @@ def test_each_variant_has_its_colour_in_the_tables(page: str) -> None:
         assert f'<i style="background:{colour}"></i>{variant}</td>' in page
 
 
-def test_a_variant_has_one_look_in_every_figure() -> None:
+def test_ten_variants_look_unlike_in_figures() -> None:
     looks = figures.styles(drawing.variant_colours([f"v{number}" for number in range(10)]))
     assert len({(look["color"], look["marker"]) for look in looks.values()}) == 10

@@ -39,7 +39,7 @@ def test_multiply_adds_of_vgg16_are_the_published_ones() -> None:
     assert inspection.multiply_adds(net) == published * 64**2 // 224**2 + 512
 
 
-def test_the_steps_are_the_printed_summary() -> None:
+def test_the_steps_of_a_net_have_the_shapes_and_parameters_of_its_summary() -> None:
     from car_or_truck.evaluate import inspection
     from car_or_truck.train import convnet
 

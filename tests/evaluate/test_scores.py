@@ -80,7 +80,7 @@ def test_every_score_is_scikit_learns_or_keras_s(pairs: list[tuple[int, float]])
 
 
 @given(answers)
-def test_accuracy_is_read_in_one_way(pairs: list[tuple[int, float]]) -> None:
+def test_accuracy_alone_is_that_of_all_scores(pairs: list[tuple[int, float]]) -> None:
     labels, probability = arrays(pairs)
     assume(len(set(labels)) == 2)
     assert scores.accuracy(labels, probability) == scores.all_scores(labels, probability)["binary_accuracy"]

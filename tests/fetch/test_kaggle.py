@@ -103,6 +103,8 @@ def kaggle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Kaggle]:
     monkeypatch.setenv("KAGGLEHUB_CACHE", str(tmp_path / "cache"))
     # In this environment kagglehub prints each whole answer, and so does not stream it, as it does for users.
     monkeypatch.setattr("kagglesdk.kaggle_http_client.KaggleHttpClient._print_response", lambda *_, **__: None)
+    # For the user agent it looks for Keras among the callers, which takes a second in a process with many modules.
+    monkeypatch.setattr("kagglehub.clients.search_lib_in_call_stack", lambda _: None)
     server = Kaggle(photos(tmp_path / "photos"))
     with serving(server) as port:
         ask_at(port, monkeypatch)

@@ -109,9 +109,9 @@ def clone(into: Path) -> Project:
     project = Project(into)
 
     def smaller(tree: Any) -> None:
+        tree["data"] |= {"sources": ["kaggle", "rendered"], "image_size": 32}
         tree["data"]["rendered"] |= {"train": 40, "valid": 40}
-        tree["data"]["image_size"] = 32
-        tree["train"] |= {"variants": ["tutorial", "exercise"], "batch_size": 16}
+        tree["train"] |= {"variants": ["tutorial", "exercise"], "seeds": [31415], "batch_size": 16}
         tree["variants"]["tutorial"]["epochs"] = 2
         tree["variants"]["exercise"]["epochs"] = 3
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from car_or_truck.errors import Failure
 from car_or_truck.prepare.exclusions import read_exclusions
 from helpers.clones import ROOT
-from helpers.sources import SHIPPED
+from helpers.sources import NOTHING, SHIPPED
 
 IMAGES = {"train/Car/00001.jpeg", "valid/Car/00002.jpeg", "valid/Truck/a, b.png", "valid/Truck/トラック.jpeg"}
 
@@ -24,8 +24,12 @@ def read(content: str | bytes, folder: Path) -> list[dict[str, str]]:
     return read_exclusions(path, IMAGES)
 
 
-def test_the_shipped_file_excludes_nothing() -> None:
-    assert read_exclusions(ROOT / SHIPPED.exclude, IMAGES) == []
+def test_a_file_without_a_line_excludes_nothing() -> None:
+    assert read_exclusions(NOTHING, IMAGES) == []
+
+
+def test_the_shipped_file_has_the_header_that_is_read() -> None:
+    assert (ROOT / SHIPPED.exclude).read_text().splitlines()[0] == "name,reason"
 
 
 @pytest.mark.parametrize(

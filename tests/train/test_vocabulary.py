@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from car_or_truck.errors import Failure
 from car_or_truck.files import sha256
 from car_or_truck.train import batches, runtime
-from car_or_truck.train.recipe import APPLICATIONS, Augment, Recipe
+from car_or_truck.train.recipe import APPLICATIONS, Recipe
 from helpers.nets import PLAIN, built, fitted, recipe, split
 
 
@@ -419,15 +419,15 @@ def test_a_base_trained_from_a_layer_on_trains_those_alone() -> None:
 def test_weights_from_a_file_are_used_and_wrong_ones_refused(tmp_path: Any) -> None:
     import keras
 
-    source = keras.applications.MobileNetV2(include_top=False, weights=None, input_shape=(32, 32, 3))
+    source = keras.applications.VGG16(include_top=False, weights=None, input_shape=(32, 32, 3))
     path = tmp_path / "mine.weights.h5"
     source.save_weights(path)
     checked = {"weights": str(path), "sha256": sha256(path)}
-    net = built(32, base={"application": "MobileNetV2", **checked}, **TOP)
-    inner = next(layer for layer in net.get_layer("features").layers if "mobilenet" in layer.name)
+    net = built(32, base={"application": "VGG16", **checked}, **TOP)
+    inner = next(layer for layer in net.get_layer("features").layers if layer.name == "vgg16")
     assert all(np.array_equal(a, b) for a, b in zip(inner.get_weights(), source.get_weights(), strict=True))
-    with pytest.raises(Failure, match=r"VGG16 cannot be built with base.weights '.*mine.weights.h5': "):
-        built(32, base={"application": "VGG16", **checked}, **TOP)
+    with pytest.raises(Failure, match=r"VGG19 cannot be built with base.weights '.*mine.weights.h5': "):
+        built(32, base={"application": "VGG19", **checked}, **TOP)
 
 
 def test_imagenet_weights_out_of_reach_name_the_file_and_both_ways(
@@ -449,4 +449,3 @@ def test_imagenet_weights_out_of_reach_name_the_file_and_both_ways(
 def test_the_defaults_change_nothing() -> None:
     part = split(16, 32)
     assert batches.training_change(recipe(), part.labels, 1) is None
-    assert recipe().augment == Augment()
