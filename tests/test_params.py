@@ -180,8 +180,9 @@ def test_a_missing_file_says_where_to_stand(tmp_path: Path) -> None:
 
 
 def test_a_number_with_an_exponent_and_no_point_is_a_number(tmp_path: Path) -> None:
-    (tmp_path / "params.yaml").write_text(SHIPPED.replace("learning_rate: 0.0001", "learning_rate: 1e-4"))
-    assert params.load(tmp_path / "params.yaml") == params.load(ROOT / "params.yaml")
+    (tmp_path / "params.yaml").write_text(SHIPPED)
+    (tmp_path / "exponent.yaml").write_text(SHIPPED.replace("learning_rate: 0.0001", "learning_rate: 1e-4"))
+    assert params.load(tmp_path / "exponent.yaml") == params.load(tmp_path / "params.yaml")
 
 
 def mappings(node: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
