@@ -117,5 +117,46 @@ def test_a_remote_that_fails_costs_the_copy_and_never_the_training(
     assert "The checkpoint of epoch 1 came from DVC's remote." in capsys.readouterr().out
 
 
+def test_of_two_checkpoints_the_further_one_is_taken(
+    made: Remote, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(remote.CHECKPOINT_SECONDS, "0")
+    monkeypatch.setattr(remote, "Remote", lambda: made)
+    mine, theirs = (Checkpoint(tmp_path / worker / "net.npz") for worker in ("mine", "theirs"))
+    for saved, epoch in ((mine, 10), (theirs, 30)):
+        saved.path.parent.mkdir()
+        saved.state.epoch = epoch
+        saved.write()
+    remote.shared_checkpoint(theirs)()
+    remote.shared_checkpoint(mine)
+    again = Checkpoint(mine.path)
+    again.read()
+    assert mine.state.epoch == again.state.epoch == 30
+    mine.state.epoch = 40
+    mine.write()
+    remote.shared_checkpoint(mine)
+    assert mine.state.epoch == 40
+    assert [path.name for path in mine.path.parent.iterdir()] == ["net.npz"]
+
+
+def test_a_sign_that_cannot_be_read_does_not_end_the_waiting(made: Remote, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "SILENCE", 1.0)
+    place = Path(made.place("workers", "net-1.json"))
+    place.parent.mkdir(parents=True)
+    place.write_text("")  # it is being written
+    read, failures = made.fs.cat_file, [OSError("the network is down")] * 3
+
+    def unreliable(*arguments: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return read(*arguments)
+
+    monkeypatch.setattr(made.fs, "cat_file", unreliable)
+    started = time.monotonic()
+    with made.holding("net-1"):
+        assert time.monotonic() - started >= 1
+    assert not failures
+
+
 def refuse(*_: Any) -> None:
     raise OSError("the network is down")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,9 +25,10 @@ def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.chdir(tmp_path)
 
 
-def params(*variants: str) -> Params:
+def params(*variants: str, **settings: Any) -> Params:
     loaded = load_params(ROOT / "params.yaml")
-    chosen = loaded.train.model_copy(update={"variants": variants, "seeds": (7,)})
+    settings = {"variants": variants, "seeds": (7,), "batch_size": 16} | settings
+    chosen = loaded.train.model_copy(update=settings)
     return loaded.model_copy(update={"train": chosen, "variants": dict.fromkeys(variants, recipe())})
 
 
@@ -54,7 +56,7 @@ def test_an_evaluation_of_another_training_is_none() -> None:
     write_training(again)
     assert read_evaluation(again) is None
     with pytest.raises(Failure, match="plain-7 is not evaluated since it was trained again"):
-        read_results(params("plain"), dataset())
+        read_results(params("plain", batch_size=8), dataset())
 
 
 @pytest.mark.parametrize(("file", "content"), [("evaluation.json", "{"), ("predictions.csv", "")])
@@ -83,6 +85,14 @@ def test_what_cannot_be_compared_says_why() -> None:
         Missing("changed", 7, "was trained with other parameters than params.yaml has now"),
         Missing("moved", 7, "was trained on other images than data/prepared holds now"),
     ]
+
+
+@pytest.mark.parametrize("setting", [{"batch_size": 8}, {"precision": "mixed_bfloat16"}, {"threads": 1}])
+def test_a_training_with_another_setting_of_train_cannot_be_compared(setting: dict[str, Any]) -> None:
+    written()
+    with pytest.raises(Failure, match="plain-7 was trained with other parameters"):
+        read_results(params("plain", **setting), dataset())
+    assert read_results(params("plain", precision="float32", threads=2), dataset())[0]
 
 
 def test_where_nothing_can_be_compared_the_first_reason_is_given() -> None:

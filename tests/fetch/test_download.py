@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import socket
 import time
 from collections.abc import Iterator
@@ -151,17 +152,30 @@ class NoCredentialsError(Exception):
 
 class Cloud(AbstractFileSystem):  # type: ignore[misc]
     protocol = "cloud"
+    error: Exception
 
     def get_file(self, *_: Any, **__: Any) -> None:
-        raise NoCredentialsError("Unable to locate credentials")
+        raise self.error
 
 
 def test_an_error_that_only_the_clouds_client_knows_means_out_of_reach(tmp_path: Path) -> None:
     fsspec.register_implementation("cloud", Cloud, clobber=True)
+    Cloud.error = NoCredentialsError("Unable to locate credentials")
     with pytest.raises(Unreachable, match=r"^Unable to locate credentials$"):
         from_url("cloud://bucket/a.zip", tmp_path / "a.zip")
     with pytest.raises(ValueError, match=r"^cannot be downloaded: Unable to locate credentials$"):
         read_url("cloud://bucket/a.jpg", 10_000, 30)
+
+
+def test_a_cloud_in_trouble_is_out_of_reach_and_a_full_disk_is_not(tmp_path: Path) -> None:
+    fsspec.register_implementation("cloud", Cloud, clobber=True)
+    Cloud.error = OSError(errno.EBUSY, "Please reduce your request rate.")
+    Cloud.error.__cause__ = RuntimeError("SlowDown")  # as s3fs translates what its client raises
+    with pytest.raises(Unreachable, match=r"Please reduce your request rate\.$"):
+        from_url("cloud://bucket/a.zip", tmp_path / "a.zip")
+    Cloud.error = OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(OSError, match="No space left on device"):
+        from_url("cloud://bucket/a.zip", tmp_path / "a.zip")
 
 
 def test_a_download_that_breaks_off_is_tried_again(folder: Path, tmp_path: Path) -> None:

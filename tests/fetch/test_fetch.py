@@ -143,7 +143,7 @@ def test_a_link_in_a_tar_is_refused(raw: Path, tmp_path: Path) -> None:
     (folder / "train/Car/b.jpg").symlink_to("/etc/passwd")
     with tarfile.open(tmp_path / "a.tar", "w") as archive:
         archive.add(folder, "photos")
-    with pytest.raises(Failure, match="neither a file nor a folder"):
+    with pytest.raises(Failure, match="neither a file nor a folder; `tar --dereference --hard-dereference`"):
         fetch(data("archive", archive={"url": str(tmp_path / "a.tar")}), raw)
 
 
@@ -313,11 +313,23 @@ def test_a_folders_files_are_copied_and_of_links_what_they_name(raw: Path, tmp_p
     assert (raw / "train/Car/b.jpg").read_bytes() == (folder / "elsewhere.jpg").read_bytes()
 
 
-def test_images_that_a_person_put_there_are_not_replaced_by_synthetic_ones(raw: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("order", [["rendered"], ["directory"], ["kaggle", "rendered"]])
+def test_images_that_a_person_put_there_are_not_replaced(order: list[str], raw: Path, tmp_path: Path) -> None:
     photos(raw)
     with pytest.raises(Failure, match=r"data/raw holds images that `fetch` did not put there.* data\.directory\.path"):
-        fetch(data("directory", "rendered", directory={"path": str(tmp_path / "nowhere")}), raw)
+        fetch(data(*order, directory={"path": str(photos(tmp_path / "photos"))}), raw)
     assert (raw / "train/Car/a.JPEG").is_file()
+
+
+def test_images_outside_of_what_is_taken_are_counted(
+    raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for fold in ("fold1", "fold2"):
+        photos(tmp_path / "photos" / fold)
+    fetch(data("directory", directory={"path": str(tmp_path / "photos")}), raw)
+    assert "photos: left out 4 image(s) outside of fold1/train/ and fold1/valid/\n" in capsys.readouterr().err
+    fetch(data("directory", directory={"path": str(tmp_path / "photos/fold1")}), raw)
+    assert "left out" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("source", "key"), [("archive", "url"), ("directory", "path")])

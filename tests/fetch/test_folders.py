@@ -71,6 +71,28 @@ def test_the_root_is_where_the_classes_are(tmp_path: Path) -> None:
     assert folders.find_root(tmp_path, CLASSES, "it") == (tmp_path / "images", folders.SPLITS)
 
 
+def test_a_class_may_be_called_train(tmp_path: Path) -> None:
+    photos(tmp_path / "whole", classes=("train", "bus"))
+    assert folders.find_root(tmp_path / "whole", ("train", "bus"), "it") == (tmp_path / "whole", folders.SPLITS)
+    (tmp_path / "whole/train").rename(tmp_path / "one")
+    assert folders.find_root(tmp_path / "one", ("train", "bus"), "it") == (tmp_path / "one", ("",))
+
+
+def test_a_folder_train_without_the_classes_does_not_hide_them(tmp_path: Path) -> None:
+    photos(tmp_path / "both")
+    (tmp_path / "both/train").rename(tmp_path / "images")
+    for split in folders.SPLITS:
+        (tmp_path / "images/runs" / split).mkdir(parents=True)
+    assert folders.find_root(tmp_path / "images", CLASSES, "it") == (tmp_path / "images", ("",))
+
+
+def test_a_misspelt_class_of_train_does_not_make_validation_the_root(tmp_path: Path) -> None:
+    photos(tmp_path)
+    for name in CLASSES:
+        (tmp_path / "train" / name).rename(tmp_path / "train" / f"{name}s")
+    assert folders.find_root(tmp_path, CLASSES, "it") == (tmp_path, folders.SPLITS)
+
+
 @pytest.mark.parametrize("name", folders.VALID_NAMES)
 def test_the_root_is_found_by_any_name_of_the_validation_set(name: str, tmp_path: Path) -> None:
     photos(tmp_path / "a")

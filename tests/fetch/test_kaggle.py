@@ -202,6 +202,15 @@ def test_a_full_disk_below_kagglehubs_cache_is_named(
         fetch(data("kaggle", "rendered"), raw)
 
 
+def test_credentials_that_cannot_be_read_are_named(kaggle: Kaggle, raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> None:
+        raise ValueError("Invalid kaggle.json")
+
+    monkeypatch.setattr("kagglehub.dataset_download", broken)
+    with pytest.raises(Failure, match=r"^Cannot fetch .*: Invalid kaggle\.json\. Correct or remove your Kaggle cred"):
+        fetch(data("kaggle", "rendered"), raw)
+
+
 def test_an_unplugged_network_is_out_of_reach(
     closed_port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

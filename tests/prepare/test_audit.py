@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from itertools import combinations
 
 import imagehash
@@ -71,9 +72,9 @@ def test_ten_thousand_blank_images_take_no_more_pairs_than_images() -> None:
 
 def test_the_standardized_difference_is_cohens_d() -> None:
     rng = np.random.default_rng(0)
-    rows = {"split": ["train"] * 400 + ["valid"] * 400, "label": [0, 1] * 400}
+    rows = {"split": ["train"] * 40_000 + ["valid"] * 40_000, "label": [0, 1] * 40_000}
     for name in ("brightness", "contrast", "red", "green", "blue", "content"):
-        rows[name] = [*rng.normal(100, 10, 400), *rng.normal(105, 10, 400)]
+        rows[name] = [*rng.normal(100, 10, 40_000), *rng.normal(105, 30, 40_000)]
     differences = audit.split_differences(pd.DataFrame(rows))
-    assert differences["brightness"]["standardized"] == pytest.approx(0.5, abs=0.15)
+    assert differences["brightness"]["standardized"] == pytest.approx(5 / math.hypot(10, 30) * math.sqrt(2), abs=0.03)
     assert differences["second_class_share"] == {"train": 0.5, "valid": 0.5, "standardized": 0.0}

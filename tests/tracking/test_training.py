@@ -14,6 +14,7 @@ import pytest
 from mlflow.entities import LoggedModelOutput
 
 from car_or_truck.cells.cell import Cell
+from car_or_truck.cells.names import surroundings
 from car_or_truck.tracking import provenance, training
 from car_or_truck.train.checkpoint import Checkpoint
 from car_or_truck.train.history import METRICS
@@ -71,6 +72,20 @@ def train(saved: Checkpoint, epochs: int) -> None:
 
 def trace(store: Store, run_id: str, name: str) -> Path:
     return Path(store.client.download_artifacts(run_id, f"trace/{name}", str(store.root / ".dvc")))
+
+
+def test_what_a_run_itself_changes_does_not_make_its_commit_dirty(repository: Store) -> None:
+    for name in ("dvc.lock", "reports/metrics.json"):
+        (repository.root / name).parent.mkdir(exist_ok=True)
+        (repository.root / name).write_text("of the last run")
+        git(repository.root, "add", "-f", name)
+    git(repository.root, "commit", "-q", "-a", "-m", "results")
+    (repository.root / "dvc.lock").write_text("of this run")
+    (repository.root / "reports/metrics.json").write_text("of this run")
+    assert surroundings()["git.dirty"] == "false"
+    (repository.root / "src").mkdir()
+    (repository.root / "src/new.py").write_text("new code decides numbers too")
+    assert surroundings()["git.dirty"] == "true"
 
 
 @pytest.mark.parametrize("described", [True, False], ids=["in an epoch", "before its patch was kept"])

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from car_or_truck.git import git
+from car_or_truck.git import changes, git
 from car_or_truck.train.recipe import Block, Recipe
 
 if TYPE_CHECKING:
@@ -50,11 +50,11 @@ def tags(cell: Cell) -> dict[str, str]:
 
 def surroundings() -> dict[str, str]:
     """The DVC stage, experiment and git commit that this process runs in."""
-    commit, dirty = git("rev-parse", "HEAD"), git("status", "--porcelain", "--untracked-files=no")
-    dirty = dirty or git("ls-files", "--others", "--exclude-standard", "--", "src")  # new code decides numbers too
+    commit = git("rev-parse", "HEAD")
     tags = {"dvc.stage": os.environ.get("DVC_STAGE", ""), "dvc.exp": os.environ.get("DVC_EXP_NAME", "")}
     if commit:
-        tags |= {"git.commit": commit, "git.dirty": str(bool(dirty)).lower(), "mlflow.source.git.commit": commit}
+        dirty = str(bool(changes(commit))).lower()
+        tags |= {"git.commit": commit, "git.dirty": dirty, "mlflow.source.git.commit": commit}
     return {key: value for key, value in tags.items() if value}
 
 

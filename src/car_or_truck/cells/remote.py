@@ -44,14 +44,20 @@ class Remote:
             self.fs.remove(self.place(*parts))
 
     def bring(self, saved: Checkpoint) -> None:
-        """Load the remote's checkpoint, if there is one."""
+        """Load the remote's checkpoint, if there is one that is further than this."""
         place = self.place("checkpoints", saved.path.name)
         if not self.fs.exists(place):
             return
-        self.fs.get_file(place, str(saved.path))
-        saved.read()
-        if saved.state.epoch:
-            print(f"The checkpoint of epoch {saved.state.epoch} came from DVC's remote.", flush=True)
+        other = Checkpoint(saved.path.with_suffix(".remote"))
+        try:
+            self.fs.get_file(place, str(other.path))
+            other.read()
+            if other.state.epoch > saved.state.epoch:
+                other.path.replace(saved.path)
+                saved.state = other.state
+                print(f"The checkpoint of epoch {saved.state.epoch} came from DVC's remote.", flush=True)
+        finally:
+            other.remove()
 
     @contextmanager
     def holding(self, cell: str) -> Iterator[bool]:
@@ -62,14 +68,14 @@ class Remote:
         """
         place, me = self.place("workers", f"{cell}.json"), f"{platform.node()}:{os.getpid()}"
         waited, seen, since = False, None, time.monotonic()
-        while (sign := self._sign(place)) and sign["worker"] != me:
-            if sign != seen:
+        while (sign := self._sign(place)) is not None and sign.get("worker") != me:
+            if sign and sign != seen:
                 seen, since = sign, time.monotonic()
             elif time.monotonic() - since > SILENCE:
                 break
-            if not waited:
+            if sign and not waited:
                 print(f"{cell}: {sign['worker']} may be working on it; waiting.", flush=True)
-            waited = True
+                waited = True
             time.sleep(HEARTBEAT / 2)
         done = threading.Event()
 
@@ -93,11 +99,13 @@ class Remote:
                     self.remove("workers", f"{cell}.json")
 
     def _sign(self, place: str) -> dict[str, Any] | None:
-        """The last sign of life of the worker who has the cell."""
+        """The last sign of life of the worker who has the cell; empty if it cannot be read now, None without one."""
         try:
             return dict(json.loads(self.fs.cat_file(place)))
-        except (FileNotFoundError, ValueError):  # ValueError: it is being written
+        except FileNotFoundError:
             return None
+        except Exception:  # it is being written, or the network is down: each file system raises its own
+            return {}
 
 
 def shared_checkpoint(saved: Checkpoint) -> Callable[[], None]:
@@ -110,11 +118,10 @@ def shared_checkpoint(saved: Checkpoint) -> Callable[[], None]:
     if seconds is None:
         return lambda: None
     remote = Remote()
-    if not saved.state.epoch:
-        try:
-            remote.bring(saved)
-        except Exception as error:  # each file system raises its own
-            print(f"No checkpoint came from DVC's remote: {in_one_line(error, 200)}", flush=True)
+    try:
+        remote.bring(saved)
+    except Exception as error:  # each file system raises its own
+        print(f"No checkpoint came from DVC's remote: {in_one_line(error, 200)}", flush=True)
     place, sent = remote.place("checkpoints", saved.path.name), time.monotonic()
 
     def send() -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from car_or_truck.cells.cell import Dataset, TrainedCell, cell_name, read_trained
 from car_or_truck.errors import Failure
-from car_or_truck.train.recipe import THRESHOLD, Recipe
+from car_or_truck.train.recipe import THRESHOLD
 
 if TYPE_CHECKING:
     from car_or_truck.params import Params
@@ -86,7 +86,7 @@ def read_results(params: Params, dataset: Dataset) -> tuple[list[Result], list[M
 
     Cells are looked up by name, so what removed or renamed variants left behind is ignored.
     """
-    read = [_read_result(*cell, params.variants[cell[0]], dataset) for cell in params.cells]
+    read = [_read_result(*cell, params, dataset) for cell in params.cells]
     results = [item for item in read if isinstance(item, Result)]
     missing = [item for item in read if isinstance(item, Missing)]
     if not results:
@@ -95,12 +95,18 @@ def read_results(params: Params, dataset: Dataset) -> tuple[list[Result], list[M
     return results, missing
 
 
-def _read_result(variant: str, seed: int, recipe: Recipe, dataset: Dataset) -> Result | Missing:
+def _read_result(variant: str, seed: int, params: Params, dataset: Dataset) -> Result | Missing:
+    wanted = params.train
     try:
         cell, history = read_trained(variant, seed)
     except Failure:
         return Missing(variant, seed, "is not trained")
-    if cell.recipe != recipe:
+    if (
+        cell.recipe != params.variants[variant]
+        or cell.batch_size != wanted.batch_size
+        or wanted.precision not in ("auto", cell.precision)
+        or wanted.threads not in (None, cell.threads)
+    ):
         return Missing(variant, seed, "was trained with other parameters than params.yaml has now")
     if cell.data.arrays != dataset.arrays:
         return Missing(variant, seed, "was trained on other images than data/prepared holds now")

@@ -83,7 +83,8 @@ def _untar(path: Path, into: Path, allowance: _Allowance) -> None:
                 allowance.take(member.size)
                 _write(opened, member, into / member.name)
             elif not member.isdir():
-                raise _Refused(f"its entry {member.name!r} is neither a file nor a folder")
+                advice = "`tar --dereference --hard-dereference` packs files instead of links"
+                raise _Refused(f"its entry {member.name!r} is neither a file nor a folder; {advice}")
         _check_end(opened)
 
 

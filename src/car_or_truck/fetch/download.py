@@ -63,6 +63,9 @@ def from_kaggle(dataset: str) -> tuple[Path, int | None]:
             raise Failure(f"Kaggle refuses {where} ({status}). {advice}") from None
         except (requests.RequestException, json.JSONDecodeError) as error:  # a proxy's or a login page's
             raise Unreachable(reason(error)) from None
+        except ValueError as error:  # of kagglehub itself
+            advice = "Correct or remove your Kaggle credentials, or the damaged download in kagglehub's cache."
+            raise Failure(f"Cannot fetch {where}: {reason(error)}. {advice}") from None
         except OSError as error:
             place = error.filename or "kagglehub's cache; the variable KAGGLEHUB_CACHE moves it"
             raise Failure(f"Cannot keep {where}: {error.strerror or error} ({place}).") from None
@@ -189,8 +192,10 @@ def _copy(url: str, to: Path, callback: Any, most_seconds: float | None = None) 
         raise _BrokenOff(reason(error)) from None
     except (aiohttp.ClientError, ConnectionError, socket.gaierror) as error:
         raise Unreachable(reason(error)) from None
-    except OSError:  # the disk's
-        raise
+    except OSError as error:
+        if error.__cause__ is None:  # the disk's
+            raise
+        raise Unreachable(reason(error)) from None  # s3fs's translation of its client's: slow down, internal error
     except Exception as error:
         if type(error).__module__ == "builtins":  # such as a TypeError for an address that lacks a part
             raise ValueError(reason(error)) from None

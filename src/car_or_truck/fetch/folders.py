@@ -85,25 +85,28 @@ def count_others(root: Path, classes: Sequence[str], splits: Sequence[str] = SPL
 def find_root(folder: Path, classes: Sequence[str], where: str) -> tuple[Path, tuple[str, ...]]:
     """The folder, `folder` or one below it, that holds the splits; and the names of its splits.
 
-    These are ("train", one of VALID_NAMES), or ("train",), or ("",) where the class folders are in no split.
+    These are ("train", one of VALID_NAMES), or ("train",), or ("",) where the class folders are in no split,
+    among them a class that is called train.
     Raises Failure when there is none of them, or more than one validation set.
     """
     below = [path for path in folder.rglob("*") if path.is_dir() and _is_visible(path.relative_to(folder))]
     candidates = sorted((folder, *below), key=lambda path: (len(path.parts), path))
     with_train = [path for path in candidates if (path / "train").is_dir()]
-    with_train.sort(key=lambda path: not any((path / "train" / name).is_dir() for name in classes))
-    for path in with_train:
+    splits = [path for path in with_train if any((path / "train" / name).is_dir() for name in classes)]
+    if not splits:
+        for path in candidates:  # but not valid/ beside a train/ whose classes are misspelt
+            if path.parent not in with_train and all((path / name).is_dir() for name in classes):
+                return path, ("",)
+        splits = with_train
+    for path in splits:
         valid = [name for name in VALID_NAMES if (path / name).is_dir()]
         if len(valid) > 1:
             named = " and ".join(f"{name}/" for name in valid)
             raise Failure(f"{where} has more than one validation set: {named} beside train/. Keep one of them.")
         if valid:
             return path, ("train", *valid)
-    if with_train:
-        return with_train[0], ("train",)
-    for path in candidates:
-        if all((path / name).is_dir() for name in classes):
-            return path, ("",)
+    if splits:
+        return splits[0], ("train",)
     raise Failure(
         f"{where} has neither the folders train/ and valid/ nor {' and '.join(f'{name}/' for name in classes)}. "
         f"It holds: {_listing(folder)}"

@@ -129,6 +129,10 @@ def _place(folder: Path, where: str, data: Data, into: Path, put: Callable[[Path
     for name, count in folders.count_others(root, data.classes, splits).items():
         shown = folders.storable_name(name)
         console.print(f"{where}: left out {count} file(s) that are not images of either class: {shown}")
+    outside = len(folders.images_below(folder)) - sum(len(folders.images_below(root / split)) for split in splits)
+    if outside:
+        taken = " and ".join(folders.storable_name(f"{(root / split).relative_to(folder)}/") for split in splits)
+        console.print(f"{where}: left out {outside} image(s) outside of {taken}")
     entries = list(_entries(root, splits, data))
     for source, target in track(entries, f"Placing {len(entries)} images"):
         path = into / folders.storable_name(str(target))

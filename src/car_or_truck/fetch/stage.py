@@ -26,9 +26,10 @@ if TYPE_CHECKING:
 def fetch(data: Data, raw: Path = RAW) -> dict[str, Any]:
     """Fetch into `raw`; returns what is written into its SOURCE.json.
 
-    Raises Failure when no source can be reached, when one is wrong, and when synthetic images would
-    replace real ones because a source is out of reach.
+    Raises Failure when no source can be reached, when one is wrong, when a person's own images are in
+    `raw`, and when synthetic images would replace real ones because a source is out of reach.
     """
+    _refuse_strangers(raw)
     unreached: list[str] = []
     for source in data.sources:
         request = _request(data, source)
@@ -96,19 +97,26 @@ def _kept(raw: Path, source: str, request: dict[str, Any]) -> dict[str, Any] | N
     return record if now["digest"] == record["digest"] else None
 
 
-def _refuse_replacement(raw: Path, data: Data, unreached: list[str]) -> None:
-    """Raise Failure if `raw` holds real images: synthetic ones replace them only where no other source is named."""
+def _refuse_strangers(raw: Path) -> None:
+    """Raise Failure if `raw` holds images and no record that `fetch` wrote: these are a person's own."""
     try:
-        record = files.read_json(raw / SOURCE.name, "")
-        source, images, request = record["source"], record["images"], record["request"]
-        if record["stand_in"]:
-            return
+        files.read_json(raw / SOURCE.name, "")["stand_in"]
     except (Failure, KeyError, TypeError):
         if folders.images_below(raw):
             raise Failure(
                 f"{raw} holds images that `fetch` did not put there, or lost its {SOURCE.name}. "
                 "Move them away, and name their folder in data.directory.path."
             ) from None
+
+
+def _refuse_replacement(raw: Path, data: Data, unreached: list[str]) -> None:
+    """Raise Failure if `raw` holds real images: synthetic ones replace them only where no other source is named."""
+    try:
+        record = files.read_json(raw / SOURCE.name, "")
+        source, images, request = record["source"], record["images"], record["request"]
+    except (Failure, KeyError, TypeError):
+        return
+    if record["stand_in"]:
         return
     if source not in unreached:
         difference = ""

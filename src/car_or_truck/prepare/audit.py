@@ -87,7 +87,7 @@ def leaked_pairs(everything: pd.DataFrame) -> list[tuple[str, str]]:
 def near_pairs(hashes: NDArray[np.uint64]) -> list[tuple[int, int, int]]:
     """(i, j, distance) of i < j whose 64-bit hashes [n] differ in at most NEAR bits.
 
-    Those of different hashes are all there; of images with the same hash, each is there with the first.
+    Images with the same hash: each is paired with their first, and that one alone with those of other hashes.
     """
     hashes, firsts, group = np.unique(hashes, return_index=True, return_inverse=True)
     pairs = [(int(firsts[known]), i, 0) for i, known in enumerate(group) if firsts[known] != i]

@@ -34,7 +34,7 @@ from car_or_truck.prepare.figures import draw
 if TYPE_CHECKING:
     from car_or_truck.params import Data
 
-CHUNK = 512  # images decoded at a time: bounds the memory
+CHUNK = 512  # decoded images held at a time
 
 
 def prepare(data: Data, raw: Path = RAW, prepared: Path = PREPARED, reports: Path = AUDIT) -> dict[str, Any]:
