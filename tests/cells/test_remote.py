@@ -139,6 +139,11 @@ def test_of_two_checkpoints_the_further_one_is_taken(
     assert [path.name for path in mine.path.parent.iterdir()] == ["net.npz"]
 
 
+def test_a_remote_that_refuses_to_remove_a_checkpoint_keeps_it(made: Remote, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(made.fs, "remove", refuse)
+    remote.remove_checkpoint(made, "net")
+
+
 def test_a_sign_that_cannot_be_read_does_not_end_the_waiting(made: Remote, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote, "SILENCE", 1.0)
     place = Path(made.place("workers", "net-1.json"))

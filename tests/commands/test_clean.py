@@ -133,6 +133,14 @@ def test_what_a_running_dvc_experiment_has_trained_stays(full_store: Store, clea
     assert active(full_store) == (KEPT | {"dropped"}, {1, 2, 3, 5, 6, 7})
 
 
+@pytest.mark.usefixtures("full_store")
+def test_a_damaged_model_folder_is_named_with_the_way_out(cleaned: Callable[..., str]) -> None:
+    Path("models/dropped/1").mkdir(parents=True)
+    Path("models/dropped/1/cell.json").write_text("{")
+    with pytest.raises(Failure, match=r"models/dropped/1/cell\.json .*Remove that folder"):
+        cleaned()
+
+
 def test_a_stopped_training_that_is_to_be_resumed_keeps_its_run(full_store: Store, cleaned: Callable[..., str]) -> None:
     folder = full_store.root / ".dvc/tmp/training"
     folder.mkdir(parents=True)

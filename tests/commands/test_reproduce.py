@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from importlib import metadata
 from typing import Any
 
 import mlflow
@@ -53,6 +54,18 @@ def test_what_is_not_here_is_said_first(
     shutil.rmtree(project.root / ".git")
     reproduce.reproduce(str(number), console())
     assert "cannot be reproduced here: its commit is not in this" in capsys.readouterr().out.splitlines()[0]
+
+
+def test_other_libraries_than_the_versions_are_named_before_anything_is_trained(
+    client: mlflow.MlflowClient, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = {"keras": "3.0.0"}
+    monkeypatch.setattr(reproduce, "_installed", lambda name: other.get(name) or metadata.version(name))
+    number = str(version(client, "exercise").number)
+    with pytest.raises(Failure, match=r"needs keras==.*\. Install the requirements\.lock of its commit, [0-9a-f]+, "):
+        reproduce.reproduce(number, console(), run=True)
+    conclusion = capsys.readouterr().out.splitlines()[0]
+    assert f"cannot be reproduced here: keras=={metadata.version('keras')}, here: 3.0.0" in conclusion
 
 
 def test_a_version_whose_run_lost_its_trace_is_said_not_to_be_traceable(client: mlflow.MlflowClient) -> None:

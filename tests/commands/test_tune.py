@@ -257,6 +257,16 @@ def test_how_far_the_winner_leads_is_said_with_its_interval(
     assert (low > 0) == (better == 20)
 
 
+def test_a_base_without_its_weights_is_an_error_before_any_trial(project: Project) -> None:
+    weights = project.root / "net.weights.h5"
+    weights.write_text("no weights")
+    base = {"application": "MobileNetV2", "weights": str(weights), "sha256": files.sha256(weights)}
+    project.edit(lambda tree: tree["variants"]["plain"].update(base=base, blocks=[]))
+    with pytest.raises(Failure, match=r"net\.weights\.h5"):
+        tune.tune(params.load(), "plain", OVER[:1], 3, None)
+    assert not (project.root / ".dvc/tmp/tune/studies.db").exists()
+
+
 def test_a_trial_that_cannot_be_trained_is_not_tried_again(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(search, "_train", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from pathlib import Path
 
 import psutil
@@ -149,6 +150,22 @@ def test_a_worker_trains_on_no_images_that_its_commit_would_not_make(team: Team)
 def test_without_a_remote_it_says_how_to_add_one(committed: Project) -> None:
     with pytest.raises(Failure, match=r"DVC has no remote .*`dvc remote add -d NAME URL`"):
         work.work(params.load(), [CELL], 60)
+
+
+def test_a_command_that_is_interrupted_is_waited_for(tmp_path: Path) -> None:
+    child = (
+        "import signal, time; signal.signal(2, signal.SIG_IGN); print('up', flush=True); time.sleep(1); print('end')"
+    )
+    parent = (
+        f"import sys; from car_or_truck.commands import work; work.run_to_the_end([sys.executable, '-c', {child!r}])"
+    )
+    process = start(Project(tmp_path), sys.executable, "-c", parent)
+    assert process.stdout
+    assert process.stdout.readline() == "up\n"
+    process.send_signal(signal.SIGINT)
+    printed, _ = process.communicate(timeout=60)
+    assert printed.startswith("end\n")
+    assert "KeyboardInterrupt" in printed
 
 
 STANDINS = {  # for the schedulers' commands, which start each task elsewhere

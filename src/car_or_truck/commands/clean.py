@@ -80,7 +80,8 @@ def trained_cells(params: Params) -> set[str]:
     """
     running = paths.root() / ".dvc/tmp/exps"  # `dvc exp run --temp` or `--queue`; DVC lists them when they have ended
     records = [*paths.MODELS.glob("*/*/cell.json"), *running.glob(f"**/{paths.MODELS}/*/*/cell.json")]
-    cells = {files.read_json(path, "")["cell"] for path in records}
+    remedy = "Remove that folder; `dvc repro` trains the model again, if params.yaml names it."
+    cells = {files.read_json(path, remedy)["cell"] for path in records}
     recorded = locked_stages()
     missing = [
         cell_name(variant, seed)

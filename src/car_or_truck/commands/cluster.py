@@ -67,21 +67,30 @@ def repro_on_ray(params: Params, address: str, needs: Needs, console: Console) -
                 try:
                     job.note += f"on {ray.get(reference)}"
                     return
-                except (ray.exceptions.RayTaskError, ray.exceptions.TaskCancelledError):
+                except ray.exceptions.RayTaskError as error:  # `run_work` failed: another attempt would, too
+                    raise Failure(in_one_line(error.cause, 600)) from None
+                except ray.exceptions.TaskCancelledError:
                     raise
                 except ray.exceptions.RayError as error:  # its node or its worker died
                     if attempt == needs.retries:
                         raise
                     job.note = f"retried {attempt + 1}x ({type(error).__name__}), "
 
+        failure = None
         try:
             run_side_by_side(jobs, run, len(jobs), console)
+        except Failure as error:  # of some: the others' results are fetched all the same
+            failure = error
         finally:
             ray.shutdown()
-        run_dvc("fetch", "--run-cache", "prepare")
-        run_dvc("repro", "--pull", "evaluate")
-        if not store.server():  # the runs lie on the nodes
-            sync.sync(params)
+        done = [f"{stage}@{job.cell}" for job in jobs if job.state == "done" for stage in ("train", "evaluate")]
+        if done:
+            run_dvc("fetch", "--run-cache", "prepare")
+            run_dvc("repro", "--pull", "--single-item", *done)
+            if not store.server():  # the runs lie on the nodes
+                sync.sync(params)
+        if failure:
+            raise failure
     run_dvc("repro")
 
 

@@ -27,6 +27,7 @@ from car_or_truck import files, paths
 from car_or_truck.cells import names
 from car_or_truck.cells.cell import Cell, TrainedCell, read_dataset
 from car_or_truck.cells.times import duration, read_pace
+from car_or_truck.commands.work import run_to_the_end
 from car_or_truck.errors import Failure, in_one_line
 from car_or_truck.git import git
 from car_or_truck.lock import lock_text, prepared_md5, read_stages
@@ -56,6 +57,11 @@ class Origin:
     def is_here(self) -> bool:
         """Whether this repository has the commit."""
         return bool(self.commit) and git("cat-file", "-e", f"{self.commit}^{{commit}}") is not None
+
+    @property
+    def missing(self) -> list[str]:
+        """The versions of the libraries that decide its numbers, where others are installed here."""
+        return [f"{name}=={wanted}" for name, wanted in self.cell.versions.items() if _installed(name) != wanted]
 
     @property
     def changes(self) -> Path | None:
@@ -99,13 +105,14 @@ def _read(version: Version, scratch: Path) -> Origin:
 
 def _conclude(origin: Origin, lacking: list[str]) -> str:
     """Whether the version can be trained again here, and what is not as it was."""
-    verdict = "can be trained again here, but not all is as it was" if origin.is_here else "cannot be reproduced here"
+    trainable = origin.is_here and not origin.missing
+    verdict = "can be trained again here, but not all is as it was" if trainable else "cannot be reproduced here"
     if not lacking:
         verdict, lacking = "can be reproduced here", ["commit, data, DVC outputs and packages are available"]
     pace = read_pace(origin.cell.fingerprint)
     took = f" (the training took {duration(pace.seconds)})" if pace else ""
     name = f"{origin.version.name} {origin.version}"
-    again = f"\n--run trains it again{took} and compares." if origin.is_here else ""
+    again = f"\n--run trains it again{took} and compares." if trainable else ""
     return f"{name} {verdict}: {'; '.join(lacking)}.{again}"
 
 
@@ -172,6 +179,11 @@ def _run_again(origin: Origin, clone: Path, console: Console, tolerance: float) 
     cell = origin.cell
     if not origin.is_here:
         raise Failure(f"The commit {origin.commit or '(none)'} of {origin.version} is not in this repository.")
+    if origin.missing:
+        raise Failure(
+            f"{origin.version} needs {', '.join(origin.missing)}. Install the requirements.lock of its commit, "
+            f"{origin.commit[:12]}, into another environment, and run this there."
+        )
     console.print(f"Running train@{cell.name} and evaluate@{cell.name} in {clone} ...", highlight=False)
     _check_out(origin, clone)
     for stage in ("train", "evaluate"):
@@ -235,7 +247,7 @@ def _shell(folder: Path, *command: str, check: bool = True) -> bool:
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("DVC_", "MLFLOW_TRACKING_"))}
     source = str(folder / "src")
     environment["PYTHONPATH"] = os.pathsep.join([source, *filter(None, [environment.get("PYTHONPATH")])])
-    done = subprocess.run(command, cwd=folder, env=environment, stdout=sys.stderr)
-    if check and done.returncode:
-        raise Failure(f"`{' '.join(command)}` fails with {done.returncode} in the clone; its output is above.")
-    return done.returncode == 0
+    code = run_to_the_end(command, cwd=folder, env=environment, stdout=sys.stderr)
+    if check and code:
+        raise Failure(f"`{' '.join(command)}` fails with {code} in the clone; its output is above.")
+    return code == 0

@@ -118,7 +118,7 @@ def run_trial(search: Search, trial: optuna.Trial, values: Mapping[str, Any]) ->
             right = _train(search, trial, cell, saved)
     except (Failure, trials.Pruned) as error:  # one that diverged is as bad as one that was pruned: Optuna learns it
         study.tell(trial, state=TrialState.PRUNED)
-        outcome = in_one_line(error, 120)
+        outcome = in_one_line(error)
     except OSError:  # of a full disk, say: the trial goes on in the next call
         raise
     except Exception:

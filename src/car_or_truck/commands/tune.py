@@ -60,6 +60,10 @@ def _open(params: Params, variant: str, space: list[Dimension], seed: int) -> Se
     checks.check_versions(checks.pinned_versions())
     checks.check_weights(params.variants[variant].base)
     cell = start_training(params, variant, seed, dataset)
+    if cell.recipe.base:  # without its weights: a Failure here, not a study whose trials all fail
+        from car_or_truck.train import convnet
+
+        convnet.build(cell.recipe, cell.data.image_size)
     settings = [cell.fingerprint, *sorted(map(repr, space))]
     name = f"{variant}-{hashlib.sha256(repr(settings).encode()).hexdigest()[:8]}"
     longest = max([cell.recipe.epochs, *(int(end) for known in space if known.key == "epochs" for end in known.ends)])

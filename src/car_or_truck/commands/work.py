@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Sequence
+from typing import Any
 
 from car_or_truck import paths
 from car_or_truck.cells.cell import cell_name, read_trained
@@ -70,6 +71,16 @@ def check_images() -> None:
 
 def run_dvc(*arguments: str, environment: dict[str, str] | None = None) -> None:
     """A DVC command, which waits while another one holds the workspace; a Failure when it fails."""
-    done = subprocess.run(["dvc", "--wait-for-lock", *arguments], env=environment)
-    if done.returncode:
-        raise Failure(f"`dvc {' '.join(arguments)}` fails with {done.returncode}; its output is above.")
+    code = run_to_the_end(["dvc", "--wait-for-lock", *arguments], env=environment)
+    if code:
+        raise Failure(f"`dvc {' '.join(arguments)}` fails with {code}; its output is above.")
+
+
+def run_to_the_end(command: Sequence[str], **options: Any) -> int:
+    """The exit code of a command. Ctrl-C reaches it too, and is waited for: subprocess.run would kill it at once."""
+    process = subprocess.Popen(command, **options)
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        process.wait()
+        raise

@@ -18,8 +18,11 @@ from car_or_truck.train.recipe import THRESHOLD
 
 
 def start(precision: str = "float32", threads: int | None = None) -> None:
-    """Start TensorFlow quietly, as `evaluate` does."""
-    runtime.start(0, precision, threads)
+    """Start TensorFlow quietly, as `evaluate` does; if it runs with other threads already, it keeps them."""
+    try:
+        runtime.start(0, precision, threads)
+    except RuntimeError:  # TensorFlow's, which cannot change them any more
+        runtime.start(0, precision)
 
 
 def served(version: Version) -> Any:
