@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
+import subprocess
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -152,20 +153,18 @@ def test_without_a_remote_it_says_how_to_add_one(committed: Project) -> None:
         work.work(params.load(), [CELL], 60)
 
 
-def test_a_command_that_is_interrupted_is_waited_for(tmp_path: Path) -> None:
-    child = (
-        "import signal, time; signal.signal(2, signal.SIG_IGN); print('up', flush=True); time.sleep(1); print('end')"
-    )
-    parent = (
-        f"import sys; from car_or_truck.commands import work; work.run_to_the_end([sys.executable, '-c', {child!r}])"
-    )
-    process = start(Project(tmp_path), sys.executable, "-c", parent)
-    assert process.stdout
-    assert process.stdout.readline() == "up\n"
-    process.send_signal(signal.SIGINT)
-    printed, _ = process.communicate(timeout=60)
-    assert printed.startswith("end\n")
-    assert "KeyboardInterrupt" in printed
+def test_a_command_that_is_interrupted_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wait, interrupts = subprocess.Popen.wait, [KeyboardInterrupt]
+
+    def interrupted(process: Any, timeout: float | None = None) -> int:
+        if interrupts:
+            raise interrupts.pop()
+        return wait(process, timeout)
+
+    monkeypatch.setattr(subprocess.Popen, "wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        work.run_to_the_end(["sh", "-c", "sleep 0.5; touch end"], cwd=tmp_path)
+    assert (tmp_path / "end").exists()
 
 
 STANDINS = {  # for the schedulers' commands, which start each task elsewhere
