@@ -15,11 +15,16 @@ from car_or_truck.evaluate.reliability import tempered
 from car_or_truck.evaluate.scores import Labels, expected_calibration_error, log_loss
 
 Floats = NDArray[np.floating[Any]]
-HOTTEST = 20.0  # temperatures are sought between this and its inverse: where all answers are right, none is best
+HOTTEST = 20.0  # temperatures are sought between this and its inverse: where all answers are wrong, none is best
 
 
 def temperature(labels: Labels, probability: Floats) -> float:
-    """The temperature of the lowest log loss. Guo et al. (2017), On Calibration of Modern Neural Networks."""
+    """The temperature of the lowest log loss. Guo et al. (2017), On Calibration of Modern Neural Networks.
+
+    Where no answer is wrong it is 1: any colder one would be better still, and nothing tells how sure to be.
+    """
+    if not ((labels - 0.5) * (probability - 0.5) < 0).any():
+        return 1.0
     bounds = (-np.log(HOTTEST), np.log(HOTTEST))
     optimum = minimize_scalar(lambda log: log_loss(labels, tempered(probability, np.exp(log))), bounds=bounds)
     return float(np.exp(optimum.x))
