@@ -88,9 +88,13 @@ class Tile(NamedTuple):
         right, bottom = self.left + self.side, self.top + self.side
         self.sheet.imshow(image, extent=(self.left, right, bottom, self.top), aspect="auto", **look)
 
-    def caption(self, text: str, **look: Any) -> None:
-        """Write above the image."""
-        self.sheet.text(self.left, self.top - 0.04, text, va="bottom", **{"fontsize": 8, **look})
+    def caption(self, text: str, fitted: bool = False, **look: Any) -> None:
+        """Write above the image; `fitted`: no wider than it, in smaller letters if need be."""
+        words = self.sheet.text(self.left, self.top - 0.04, text, va="bottom", **{"fontsize": 8, **look})
+        if fitted:
+            with _any_script():
+                width = words.get_window_extent().width / self.sheet.figure.dpi
+            words.set_fontsize(words.get_fontsize() * min(1, self.side / width))
 
 
 @contextmanager
@@ -123,6 +127,13 @@ def save(figure: Figure, path: Path) -> None:
     if path.suffix == ".svg":  # for a page with its own background and fonts
         title = figure.get_suptitle() or next((axes.get_title(loc="left") for axes in figure.axes), "")
         look = {"transparent": True, "metadata": {"Title": " ".join(title.split()), "Date": None, "Creator": None}}
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # names may be in any script
+    with _any_script():
         figure.savefig(path, **look)
+
+
+@contextmanager
+def _any_script() -> Iterator[None]:
+    """Names may be in any script: what glyphs the font lacks is nobody's fault."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        yield

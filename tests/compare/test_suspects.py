@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
+from car_or_truck import drawing
 from car_or_truck.cells.results import Result
 from car_or_truck.compare import suspects
 from helpers.cells import cell, predictions, result
@@ -75,3 +78,14 @@ def test_the_contact_sheet_shows_the_first_suspects(count: int, rows: int, tmp_p
     shades = pixels[(pixels[:, :, 0] >= 100) & (pixels[:, :, 1:] == 0).all(axis=2), 0]
     shown = {int(shade) - 100 for shade in np.unique(shades) if (shades == shade).sum() > 2000}
     assert shown == set(2 * np.arange(min(count, suspects.MOST)))
+
+
+def test_captions_of_suspects_are_no_wider_than_their_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Figure] = []
+    monkeypatch.setattr(drawing, "save", lambda figure, path: drawn.append(figure))
+    table = pd.DataFrame(
+        {"name": "valid/Car/WWMM_WWMM_WW.jpeg", "label": "motorbike", "probability": 0.1}, index=range(3)
+    )
+    suspects.draw(table, np.zeros((3, 8, 8, 3), np.uint8), "motorbike", Path("suspects.png"))
+    boxes = [text.get_window_extent() for text in drawn[0].axes[0].texts]
+    assert [left.x1 < right.x0 for left, right in pairwise(boxes)] == [True, True]

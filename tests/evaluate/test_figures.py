@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from car_or_truck import drawing
 from car_or_truck.evaluate import figures
@@ -58,8 +62,8 @@ def test_learning_curves_say_what_only_the_training_has(drawn: list[Figure]) -> 
     assert drawn[1].get_supxlabel() == ""
 
 
-def shown(table: pd.DataFrame) -> figures.Predictions:
-    return figures.Predictions("net", ("Car", "Truck"), np.zeros((len(table), 8, 8, 3), np.uint8), table)
+def shown(table: pd.DataFrame, classes: tuple[str, str] = ("Car", "Truck")) -> figures.Predictions:
+    return figures.Predictions("net", classes, np.zeros((len(table), 8, 8, 3), np.uint8), table)
 
 
 def test_the_confusion_matrix_counts_every_prediction(drawn: list[Figure]) -> None:
@@ -79,6 +83,27 @@ def test_the_most_confident_mistakes_come_first(drawn: list[Figure]) -> None:
         ["3.png", "Truck, predicted Car 80%"],
         ["0.png", "Car, predicted Truck 60%"],
     ]
+
+
+def overprinted(texts: Sequence[Text]) -> list[tuple[str, str]]:
+    boxes = [(text.get_text(), text.get_window_extent()) for text in texts]
+    return [(first, second) for (first, box), (second, other) in combinations(boxes, 2) if box.overlaps(other)]
+
+
+def test_long_names_of_classes_do_not_overprint_each_other(drawn: list[Figure]) -> None:
+    from car_or_truck.evaluate import inspection_figures
+
+    classes = ("European shorthair cat", "Passenger train of 1950s")
+    valid = shown(predictions([0.9, 0.8, 0.2, 0.1], [0, 0, 1, 1]), classes)
+    figures.mistakes(valid, Path("mistakes.png"))
+    pictures: tuple[Any, Any, list[str]] = (valid.images, np.zeros((4, 2, 2)), [valid.caption(at) for at in range(4)])
+    inspection_figures.grad_cam({"wrong:": pictures}, "net", Path("grad_cam.png"))
+    for sheet in drawn:
+        assert len(sheet.axes[0].texts) == 4
+        assert overprinted(sheet.axes[0].texts) == []
+    figures.confusion(valid, Path("confusion.png"))
+    drawn[-1].draw_without_rendering()
+    assert overprinted(drawn[-1].axes[0].get_xticklabels()) == []
 
 
 def test_a_model_without_a_mistake_is_said_to_have_none(drawn: list[Figure]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -126,7 +127,7 @@ def confusion(valid: Predictions, path: Path) -> None:
     correct = np.trace(counts) / counts.sum()
     with drawing.canvas(path, *SQUARE) as (_, (axes,)):
         axes.grid(visible=False)
-        display = ConfusionMatrixDisplay(shares, display_labels=valid.classes)
+        display = ConfusionMatrixDisplay(shares, display_labels=[fill(name, 16) for name in valid.classes])
         display.plot(ax=axes, cmap="Blues", colorbar=False, im_kw={"vmin": 0, "vmax": 1})
         for text, count, share in zip(display.text_.flat, counts.flat, shares.flat, strict=True):
             text.set_text(f"{count}\n{share:.1%}")
@@ -192,7 +193,7 @@ def mistakes(valid: Predictions, path: Path) -> None:
     with drawing.contact_sheet(path, 6, rows, f"{valid.title}: {message}") as tiles:
         for tile, place in zip(tiles, worst, strict=False):
             tile.show(valid.images[place])
-            tile.caption(f"{short(valid.table['name'][place])}\n{valid.caption(place)}")
+            tile.caption(f"{short(valid.table['name'][place])}\n{valid.caption(place)}", fitted=True)
 
 
 def looks_sentence(heat: float | None, bars: float) -> str:

@@ -144,7 +144,7 @@ def grad_cam(rows: dict[str, tuple[Floats, Floats, list[str]]], title: str, path
                 tile = tiles[row * columns + place]
                 tile.show(image)
                 tile.show(heat, **HEAT)
-                tile.caption(f"{'' if place else caption}\n{answer.replace(' predicted', chr(10) + 'as')}")
+                tile.caption(f"{'' if place else caption}\n{answer.replace(' predicted', chr(10) + 'as')}", fitted=True)
 
 
 def explained(images: Floats, maps: Floats, names: Sequence[str], answers: Sequence[str], path: Path) -> None:
