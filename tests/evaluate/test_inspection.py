@@ -56,17 +56,32 @@ def test_the_steps_of_a_net_have_the_shapes_and_parameters_of_its_summary() -> N
 def test_feature_maps_are_filter_detect_and_condense() -> None:
     from car_or_truck.evaluate import inspection
 
-    net = built(blocks=[{"filters": 4, "convs": 2}, {"filters": 5, "pool": "average"}])
+    net = built(blocks=[{"filters": 4}, {"filters": 5, "pool": "average"}])
     image = np.random.default_rng(0).random((32, 32, 3), np.float32)
     first, second = inspection.feature_maps(net, image)
     np.testing.assert_allclose(first.detected, np.maximum(first.filtered, 0))
     assert first.filtered.min() < 0
-    assert (first.detected.shape, first.condensed.shape if first.condensed is not None else None) == (
-        (32, 32, 4),
-        (16, 16, 4),
-    )
+    assert first.detected.shape == (32, 32, 4)
+    assert first.condensed is not None
+    np.testing.assert_allclose(first.condensed, first.detected.reshape(16, 2, 16, 2, 4).max(axis=(1, 3)), atol=1e-5)
     assert second.condensed is not None
     np.testing.assert_allclose(second.condensed, second.detected.reshape(8, 2, 8, 2, 5).mean(axis=(1, 3)), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "blocks",
+    [
+        [{"filters": 4, "convs": 2}],
+        [{"filters": 4, "convs": 2, "batch_norm": True}],
+        [{"filters": 4, "convs": 2, "residual": True}],
+        [{"filters": 4, "pool": "none"}, {"filters": 4}],
+    ],
+)
+def test_a_pool_behind_another_convolution_is_not_shown_as_that_of_the_first(blocks: list[dict[str, Any]]) -> None:
+    from car_or_truck.evaluate import inspection
+
+    (maps,) = inspection.feature_maps(built(blocks=blocks), np.ones((32, 32, 3), np.float32))
+    assert maps.condensed is None
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from keras import layers
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
+POOLS = layers.MaxPooling2D | layers.AveragePooling2D
 BLACK = 0.06  # of white: brighter pixels belong to the picture
 
 
@@ -97,7 +98,7 @@ class Maps(NamedTuple):
 
     filtered: Floats  # the convolution alone
     detected: Floats  # after its activation
-    condensed: Floats | None  # after the next pool, if there is one
+    condensed: Floats | None  # after the pool that follows, if one does
 
 
 def feature_maps(net: Any, image: Floats, most: int = 2) -> list[Maps]:
@@ -108,21 +109,20 @@ def feature_maps(net: Any, image: Floats, most: int = 2) -> list[Maps]:
         if len(blocks) == most or isinstance(layer, keras.Model):
             break
         before_it = next((other for other in reversed(order[:place]) if not isinstance(other, layers.Dropout)), None)
-        pooled_since = before_it is None or isinstance(before_it, layers.MaxPooling2D | layers.AveragePooling2D)
+        pooled_since = before_it is None or isinstance(before_it, POOLS)
         if not isinstance(layer, layers.Conv2D | layers.SeparableConv2D) or not pooled_since:
             continue
-        pool = next((later for later in order[place:] if "Pooling2D" in type(later).__name__), None)
         before = _after(net, order[place - 1], image[None]) if place else tf.constant(image[None])
         plain = type(layer).from_config({**layer.get_config(), "activation": "linear", "dtype": "float32"})
         plain.build(layer.input.shape)
         plain.set_weights(layer.get_weights())
         filtered = plain(tf.cast(before, tf.float32)).numpy()[0]
-        detected = np.asarray(layer.activation(tf.constant(filtered)))
+        source, detected = layer, np.asarray(layer.activation(tf.constant(filtered)))
         if layer.activation is keras.activations.linear:  # then it is a layer of its own, after batch norm
-            later = next((after for after in order[place:] if isinstance(after, layers.Activation)), layer)
-            detected = np.asarray(_after(net, later, image[None]), np.float32)[0]
-        pooled = pool is not None and tuple(pool.output.shape[3:]) == detected.shape[2:]  # else it is another block's
-        condensed = np.asarray(_after(net, pool, image[None]), np.float32)[0] if pooled else None
+            source = next((after for after in order[place:] if isinstance(after, layers.Activation)), layer)
+            detected = np.asarray(_after(net, source, image[None]), np.float32)[0]
+        pool = order[order.index(source) + 1]  # a later one condenses another convolution's maps
+        condensed = np.asarray(_after(net, pool, image[None]), np.float32)[0] if isinstance(pool, POOLS) else None
         blocks.append(Maps(filtered, detected, condensed))
     return blocks
 
