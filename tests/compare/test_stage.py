@@ -16,7 +16,7 @@ import pytest
 from car_or_truck import drawing, files, paths
 from car_or_truck.cells.results import Missing, Result
 from car_or_truck.cells.times import Pace, write_pace
-from car_or_truck.compare import figures, report_tables, stage
+from car_or_truck.compare import figures, report, report_tables, stage
 from car_or_truck.compare.comparison import Comparison
 from car_or_truck.evaluate.scores import wilson
 from car_or_truck.prepare.exclusions import read_exclusions
@@ -24,6 +24,8 @@ from helpers.cells import HISTORY, cell, dataset, predictions, result
 from helpers.nets import recipe
 
 COUNT = 40
+LABELS = [number % 2 for number in range(COUNT)]
+IMAGES = dataset(counts={"train": {"Car": 20, "Truck": 20}, "valid": {"Car": 20, "Truck": 20}})
 AUDIT = {
     "identical": [["train/Car/a", "valid/Car/b"], ["train/Car/c", "train/Car/d"], ["valid/Car/e", "valid/Car/f"]],
     "excluded": [{"name": "valid/Car/g", "reason": "<a pickup>"}],
@@ -35,18 +37,21 @@ AUDIT = {
 
 def results() -> list[Result]:
     """`plain` and `wide`, which has one more block; 32 and 28 of 40 images right."""
-    labels = [number % 2 for number in range(COUNT)]
-    images = dataset(counts={"train": {"Car": 20, "Truck": 20}, "valid": {"Car": 20, "Truck": 20}})
     made = []
     for variant, changes, wrong in (
         ("plain", {}, 8),
         ("wide", {"blocks": [{"filters": 4}, {"filters": 8}]}, 12),
     ):
-        probability = [0.1 + 0.8 * (label != (place < wrong)) for place, label in enumerate(labels)]
         history = HISTORY.assign(val_loss=[0.65, 0.651])
-        described = cell(variant, images, recipe=recipe(loss={"label_smoothing": 0.05}, **changes))
-        made.append(result(described, predictions(probability, labels), history))
+        described = cell(variant, IMAGES, recipe=recipe(loss={"label_smoothing": 0.05}, **changes))
+        made.append(result(described, answers(wrong), history))
     return made
+
+
+def answers(wrong: int, confidence: float = 0.9) -> pd.DataFrame:
+    """Predictions that are wrong on the first so many images."""
+    positive = [label != (place < wrong) for place, label in enumerate(LABELS)]
+    return predictions([confidence if answer else 1 - confidence for answer in positive], LABELS)
 
 
 @pytest.fixture(scope="module")
@@ -65,8 +70,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def write() -> None:
-    made = results()
-    stage.compare(made, [Missing("absent", 7, "is not trained")], dataset(counts=made[0].cell.data.counts))
+    stage.compare(results(), [Missing("absent", 7, "is not trained")], IMAGES)
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +106,14 @@ def test_every_number_of_a_model_is_that_of_its_predictions(folder: Path, summar
         summary["pairs"][0]["words"],
     ]:
         assert line in page
+
+
+@pytest.mark.usefixtures("folder")
+def test_suspects_are_shown_with_the_mean_confidence_of_all_seeds() -> None:
+    made = [result(cell("plain", IMAGES, seed=seed), answers(8, sure)) for seed, sure in ((7, 0.9), (8, 0.96))]
+    page = report.render(Comparison.of(made, [], IMAGES), IMAGES)
+    (suspects,) = re.findall(r"<h3>Label suspects</h3>(.*?)<details", page, re.DOTALL)
+    assert re.findall(r"<figcaption>(.*?)<", suspects) == ["Car, predicted Truck 93%", "Truck, predicted Car 93%"] * 4
 
 
 def test_calibration_is_told_before_and_after(summary: dict[str, Any], page: str) -> None:

@@ -9,10 +9,10 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pandas as pd
 from markupsafe import Markup
 from PIL import Image
 
-from car_or_truck.cells.results import Evaluation
 from car_or_truck.drawing import MODEL, PALETTE, Pixels
 from car_or_truck.evaluate.figures import caption, short
 
@@ -51,9 +51,8 @@ def sheet(path: Path) -> str:
     return _data_url(Image.open(path), "webp", quality=75, method=2)
 
 
-def tiles(evaluation: Evaluation, images: Pixels, places: Sequence[int], classes: Sequence[str]) -> list[Tile]:
-    """Images of the validation set [n, h, w, 3], with what a model predicts."""
-    table = evaluation.predictions
+def tiles(table: pd.DataFrame, images: Pixels, places: Sequence[int], classes: Sequence[str]) -> list[Tile]:
+    """Images of the validation set [n, h, w, 3], with what is predicted; `table`: as predictions.csv."""
     return [
         Tile(
             _data_url(Image.fromarray(images[place]), "jpeg", quality=80),

@@ -49,6 +49,8 @@ def render(comparison: Comparison, dataset: Dataset) -> str:
     )
     environment.filters["p"] = lambda value: "< 0.001" if value < 0.001 else f"{value:.2g}"
     recipes = {result.variant: result.cell.recipe for result in results}
+    suspected = comparison.suspects  # with the mean probability of all seeds
+    of_best = suspects.best_seeds(results)[0].predictions.assign(probability=suspected["probability"])
     audit, splits = files.read_json(paths.AUDIT / "audit.json", "Run `dvc repro prepare`."), paths.AUDIT / "splits.svg"
     return environment.get_template("report.html.j2").render(
         summary=summary,
@@ -69,10 +71,8 @@ def render(comparison: Comparison, dataset: Dataset) -> str:
         all_right=int(correct.all(axis=0).sum()),
         all_wrong=int((~correct).all(axis=0).sum()),
         confidence=suspects.CONFIDENCE,
-        suspects=pictures.tiles(
-            suspects.best_seeds(results)[0], images, list(comparison.suspects.index[:MOST_TILES]), dataset.classes
-        ),
-        lines=comparison.suspects[["name"]].assign(reason="").to_csv(index=False, header=False),
+        suspects=pictures.tiles(of_best, images, list(suspected.index[:MOST_TILES]), dataset.classes),
+        lines=suspected[["name"]].assign(reason="").to_csv(index=False, header=False),
         cards=_cards(comparison, images),
         sample=_sample(results[0], images, dataset.classes),
         audit=audit,
@@ -166,7 +166,7 @@ def _cards(comparison: Comparison, images: Pixels) -> list[dict[str, Any]]:
                     for name in ("grad_cam", "feature_maps")
                     if (folder / f"{name}.png").is_file()
                 },
-                "mistakes": pictures.tiles(median, images, list(worst), classes),
+                "mistakes": pictures.tiles(median.predictions, images, list(worst), classes),
             }
         )
     return cards
@@ -178,5 +178,5 @@ def _sample(result: Result, images: Pixels, classes: Sequence[str]) -> dict[str,
     for label, name in enumerate(classes):
         places = np.flatnonzero(result.labels == label)
         few = places[np.linspace(0, len(places) - 1, min(MOST_TILES, len(places))).astype(int)]
-        chosen[name] = pictures.tiles(result, images, list(few), classes)
+        chosen[name] = pictures.tiles(result.predictions, images, list(few), classes)
     return chosen
