@@ -111,9 +111,19 @@ def test_every_number_of_a_model_is_that_of_its_predictions(folder: Path, summar
 @pytest.mark.usefixtures("folder")
 def test_suspects_are_shown_with_the_mean_confidence_of_all_seeds() -> None:
     made = [result(cell("plain", IMAGES, seed=seed), answers(8, sure)) for seed, sure in ((7, 0.9), (8, 0.96))]
-    page = report.render(Comparison.of(made, [], IMAGES), IMAGES)
-    (suspects,) = re.findall(r"<h3>Label suspects</h3>(.*?)<details", page, re.DOTALL)
+    html = report.render(Comparison.of(made, [], IMAGES), IMAGES)
+    (suspects,) = re.findall(r"<h3>Label suspects</h3>(.*?)<details", html, re.DOTALL)
     assert re.findall(r"<figcaption>(.*?)<", suspects) == ["Car, predicted Truck 93%", "Truck, predicted Car 93%"] * 4
+
+
+@pytest.mark.usefixtures("folder")
+def test_models_are_shown_in_the_order_of_their_variants_means() -> None:
+    made = [
+        result(cell(variant, IMAGES, seed=seed), answers(wrong))
+        for variant, seed, wrong in (("lucky", 7, 2), ("lucky", 8, 20), ("steady", 7, 8), ("steady", 8, 9))
+    ]
+    html = report.render(Comparison.of(made, [], IMAGES), IMAGES)
+    assert re.findall(r"<summary>(\S+), the lower median of 2 seeds", html) == ["steady-8", "lucky-8"]
 
 
 def test_calibration_is_told_before_and_after(summary: dict[str, Any], page: str) -> None:

@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from jinja2 import Environment, PackageLoader, select_autoescape
 
 from car_or_truck import files, paths
@@ -94,8 +95,7 @@ def draw(comparison: Comparison, folder: Path, suffix: str) -> dict[str, Path]:
         comparison.summary,
     )
     styles = figures.styles(comparison.colours)
-    ranked = table.groupby("variant")["val_binary_accuracy"].mean().sort_values(ascending=False, kind="stable")
-    looks = {variant: styles[variant] for variant in ranked.index}  # the most accurate first
+    looks = {variant: styles[variant] for variant in _ranked(table)}
     drawings: dict[str, Callable[[Path], None]] = {
         "accuracies": partial(verdict_figures.accuracies, table, looks),
         "loss": partial(figures.over_epochs, figures.LOSS, curves, looks),
@@ -117,6 +117,12 @@ def draw(comparison: Comparison, folder: Path, suffix: str) -> dict[str, Path]:
     for name, draw_into in drawings.items():
         draw_into(drawn[name])
     return drawn
+
+
+def _ranked(table: pd.DataFrame) -> list[str]:
+    """The variants by the mean accuracy of their seeds, the most accurate first; `table` is comparison.csv."""
+    means = table.groupby("variant")["val_binary_accuracy"].mean()
+    return list(means.dropna().sort_values(ascending=False, kind="stable").index)
 
 
 def audit_findings(audit: Mapping[str, Any]) -> list[str]:
@@ -146,10 +152,9 @@ def _by_slice(rows: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
 def _cards(comparison: Comparison, images: Pixels) -> list[dict[str, Any]]:
     """One model a variant, the median of its seeds by accuracy, with its figures; the most accurate variant first."""
     cards = []
-    accurate = sorted(comparison.results, key=lambda result: -result.correct.mean())
-    for variant in dict.fromkeys(result.variant for result in accurate):
-        ranked = [result for result in accurate if result.variant == variant]
-        median = ranked[len(ranked) // 2]
+    for variant in _ranked(comparison.table):
+        seeds = [result for result in comparison.results if result.variant == variant]
+        median = sorted(seeds, key=lambda result: -result.correct.mean())[len(seeds) // 2]
         folder, classes = median.cell.report_folder / "figures", median.cell.data.classes
         worst = worst_mistakes(median.labels, median.probability)[:MOST_TILES]
         colour = comparison.colours[variant]
@@ -157,7 +162,7 @@ def _cards(comparison: Comparison, images: Pixels) -> list[dict[str, Any]]:
             {
                 "name": median.name,
                 "variant": variant,
-                "seeds": len(ranked),
+                "seeds": len(seeds),
                 "looks": "bars" in median.scores
                 and looks_sentence(median.scores["heat_on_bars"], median.scores["bars"]),
                 "drawn": {path.stem: pictures.inline(path, colour) for path in sorted(folder.glob("*.svg"))},
