@@ -30,6 +30,12 @@ from helpers.stores import Store
 if TYPE_CHECKING:
     import mlflow
 
+# Files with minutes of slow tests: they come early, lest one process is left alone with them.
+LONG = {
+    f"test_{name}.py"
+    for name in ("checkpoint", "cluster", "experiments", "relocation", "repro", "sync", "team", "work", "workflows")
+}
+
 settings.register_profile("patient", deadline=None)  # a machine may be busy with other things
 settings.load_profile("patient")
 
@@ -55,7 +61,9 @@ def pytest_configure() -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Order the files: one process makes `finished`, and the other meanwhile takes those that do not need it."""
     need_it = {item.path for item in items if "finished" in getattr(item, "fixturenames", ())}
-    items.sort(key=lambda item: (item.path.name != "test_pipeline.py", item.path in need_it))
+    items.sort(
+        key=lambda item: (item.path.name != "test_pipeline.py", item.path in need_it, item.path.name not in LONG)
+    )
 
 
 def pytest_collection_finish() -> None:
