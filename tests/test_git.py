@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from car_or_truck.git import changes
+from helpers.clones import git
 
 FILES = {
     "params.yaml": b"epochs: 1\r\nname: gro\xdf\r\n",  # as Windows ends lines, and as Latin-1 writes
@@ -15,10 +15,6 @@ FILES = {
     "dvc.lock": b"a result\n",
 }
 CHANGED = {"params.yaml": b"epochs: 2\r\nname: gr\xf6\xdfer\r\n", "src/new.py": b"y = 2\n"}
-
-
-def git(root: Path, *arguments: str) -> None:
-    subprocess.run(["git", *arguments], cwd=root, check=True)
 
 
 def write(root: Path, contents: dict[str, bytes]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.clones import OFFLINE, Project, clone, digests, interruptible
+from helpers.clones import Project, clone, digests, environment, interruptible
 
 IMAGES = 400
 
@@ -38,7 +38,7 @@ def test_a_stage_that_was_broken_off_is_done_again(
     running = subprocess.Popen(
         ["dvc", "repro", "prepare"],
         cwd=project.root,
-        env={**os.environ, **OFFLINE},
+        env=environment(),
         start_new_session=True,
         preexec_fn=interruptible,
         stdout=subprocess.DEVNULL,

@@ -56,19 +56,29 @@ IMPERSONAL = {
 }
 
 
+def environment(**variables: str) -> dict[str, str]:
+    """That of a process which reaches only this machine, and has nothing of the person's but these variables."""
+    inherited = {key: value for key, value in os.environ.items() if key not in FOREIGN}
+    return {**inherited, **OFFLINE, **variables}
+
+
+def git(root: Path, *arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
 class Project:
     """A clone of the project in a folder of its own, and a shell in it."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
 
-    def run(self, *command: str, code: int | None = 0, **environment: str) -> str:
+    def run(self, *command: str, code: int | None = 0, **variables: str) -> str:
         """Run a command as a user would; returns stdout and stderr together, and checks the exit code."""
-        inherited = {key: value for key, value in os.environ.items() if key not in FOREIGN}
         done = subprocess.run(
             command,
             cwd=self.root,
-            env={**inherited, **OFFLINE, "COLUMNS": "100", **environment},
+            env=environment(**{"COLUMNS": "100", **variables}),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -13,7 +13,7 @@ from typing import Any
 
 import requests
 
-from helpers.clones import OFFLINE, Project, interruptible
+from helpers.clones import Project, environment, interruptible
 
 EPOCHS = 30
 
@@ -24,11 +24,10 @@ def longer(tree: Any, epochs: int = EPOCHS) -> None:
 
 
 def start(project: Project, *command: str, **variables: str) -> subprocess.Popen[str]:
-    environment = {**os.environ, **OFFLINE, **variables}
     return subprocess.Popen(
         command or ["car-or-truck", "train", "tutorial", "31415"],
         cwd=project.root,
-        env=environment,
+        env=environment(**variables),
         preexec_fn=interruptible,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -57,14 +56,13 @@ def running(project: Project, *command: str, ready: str, **variables: str) -> It
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "PYTHONPATH"))}
-    environment |= {"MLFLOW_PORT": str(port), "MOTO_PORT": str(port), **variables}
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "PYTHONPATH"))}
     log = project.root / "server.txt"
     with log.open("wb") as output:
         server = subprocess.Popen(
             [part.replace("{port}", str(port)) for part in command],
             cwd=project.root,
-            env=environment,
+            env={**inherited, "MLFLOW_PORT": str(port), "MOTO_PORT": str(port), **variables},
             stdout=output,
             stderr=output,
             process_group=0,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import json
-import subprocess
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from car_or_truck.tracking import provenance, training
 from car_or_truck.train.checkpoint import Checkpoint
 from car_or_truck.train.history import METRICS
 from helpers.cells import cell
+from helpers.clones import git
 from helpers.nets import PLAIN
 from helpers.stores import Store
 
@@ -27,11 +27,6 @@ CHANGED = "learning_rate: 0.01  # uncommitted when the training started\n"
 
 class Interrupted(KeyboardInterrupt):
     pass
-
-
-def git(root: Path, *arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=True)
-    return done.stdout.strip()
 
 
 @pytest.fixture
