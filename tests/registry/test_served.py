@@ -6,7 +6,6 @@ import base64
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import pytest
 import requests
 
 from helpers.clones import Project
+from helpers.environments import new_environment
 from helpers.processes import running
 from helpers.stores import SYNTHETIC as NAME
 
@@ -86,11 +86,7 @@ def test_the_model_answers_in_a_clean_environment_made_from_its_own_requirements
     images, expected = pictures(project, number)
     mlflow.set_tracking_uri(f"sqlite:///{project.root / 'mlflow.db'}")
     folder = mlflow.artifacts.download_artifacts(f"models:/{NAME}/{number}", dst_path=str(tmp_path / "model"))
-    subprocess.run([sys.executable, "-m", "venv", tmp_path / "clean"], check=True)
-    python = tmp_path / "clean" / "bin" / "python"
-    install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    if subprocess.run([*install, "-r", f"{folder}/requirements.txt"]).returncode:
-        pytest.skip("the package index cannot be reached")
+    python = new_environment(tmp_path / "clean", "-r", f"{folder}/requirements.txt") / "python"
     script = """
 import json, sys
 import mlflow, pandas

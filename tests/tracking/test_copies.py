@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from car_or_truck.registry.versions import open_registry
 from car_or_truck.tracking import copies, delivery, store
 from car_or_truck.tracking.live import LiveRuns
 from helpers.clones import Project
+from helpers.environments import new_environment
 from helpers.lesser import LOGGED_MODELS, REGISTRY, Lesser, lesser_server
 from helpers.processes import running
 from helpers.stores import NAME, SYNTHETIC, Store
@@ -330,15 +330,7 @@ def test_a_run_that_was_killed_before_it_wrote_a_file_is_delivered(
 @pytest.fixture(scope="module")
 def mlflow_2(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bin/ of an environment that holds MLflow 2.7, which DagsHub runs."""
-    folder = tmp_path_factory.mktemp("mlflow2") / "env"
-    for command in (
-        ["uv", "venv", "--python", "3.11", "--no-python-downloads", str(folder)],
-        ["uv", "pip", "install", "--python", str(folder / "bin" / "python"), *MLFLOW_2],
-    ):
-        done = subprocess.run(command, capture_output=True, text=True, timeout=500)
-        if done.returncode:
-            pytest.skip(f"MLflow 2.7 cannot be installed here: {done.stderr.strip()[-200:]}")
-    return folder / "bin"
+    return new_environment(tmp_path_factory.mktemp("mlflow2") / "env", *MLFLOW_2, python="3.11")
 
 
 @pytest.mark.slow
