@@ -12,7 +12,7 @@ import pytest
 
 from helpers.clones import Project, clone, digests, environment, interruptible
 
-IMAGES = 400
+IMAGES = 100
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def test_a_stage_that_was_broken_off_is_done_again(
     waited_since = time.monotonic()
     while not (project.root / part).exists():
         assert running.poll() is None, "it ended before it could be broken off"
-        assert time.monotonic() - waited_since < 60
+        assert time.monotonic() - waited_since < 300
         time.sleep(0.005)
     os.killpg(running.pid, how)
     running.wait(timeout=30)
