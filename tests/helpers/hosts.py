@@ -85,15 +85,17 @@ def hosts(folder: Path, count: int) -> Iterator[list[Host]]:
     def ip(*arguments: str) -> None:
         subprocess.run(["ip", *arguments], check=True, capture_output=True)
 
-    made = [Host(f"ct-{number}", f"10.77.0.{number}", folder / f"home{number}") for number in range(1, count + 1)]
+    mine = f"ct{os.getpid()}"  # not another process's; Linux allows 15 letters
+    bridge = f"{mine}-br"
+    made = [Host(f"{mine}-{number}", f"10.77.0.{number}", folder / f"home{number}") for number in range(1, count + 1)]
     try:
-        ip("link", "add", "ct-bridge", "type", "bridge")
-        ip("link", "set", "ct-bridge", "up")
+        ip("link", "add", bridge, "type", "bridge")
+        ip("link", "set", bridge, "up")
         for host in made:
             host.home.mkdir(parents=True)
             ip("netns", "add", host.name)
             ip("link", "add", f"{host.name}-out", "type", "veth", "peer", "name", "eth0", "netns", host.name)
-            ip("link", "set", f"{host.name}-out", "master", "ct-bridge", "up")
+            ip("link", "set", f"{host.name}-out", "master", bridge, "up")
             for command in (f"addr add {host.address}/24 dev eth0", "link set eth0 up", "link set lo up", DEFAULT):
                 ip("-netns", host.name, *command.split())
         yield made
@@ -101,4 +103,4 @@ def hosts(folder: Path, count: int) -> Iterator[list[Host]]:
         for host in made:
             host.kill()
             subprocess.run(["ip", "netns", "delete", host.name], capture_output=True)
-        subprocess.run(["ip", "link", "delete", "ct-bridge"], capture_output=True)
+        subprocess.run(["ip", "link", "delete", bridge], capture_output=True)

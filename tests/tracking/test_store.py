@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -183,13 +184,27 @@ def test_waiting_for_another_command_is_said(
     monkeypatch.setattr(store, "PATIENCE", 0.01)
     folder = small_store.root / ".dvc/tmp/locks"
     folder.mkdir(parents=True)
-    holding = "import filelock, time\nwith filelock.FileLock('promotion.lock'): print(flush=True); time.sleep(1)"
-    other = subprocess.Popen([sys.executable, "-c", holding], cwd=folder, stdout=subprocess.PIPE, text=True)
+    holding = "import filelock\nwith filelock.FileLock('promotion.lock'): print(flush=True); input()"
+    other = subprocess.Popen(
+        [sys.executable, "-c", holding], cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+
+    def wait() -> None:
+        with store.one_at_a_time("promotion"):
+            pass
+
     with other:
         assert other.stdout
         other.stdout.readline()
-        with store.one_at_a_time("promotion"):
-            assert f"holds {folder}/promotion.lock; waiting for it" in capsys.readouterr().err
+        waiting, said = threading.Thread(target=wait), ""
+        waiting.start()
+        while "waiting for it" not in said:
+            said += capsys.readouterr().err
+            waiting.join(0.01)
+            assert waiting.is_alive()
+        assert f"holds {folder}/promotion.lock; waiting for it" in said
+        other.communicate("\n")
+        waiting.join()
     with store.one_at_a_time("promotion"):  # it was released
         assert capsys.readouterr().err == ""
 
