@@ -380,7 +380,6 @@ def test_a_base_sees_its_own_preprocessing() -> None:
     [
         ("VGG16", "global_average"),
         pytest.param("MobileNetV2", "flatten", marks=pytest.mark.slow),  # with batch norm, and many layers
-        pytest.param("MobileNetV2", "global_average", marks=pytest.mark.slow),
     ],
 )
 def test_a_frozen_base_is_computed_once_and_gives_the_same_net(name: str, pooling: str, tmp_path: Any) -> None:
