@@ -15,6 +15,7 @@ from ruamel.yaml import YAML
 from car_or_truck import cli, params
 from car_or_truck.cli import app
 from car_or_truck.cli.app import console
+from car_or_truck.commands import predict
 from helpers.clones import ROOT, Project
 
 COMMAND = typer.main.get_group(app)
@@ -100,6 +101,14 @@ def test_a_failure_is_explained_in_a_line_or_two(
         assert "Traceback" in ask("--debug", *arguments, code=1)
 
 
+@pytest.mark.parametrize(("failures", "code"), [(0, 0), (2, 1)])
+def test_predict_fails_where_a_picture_could_not_be_read(
+    failures: int, code: int, ask: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(predict, "predict", lambda *_: failures)
+    ask("predict", "x.png", code=code)
+
+
 def test_an_unexpected_error_is_one_line_without_passwords(
     ask: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -110,6 +119,8 @@ def test_an_unexpected_error_is_one_line_without_passwords(
     assert ask("fetch", code=1) == (
         "Unexpected RuntimeError: no http://***@host/api (`car-or-truck --debug ...` shows the traceback.)\n"
     )
+    monkeypatch.setenv("CAR_OR_TRUCK_DEBUG", "1")
+    assert "Traceback" in ask("fetch", code=1)
 
 
 def test_dvc_is_that_of_this_environment_even_where_it_is_not_activated(

@@ -19,14 +19,15 @@ from helpers.registered import console, evaluate_elsewhere, limits, loose, versi
 from helpers.stores import SYNTHETIC as NAME
 
 
+@pytest.mark.parametrize("dry_run", [False, True])
 def test_a_model_that_fails_a_gate_is_not_promoted_and_nothing_changes(
-    client: mlflow.MlflowClient, capsys: pytest.CaptureFixture[str]
+    dry_run: bool, client: mlflow.MlflowClient, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = versions.aliases(client, NAME)
     with pytest.raises(
         Failure, match=r"is not promoted. accuracy is [\d.]+%, must be >= 90.0% \(short by [\d.]+ points\)[.;]"
     ):
-        promote.promote(loose(min_accuracy=0.9), "1", console())
+        promote.promote(loose(min_accuracy=0.9), "1", console(), dry_run)
     output = capsys.readouterr().out
     assert re.search(r" accuracy +[\d.]+% +>= 90\.0% +FAIL by [\d.]+ points", output)
     assert re.search(r" generalization gap +-?[\d.]+ points +<= 100 points +PASS", output)

@@ -181,6 +181,23 @@ def test_the_winner_can_be_pasted_into_params(here: Path, tmp_path: Path, capsys
     assert pasted.variants["plain"] == loaded.variants["plain"]
 
 
+@pytest.mark.usefixtures("project")
+def test_more_trials_add_to_a_study_and_another_range_or_seed_begins_another(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(search, "_train", lambda *_: np.array([True, False]))
+    found = []
+    for over, trials, seed in (
+        (OVER[:1], 1, 7), (OVER[:1], 2, 7), (OVER[:1], 1, 8), (["optimizer.learning_rate=1e-3:1e-2:log"], 1, 7),
+    ):  # fmt: skip
+        tune.tune(params.load(), "plain", over, trials, seed)
+        found += re.findall(r"^Study (\S+), trials so far: (\d+)\.", capsys.readouterr().err, re.MULTILINE)
+    names, done = zip(*found, strict=True)
+    assert done == ("0", "1", "0", "0")
+    assert names[0] == names[1]
+    assert len(set(names)) == 3
+
+
 def test_a_trial_that_diverges_is_told_as_pruned_and_the_search_goes_on(
     project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
