@@ -17,7 +17,6 @@ import pytest
 from car_or_truck import params, pipeline
 from car_or_truck.cli.app import console
 from car_or_truck.evaluate.scores import rise_text
-from car_or_truck.prepare.images import png_base64
 from car_or_truck.train.history import METRICS
 from helpers.clones import ROOT, Project, copy
 from helpers.stores import runs
@@ -183,7 +182,7 @@ def test_the_runs_show_what_the_files_say(finished: Project, client: mlflow.Mlfl
         assert {f"figures/{name}.png" for name in wanted} | drawn_twice | {"figures/summary.txt"} == figures
 
 
-def test_each_cell_is_one_registered_version_with_a_model_that_loads(
+def test_each_cell_is_one_registered_version_that_says_what_it_takes_and_needs(
     finished: Project, client: mlflow.MlflowClient
 ) -> None:
     versions = client.search_model_versions("name = 'car-or-truck-rendered'")
@@ -198,13 +197,9 @@ def test_each_cell_is_one_registered_version_with_a_model_that_loads(
         assert "rose by 0.00." not in version.description
     mlflow.set_tracking_uri(f"sqlite:///{finished.root / 'mlflow.db'}")
     version = versions[0]
-    loaded = mlflow.pyfunc.load_model(f"models:/{version.name}/{version.version}")
-    assert loaded.metadata.signature.inputs.input_names() == ["image"]
-    images = np.load(finished.root / "data/prepared/valid/images.npy")
-    predicted = loaded.predict(pd.DataFrame({"image": [png_base64(image) for image in images]}))
-    report = finished.root / f"reports/cells/{version.tags['variant']}/31415/predictions.csv"
-    np.testing.assert_allclose(predicted["probability"], pd.read_csv(report)["probability"], atol=1e-3)
-    requirements = mlflow.pyfunc.get_model_dependencies(f"models:/{version.name}/{version.version}")
+    model = f"models:/{version.name}/{version.version}"
+    assert mlflow.models.get_model_info(model).signature.inputs.input_names() == ["image"]
+    requirements = mlflow.pyfunc.get_model_dependencies(model)
     assert "tensorflow==" in Path(requirements).read_text()
 
 
@@ -294,8 +289,7 @@ def test_an_experiment_changes_one_variant_and_shows_in_the_projects_own_store(p
     assert "Experiment" in shown
 
 
-@pytest.mark.slow
-def test_adding_a_variant_trains_that_variant_and_dropping_one_leaves_no_trace(project: Project) -> None:
+def test_adding_a_variant_makes_stale_only_what_it_needs(project: Project) -> None:
     def another(tree: Any) -> None:
         tree["variants"]["mine"] = {
             "blocks": [{"filters": 4}],
@@ -306,28 +300,7 @@ def test_adding_a_variant_trains_that_variant_and_dropping_one_leaves_no_trace(p
         tree["train"]["variants"] = ["exercise", "mine"]
 
     project.edit(another)
-    output = project.run("dvc", "repro")
-    assert set(re.findall(r"Running stage '([^']+)'", output)) == {"train@mine-31415", "evaluate@mine-31415", "compare"}
-    assert set(pd.read_csv(project.root / "reports/comparison.csv")["variant"]) == {"exercise", "mine"}
-
-
-@pytest.mark.slow
-def test_a_test_split_is_set_apart_and_judged_by_evaluate_alone(project: Project) -> None:
-    def set_apart(tree: Any) -> None:
-        tree["data"]["test_fraction"] = 0.3
-        tree["train"]["variants"] = ["tutorial"]
-
-    project.edit(set_apart)
-    project.run("dvc", "repro")
-    report = project.root / "reports/cells/tutorial/31415"
-    predictions, held_out = (pd.read_csv(report / name) for name in ("predictions.csv", "test_predictions.csv"))
-    assert 0 < len(held_out) < len(predictions)
-    assert len(held_out) + len(predictions) == 40
-    assert not set(held_out["name"]) & set(predictions["name"])
-    metrics = json.loads((report / "metrics.json").read_text())
-    for name, table in (("val", predictions), ("test", held_out)):
-        right = (table["probability"] > 0.5) == (table["label"] == 1)
-        assert metrics[f"{name}_binary_accuracy"] == pytest.approx(right.mean())
+    assert project.stale() == {"train@mine-31415", "evaluate@mine-31415", "compare"}
 
 
 @pytest.mark.slow

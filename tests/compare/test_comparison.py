@@ -205,14 +205,13 @@ def test_cells_that_are_missing_or_stale_are_shown_as_such(project: Project, com
     assert page.count(">missing<") == 2 * 3  # in both tables
 
 
-@pytest.mark.slow
-def test_a_variant_that_was_dropped_does_not_linger(project: Project) -> None:
-    project.edit(lambda tree: tree["train"].update(variants=["exercise"]))
-    project.run("car-or-truck", "compare")
-    assert (project.root / "reports/cells/tutorial/31415").is_dir()
-    for name in ("comparison.csv", "curves.csv", "plots/roc.csv", "plots/confusion.csv"):
-        assert "tutorial" not in (project.root / "reports" / name).read_text()
-    assert "tutorial" not in (project.root / "reports/report.html").read_text()
+def test_the_accuracy_on_a_test_split_has_a_column(project: Project, compare: Callable[[], str]) -> None:
+    path = project.root / "reports/cells/tutorial/31415/evaluation.json"
+    files.write_json(path, json.loads(path.read_text()) | {"test_binary_accuracy": 0.125})
+    printed = compare()
+    assert re.search(r"^ variant .* test ", printed, re.MULTILINE)
+    assert re.search(r"^ tutorial.* 12\.5% ", printed, re.MULTILINE)
+    assert "accuracy on test, on which the gates judge" in (project.root / "reports/report.html").read_text()
 
 
 @pytest.mark.parametrize(
@@ -233,3 +232,6 @@ def test_a_store_that_cannot_be_reached_does_not_stop_the_comparison(
     assert ("MLflow has no run of this" in output) != ("MLflow run comparison: FINISHED" in output)
     assert comparison(project)["verdict"][0].startswith("exercise is the only variant compared: ")
     assert "exercise is the only variant compared: " in (project.root / "reports/report.html").read_text()
+    assert (project.root / "reports/cells/tutorial/31415").is_dir()  # which was dropped, and does not linger
+    for name in ("comparison.csv", "curves.csv", "plots/roc.csv", "plots/confusion.csv", "report.html"):
+        assert "tutorial" not in (project.root / "reports" / name).read_text()
