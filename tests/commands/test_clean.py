@@ -160,6 +160,16 @@ def test_the_model_of_a_run_that_a_person_deleted_goes_too(full_store: Store, cl
     assert own.model_id in {model.model_id for model in models}
 
 
+def test_a_model_that_a_person_registered_under_another_name_stays(
+    full_store: Store, cleaned: Callable[..., str]
+) -> None:
+    client, stale = full_store.client, full_store.client.get_model_version(NAME, "4")
+    client.create_registered_model("best")
+    client.create_model_version("best", stale.source, stale.run_id, model_id=stale.model_id)
+    cleaned()
+    assert active(full_store) == (KEPT | {"stale"}, {1, 2, 3, 4, 5, 6})
+
+
 def test_the_runs_in_the_trash_can_be_restored_whole(full_store: Store, cleaned: Callable[..., str]) -> None:
     cleaned()
     assert {run.data.tags["cell"] for run in trash(full_store)} == {"stale", "dropped", "failed"}

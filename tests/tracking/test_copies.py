@@ -138,6 +138,23 @@ def test_the_same_bytes_of_two_people_are_one_version_that_names_both_runs(
     assert server.changes == []
 
 
+def test_a_model_that_a_person_registered_under_another_name_too_changes_no_other_version(
+    ada: Person, remote: mlflow.MlflowClient, deliver: Deliver
+) -> None:
+    runs = [ada.make("first", "bytes"), ada.make("second", "others")]
+    copy = [deliver(ada, run_id)[0] for run_id in runs]
+    before = {number: version.tags for number, version in versions(remote).items()}
+    for client, run_id in ((ada.client, runs[1]), (remote, copy[1])):
+        mlflow.set_tracking_uri(client.tracking_uri)
+        (output,) = client.get_run(run_id).outputs.model_outputs
+        client.create_registered_model("best")
+        client.create_model_version("best", f"models:/{output.model_id}", run_id, model_id=output.model_id)
+    ada.client.set_model_version_tag(NAME, "2", "accuracy", "0.5")
+    deliver(ada, runs[1])
+    after = {number: version.tags for number, version in versions(remote).items()}
+    assert after == {1: before[1], 2: {**before[2], "accuracy": "0.5"}}
+
+
 @pytest.mark.slow
 def test_card_and_note_name_the_versions_of_the_server(
     ada: Person, bob: Person, remote: mlflow.MlflowClient, deliver: Deliver

@@ -1,8 +1,8 @@
 """`clean`: moves runs and models that nothing refers to any more into MLflow's trash, and removes their versions.
 
 An alias, a trained model in models/, a DVC experiment or the newest comparison keeps a run. So does
-being under way or stopped to be resumed, not having been made by this project, in this folder, and a
-version that a colleague's run shares.
+being under way or stopped to be resumed, not having been made by this project, in this folder, a version
+that a colleague's run shares, and one of another registered model, which a person made in the UI.
 """
 
 from __future__ import annotations
@@ -132,6 +132,8 @@ def find_unused(client: mlflow.MlflowClient, name: str, cells: set[str], experim
         for version in registered
         if version.number in aliased or is_wanted(version.tags) or is_shared(version)
     }
+    every = runs.pages(lambda token: client.search_model_versions(page_token=token))
+    kept |= {version.run_id for version in every if version.name != name}
     models = _logged_models(client, experiment)
     unused = Unused()
     for run in made:

@@ -161,9 +161,11 @@ def _describe_model(model: Any, theirs: Any, run_id: str, remote: mlflow.MlflowC
 def bring_version(run: Any, copy: Any, local: mlflow.MlflowClient, remote: mlflow.MlflowClient) -> bool:
     """The registered version of the run's model, with card and tags; aliases and promotions are the server's own.
 
-    A version with the same bytes that a colleague delivered is taken instead, and names this run too.
+    A version with the same bytes that a colleague delivered is taken instead, and names this run too. Versions under
+    other names, which a person gave the model in the UI, stay where they are.
     """
-    registered = local.search_model_versions(f"run_id = '{run.info.run_id}'")
+    name = local.get_experiment(run.info.experiment_id).name
+    registered = local.search_model_versions(f"name = '{name}' and run_id = '{run.info.run_id}'")
     if not registered:
         return _bring_words(run, copy, remote)
     ours, added = registered[0], False
@@ -190,7 +192,7 @@ def _tags(version: Any) -> dict[str, str]:
 
 def _find_version(ours: Any, run_id: str, remote: mlflow.MlflowClient) -> Any | None:
     """The server's version of the run `run_id`, else the oldest one of the same cell and bytes."""
-    own = remote.search_model_versions(f"run_id = '{run_id}'")
+    own = remote.search_model_versions(f"name = '{ours.name}' and run_id = '{run_id}'")
     if own:
         return own[0]
     sha256 = ours.tags.get("model.sha256")
