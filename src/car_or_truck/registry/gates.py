@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import operator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Self
 
@@ -19,6 +21,12 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 POINTS = "points"
+OPERATORS: dict[str, Callable[[float, float], bool]] = {
+    ">=": operator.ge,
+    "<=": operator.le,
+    "<": operator.lt,
+    ">": operator.gt,
+}
 
 
 @dataclass(frozen=True)
@@ -27,7 +35,7 @@ class Gate:
 
     name: str
     value: float | None  # None: there is nothing to measure yet, and the gate is open
-    must_be: str  # ">=", "<=", "<" or ">"
+    must_be: str  # a key of OPERATORS
     limit: float
     note: str = ""
     unit: str = "%"  # or points, of a difference
@@ -35,14 +43,7 @@ class Gate:
     @property
     def passes(self) -> bool:
         """Whether the number meets its limit; NaN does not."""
-        if self.value is None:
-            return True
-        return {
-            ">=": self.value >= self.limit,
-            "<=": self.value <= self.limit,
-            "<": self.value < self.limit,
-            ">": self.value > self.limit,
-        }[self.must_be]
+        return self.value is None or OPERATORS[self.must_be](self.value, self.limit)
 
     @property
     def short_by(self) -> float:
