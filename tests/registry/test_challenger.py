@@ -83,6 +83,18 @@ def test_with_one_model_untrained_the_best_of_the_others_is_still_named(
     assert versions.aliases(client, NAME)["challenger"].number == version(client, "exercise").number
 
 
+def test_a_colleagues_version_of_the_same_cell_with_other_bytes_is_not_taken_for_the_measured_one(
+    client: mlflow.MlflowClient, project: Project
+) -> None:
+    predicting(project, "exercise", 38)
+    measured = version(client, "exercise")
+    tags = {**measured.tags, "model.sha256": "of another processor"}
+    theirs = client.create_model_version(NAME, measured.uri, measured.run_id, tags, description="Theirs.")
+    assert named().startswith(f"Challenger: {measured} of {NAME}, 95.00% accurate")
+    assert versions.aliases(client, NAME)["challenger"].number == measured.number
+    assert client.get_model_version(NAME, theirs.version).description == "Theirs."
+
+
 def test_a_champion_evaluated_on_other_images_is_asked_anew_and_the_promotion_agrees(
     client: mlflow.MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ from car_or_truck.cells.results import Evaluation, Result
 from car_or_truck.compare.luck import select_best
 from car_or_truck.errors import Failure, in_one_line
 from car_or_truck.fetch.folders import split_name
-from car_or_truck.registry import gates, loading, versions
+from car_or_truck.registry import gates, ledger, loading, versions
 from car_or_truck.registry.versions import CHALLENGER, CHAMPION, Version
 from car_or_truck.tracking import provenance
 from car_or_truck.train import batches
@@ -58,11 +58,12 @@ def _name(client: mlflow.MlflowClient, limits: Promotion, results: Sequence[Resu
     aliases = versions.aliases(client, name)
     champion = aliases.get(CHAMPION)
     theirs = champion_answers(champion, results[0].cell, dataset) if champion else None
-    newest = {version.tags.get("cell"): version for version in versions.versions(client, name)[::-1]}
+    # By their bytes, too: a colleague's processor may give a cell others, and other scores.
+    newest = {_key(version.tags): version for version in versions.versions(client, name)[::-1]}
     candidates = [
-        Candidate(newest[result.cell.fingerprint], result, gates.judge(result, theirs, limits))
+        Candidate(newest[key], result, gates.judge(result, theirs, limits))
         for result in results
-        if result.cell.fingerprint in newest
+        if (key := _key(ledger.identity(result.cell))) in newest
     ]
     candidates.sort(key=lambda candidate: (candidate.decision.passes, candidate.accuracy), reverse=True)
     rivals = [candidate for candidate in candidates if not champion or candidate.version.number != champion.number]
@@ -89,6 +90,10 @@ def _name(client: mlflow.MlflowClient, limits: Promotion, results: Sequence[Resu
     passing = sum(candidate.decision.passes for candidate in candidates)
     rank = f"the best of {passing} that pass the gates" if passing > 1 else "the only one that passes the gates"
     return f"{line}: {rank}. `car-or-truck promote` judges it in full."
+
+
+def _key(tags: Mapping[str, str]) -> tuple[str | None, str | None]:
+    return tags.get("cell"), tags.get("model.sha256")
 
 
 def _no_challenger(client: mlflow.MlflowClient, name: str, aliases: dict[str, Version], reason: str) -> str:
