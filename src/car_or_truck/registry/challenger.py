@@ -81,7 +81,8 @@ def _name(client: mlflow.MlflowClient, limits: Promotion, results: Sequence[Resu
     alike = [rival.result for rival in rivals if rival.decision.passes == best.decision.passes]
     if len(alike) > 1:
         selection = select_best({result.name: result.correct for result in alike})
-        versions.describe_selection(client, best.version, best.result, selection.words)
+        if versions.selection(client, best.version) != selection.words:  # a person may have edited its description
+            versions.describe_selection(client, best.version, best.result, selection.words)
     if CHALLENGER not in aliases or aliases[CHALLENGER].number != best.version.number:
         client.set_registered_model_alias(name, CHALLENGER, str(best.version.number))
     line = f"Challenger: {best.version} of {name}, {best.accuracy:.2%} accurate"
