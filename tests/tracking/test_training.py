@@ -135,6 +135,19 @@ def test_a_resumed_training_has_each_epoch_once_in_its_own_run(repository: Store
         ]
 
 
+def test_a_finished_run_has_each_epoch_once_also_one_whose_write_failed(small_store: Store) -> None:
+    saved = checkpoint(small_store)
+    with training.training_run(cell(), saved, {}) as callbacks:
+        for _ in range(3):
+            finish_epoch(saved)
+        for row in saved.state.rows[::2]:  # the second is lost
+            callbacks[0].on_epoch_end(int(row["epoch"]) - 1, {name: row[name] for name in METRICS})
+    (run,) = small_store.client.search_runs([small_store.experiment])
+    for name in METRICS:
+        points = small_store.client.get_metric_history(run.info.run_id, name)
+        assert sorted((point.step, point.value) for point in points) == [(1, 0.1), (2, 0.2), (3, 0.3)]
+
+
 def test_a_training_killed_while_its_model_was_logged_goes_on_in_a_run_with_one_model(small_store: Store) -> None:
     client, saved = small_store.client, checkpoint(small_store)
 

@@ -77,6 +77,8 @@ def training_run(cell: Cell, saved: Checkpoint, tags: Mapping[str, str]) -> Iter
         _describe_run(run, cell)
         runs.log_epochs(run_id, state.rows, state.times)
         yield callbacks
+        mlflow.flush_async_logging()
+        runs.log_epochs(run_id, state.rows, state.times)  # those that MLflow's queue failed to write: it only says so
         if state.seconds:
             mlflow.log_metric(COST, state.seconds)
         status = "FINISHED"
