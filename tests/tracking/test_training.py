@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import platform
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,11 @@ from typing import Any
 import mlflow
 import pytest
 from mlflow.entities import LoggedModelOutput
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
 from car_or_truck.cells.cell import Cell
 from car_or_truck.cells.names import surroundings
-from car_or_truck.tracking import provenance, training
+from car_or_truck.tracking import processes, provenance, store, training, trials
 from car_or_truck.train.checkpoint import Checkpoint
 from car_or_truck.train.history import METRICS
 from helpers.cells import cell
@@ -146,6 +148,30 @@ def test_a_finished_run_has_each_epoch_once_also_one_whose_write_failed(small_st
     for name in METRICS:
         points = small_store.client.get_metric_history(run.info.run_id, name)
         assert sorted((point.step, point.value) for point in points) == [(1, 0.1), (2, 0.2), (3, 0.3)]
+
+
+@pytest.mark.parametrize("kind", ["training", "trial"])
+def test_a_run_that_goes_on_is_at_no_moment_taken_for_abandoned(
+    kind: str, small_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(Interrupted):
+        train(checkpoint(small_store), 1)
+    (run,) = small_store.client.search_runs([small_store.experiment])
+    small_store.client.set_tag(run.info.run_id, processes.TAG, f"{platform.node()}:{2**31 - 1}:0.00")
+    update = SqlAlchemyStore.update_run_info
+
+    def update_while_another_command_connects(*arguments: Any, **changes: Any) -> Any:
+        updated = update(*arguments, **changes)
+        store._close_abandoned(small_store.experiment)
+        return updated
+
+    monkeypatch.setattr(SqlAlchemyStore, "update_run_info", update_while_another_command_connects)
+    with (
+        training.training_run(cell(), checkpoint(small_store), {})
+        if kind == "training"
+        else trials.trial_run("", 1, cell(), checkpoint(small_store))
+    ):
+        assert small_store.client.get_run(run.info.run_id).info.status == "RUNNING"
 
 
 def test_a_training_killed_while_its_model_was_logged_goes_on_in_a_run_with_one_model(small_store: Store) -> None:

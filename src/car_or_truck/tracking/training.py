@@ -53,19 +53,19 @@ def training_run(cell: Cell, saved: Checkpoint, tags: Mapping[str, str]) -> Iter
     """
     experiment, state, server = names.experiment_name(cell.stand_in), saved.state, store.server()
     experiment_id = store.connect(experiment)
-    process = {processes.TAG: processes.this_process()}
-    if runs.can_continue(state.run_id):
+    process = processes.this_process()
+    if state.run_id and runs.can_continue(state.run_id):
+        # First: a running one whose process is gone would be marked KILLED. Its commit stays that of its start, which
+        # its patch belongs to.
+        mlflow.MlflowClient().set_tag(state.run_id, processes.TAG, process)
         run = mlflow.start_run(run_id=state.run_id)
     else:
-        run = mlflow.start_run(
-            experiment_id=experiment_id, run_name=cell.name, tags={**names.tags(cell), **tags, **process}
-        )
+        tags = {**names.tags(cell), **tags, processes.TAG: process}
+        run = mlflow.start_run(experiment_id=experiment_id, run_name=cell.name, tags=tags)
     run_id, status = str(run.info.run_id), "FAILED"
     courier: Courier | None = None
     try:
-        if state.run_id == run_id:
-            mlflow.set_tags(process)  # its commit stays that of its start, which its patch belongs to
-        else:
+        if state.run_id != run_id:
             if state.run_id and server:  # of a worker elsewhere, whose checkpoint this is
                 close_copy(state.run_id, experiment, server)
             state.run_id = run_id

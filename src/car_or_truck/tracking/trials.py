@@ -95,8 +95,8 @@ def trial_run(parent: str, number: int, cell: Cell, saved: Checkpoint) -> Iterat
 
 def _go_on(run_id: str) -> None:
     client = mlflow.MlflowClient()
-    client.update_run(run_id, status="RUNNING")
-    client.set_tag(run_id, processes.TAG, processes.this_process())
+    client.set_tag(run_id, processes.TAG, processes.this_process())  # first: a running one whose process is gone
+    client.update_run(run_id, status="RUNNING")  # would be marked KILLED
 
 
 def _tags(study: str, cell: Cell) -> dict[str, str]:
