@@ -65,25 +65,15 @@ def can_continue(run_id: str | None) -> bool:
 
     One that was killed while its model was logged may have half of it, and a second would not replace that.
     """
-    if run_id is None:
-        return False
-    try:
-        run = mlflow.get_run(run_id)
-    except MlflowException:
-        return False
-    return bool(run.info.lifecycle_stage == "active" and not run.outputs.model_outputs)
+    run = _if_there(mlflow.get_run, run_id) if run_id else None
+    return bool(run and run.info.lifecycle_stage == "active" and not run.outputs.model_outputs)
 
 
 def is_whole(run_id: str) -> bool:
     """Whether the store still has the run, and the model that it logged: people delete either in the UI."""
     client = mlflow.MlflowClient()
-    try:
-        run = client.get_run(run_id)
-        for output in run.outputs.model_outputs:
-            client.get_logged_model(output.model_id)
-    except MlflowException:
-        return False
-    return bool(run.info.lifecycle_stage == "active" and run.outputs.model_outputs)
+    run = _if_there(client.get_run, run_id)
+    return bool(run and run.info.lifecycle_stage == "active" and logged_model(run, client)[1])
 
 
 def has_files(run: Any) -> bool:
@@ -173,9 +163,15 @@ def logged_model(run: Any, client: mlflow.MlflowClient) -> tuple[bool, Any | Non
     outputs = run.outputs.model_outputs if run.outputs else []
     if not outputs:
         return False, None
+    model = _if_there(client.get_logged_model, outputs[0].model_id)
+    return model is None, model
+
+
+def _if_there(get: Callable[[str], Any], key: str) -> Any | None:
+    """What `get` gets from the store; None if that does not have it, which a store that is locked does not say."""
     try:
-        return False, client.get_logged_model(outputs[0].model_id)
-    except mlflow.MlflowException as error:
+        return get(key)
+    except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
-        return True, None
+        return None
