@@ -11,6 +11,7 @@ import pytest
 from mlflow.entities import LoggedModelOutput
 from mlflow.models import Model
 
+from car_or_truck.errors import Failure
 from car_or_truck.evaluate.reliability import Reliability
 from car_or_truck.tracking import delivery, runs, store
 from helpers.clones import Project
@@ -87,3 +88,19 @@ def test_a_run_whose_files_are_gone_here_does_not_stop_the_delivery_of_others(
     assert added
     assert server.client.get_run(copy).info.status == "FINISHED"
     assert "net-1: files are missing here, and not delivered" in capsys.readouterr().out
+
+
+def test_an_experiment_in_the_servers_trash_is_said_with_the_way_to_bring_it_back(
+    empty_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ours, server = (Store(tmp_path / name, empty_database) for name in ("ours", "server"))
+    monkeypatch.chdir(ours.root)
+    run_id, there = ours.train("net"), server.client.tracking_uri
+    server.client.delete_experiment(server.experiment)
+    remedy = f"mlflow experiments restore --experiment-id {server.experiment}, with MLFLOW_TRACKING_URI={there}"
+    with pytest.raises(Failure, match="'car-or-truck' is in the trash") as caught:
+        delivery.deliver(run_id, there)
+    assert str(caught.value).endswith(remedy)
+    monkeypatch.setattr(store, "server", lambda: there)
+    delivery.hand_over(run_id)  # the stage goes on
+    assert "did not take this run (The MLflow experiment 'car-or-truck' is in the trash." in capsys.readouterr().out

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import mlflow
 import pytest
+from mlflow.exceptions import RestException
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
@@ -152,6 +153,15 @@ def test_a_file_that_is_no_database_is_said_to_be_unusable(project: Path) -> Non
 )
 def test_only_a_broken_store_is_to_be_moved_away(says: str, remedy: str) -> None:
     assert remedy in str(store.unusable(OSError(says), "sqlite:///mlflow.db"))
+
+
+def test_a_server_that_answers_is_not_to_be_started() -> None:
+    refusal = RestException({"error_code": "INVALID_STATE", "message": "The run must be active."})
+    said = "The MLflow store https://mlflow.example.org cannot be used: INVALID_STATE: The run must be active."
+    assert str(store.unusable(refusal, "https://mlflow.example.org")) == said
+    assert str(store.unusable(OSError("Connection refused"), "https://mlflow.example.org")).endswith(
+        "Connection refused. Start its server, or unset MLFLOW_TRACKING_URI to use mlflow.db here."
+    )
 
 
 def test_a_locked_store_is_said_in_one_line(

@@ -16,7 +16,7 @@ from mlflow.entities import ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE, MLFLOW_USER
 
-from car_or_truck.errors import in_one_line, without_passwords
+from car_or_truck.errors import Failure, in_one_line, without_passwords
 from car_or_truck.tracking import copies, permissions, store
 
 ORIGIN = f"{copies.MARK}from"
@@ -28,7 +28,8 @@ PATIENCE = 30  # seconds that the end of a training waits for a slow server
 def deliver(run_id: str, server: str, whole: bool = True) -> tuple[str, bool]:
     """Copy what the server lacks of a run; returns (the copy's run id, whether anything was lacking).
 
-    `whole`: with artifacts, model and version; else the values alone. Raises MlflowException or OSError.
+    `whole`: with artifacts, model and version; else the values alone. Raises MlflowException or OSError, or Failure
+    where the server has the experiment in its trash.
     """
     local, remote = mlflow.MlflowClient(store.own()), mlflow.MlflowClient(server)
     run = local.get_run(run_id)
@@ -53,6 +54,8 @@ def deliver(run_id: str, server: str, whole: bool = True) -> tuple[str, bool]:
 def _copy(run: Any, local: mlflow.MlflowClient, remote: mlflow.MlflowClient) -> Any:
     experiment = local.get_experiment(run.info.experiment_id)
     known = remote.get_experiment_by_name(experiment.name)
+    if known:
+        store.refuse_trashed(known, remote.tracking_uri)
     place = known.experiment_id if known else _create_experiment(experiment, remote)
     delivered = remote.search_runs([place], f"tags.`{ORIGIN}` = '{run.info.run_id}'", max_results=1)
     if delivered:
@@ -98,7 +101,7 @@ def hand_over(run_id: str) -> None:
         return
     try:
         deliver(run_id, server)
-    except (MlflowException, OSError) as error:
+    except (Failure, MlflowException, OSError) as error:
         warn(run_id, server, error)
 
 
@@ -130,7 +133,7 @@ class Courier:
                 more = self.news.get()
             try:
                 deliver(self.run_id, self.server, whole=False)
-            except (MlflowException, OSError) as error:
+            except (Failure, MlflowException, OSError) as error:
                 warn(self.run_id, self.server, error)
                 return
 

@@ -31,7 +31,7 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
 
 import mlflow
-from mlflow.exceptions import MlflowException
+from mlflow.exceptions import MlflowException, RestException
 from sqlalchemy.exc import SQLAlchemyError
 
 for noisy in ("mlflow", "alembic"):
@@ -239,9 +239,10 @@ def unusable(error: Exception, where: str) -> Failure:
     elif getattr(error, "error_code", None) == "UNAUTHENTICATED":
         cure = "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to those of an account there."
     else:
-        cure = "Start its server, or unset MLFLOW_TRACKING_URI to use mlflow.db here."
+        answered = isinstance(error, RestException)  # so its server is up
+        cure = "" if answered else "Start its server, or unset MLFLOW_TRACKING_URI to use mlflow.db here."
     why = [*NETWORK.findall(str(error)), in_one_line(error)][0]
-    return Failure(f"The MLflow store {where} cannot be used: {why}. {cure}")
+    return Failure(f"The MLflow store {where} cannot be used: {why.rstrip('.')}. {cure}".rstrip())
 
 
 def remedy(error: BaseException, otherwise: str) -> str:
