@@ -19,7 +19,7 @@ import mlflow
 from mlflow.entities import LoggedModelOutput, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
-from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS, MLFLOW_RUN_NOTE
+from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS, MLFLOW_RUN_NAME, MLFLOW_RUN_NOTE
 
 from car_or_truck import files
 from car_or_truck.errors import in_one_line, without_passwords
@@ -30,6 +30,7 @@ MARK = "delivered."  # how the tags begin that only a delivery writes and reads
 # Digests of what was sent: it is sent again when it changes here, and what changes on the server alone stands.
 ARTIFACTS, MODEL, WORDS = f"{MARK}artifacts", f"{MARK}model", f"{MARK}words"
 NOTES = (MLFLOW_RUN_NOTE, "selection")  # a run's tags that a comparison or a person may change on the server
+GIVEN = (MLFLOW_RUN_NAME, "mlflow.runColor")  # tags that a copy gets once: a person may change them on the server
 RUNS = "runs"  # a version's tag: its run, and those of colleagues that gave the same bytes
 UNKNOWN = ("ENDPOINT_NOT_FOUND", "NOT_IMPLEMENTED", "FEATURE_DISABLED")
 FOLDER = "model"  # where a run keeps its model on a server without logged models
@@ -60,6 +61,7 @@ def bring_values(run: Any, copy: Any, local: mlflow.MlflowClient, remote: mlflow
         RunTag(key, value)
         for key, value in run.data.tags.items()
         if copy.data.tags.get(key) != value and key not in NOTES and not key.startswith(MARK)
+        if not (key in GIVEN and key in copy.data.tags)
     ]
     points = []
     for name in run.data.metrics:
