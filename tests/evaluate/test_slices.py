@@ -131,9 +131,11 @@ def test_with_several_seeds_it_is_a_t_test_of_their_means() -> None:
     assert found.p == pytest.approx(2 * t.sf(drop / np.hypot(*errors), FIRST.sum() - 1))
     assert found.p > ttest_ind(means[~FIRST], means[FIRST], equal_var=False).pvalue
     found = slices.corrupted_slice("blur_1", right, worse)
-    expected = ttest_1samp(means - worse.mean(axis=0), 0)
-    assert found.p == pytest.approx(expected.pvalue)
-    assert (found.drop_low, found.drop_high) == pytest.approx(tuple(expected.confidence_interval()))
+    change = means - worse.mean(axis=0)
+    error = sem([*change, 1, -1])  # with an image more that is lost and one that is gained
+    assert found.p == pytest.approx(2 * t.sf(change.mean() / error, COUNT - 1))
+    assert (found.drop_low, found.drop_high) == pytest.approx(t.interval(0.95, COUNT - 1, change.mean(), error))
+    assert found.p > ttest_1samp(change, 0).pvalue
 
 
 @pytest.mark.parametrize("seeds", [1, 3])
@@ -172,7 +174,13 @@ def test_a_model_that_is_always_right_or_wrong_has_no_significant_slice() -> Non
         assert slices.natural_slice("dark", right, FIRST).p == 1
         assert slices.corrupted_slice("blur_1", right, right).p == 1
     lost = slices.corrupted_slice("blur_1", np.ones((2, COUNT), bool), np.zeros((2, COUNT), bool))
-    assert (lost.p, lost.drop) == (0, 1)
+    assert (lost.p < 1e-9, lost.drop) == (True, 1)
+
+
+def test_two_corrupted_images_that_every_seed_loses_are_no_certainty() -> None:
+    lost = slices.corrupted_slice("blur_1", np.ones((3, 2), bool), np.zeros((3, 2), bool))
+    assert lost.p > 0.05
+    assert lost.drop_low < 0 < lost.drop == 1 < lost.drop_high
 
 
 def test_few_scores_are_shown_and_only_a_significant_drop_counts() -> None:

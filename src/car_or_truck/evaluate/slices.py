@@ -60,7 +60,7 @@ class Slice:
         interval = wilson(round(accuracy * images), images)
         reach = error * float(t.ppf((1 + LEVEL) / 2, images - 1))
         if p is None:
-            p = float(2 * t.sf(abs(drop) / error, images - 1)) if error else float(drop == 0)
+            p = float(2 * t.sf(abs(drop) / error, images - 1))
         return cls(name, images, accuracy, *interval, drop, drop - reach, drop + reach, p)
 
 
@@ -74,7 +74,7 @@ def natural_slice(name: str, right: Right, inside: Right) -> Slice:
     p = None
     if len(right) == 1:
         p = float(fisher_exact([[group.sum(), group.size - group.sum()] for group in (within, without)]).pvalue)
-    error = share * (_variance(_padded(within)) + _variance(_padded(without))) ** 0.5
+    error = share * (_variance(_padded(within, 1, 0)) + _variance(_padded(without, 1, 0))) ** 0.5
     return Slice.of(name, within, share * float(without.mean() - within.mean()), error, p)
 
 
@@ -88,15 +88,15 @@ def corrupted_slice(name: str, clean: Right, right: Right) -> Slice:
     if len(right) == 1:
         lost, gained = int((change > 0).sum()), int((change < 0).sum())
         p = float(binomtest(lost, lost + gained).pvalue) if lost + gained else 1.0
-    return Slice.of(name, right, float(change.mean()), _variance(change) ** 0.5, p)
+    return Slice.of(name, right, float(change.mean()), _variance(_padded(change, 1, -1)) ** 0.5, p)
 
 
-def _padded(right: Right) -> Right:
-    """With one image more that is right and one that is wrong, so that ten of ten are not certainty.
+def _padded(values: NDArray[np.generic], best: int, worst: int) -> NDArray[np.generic]:
+    """With one image more of each extreme, so that ten of ten are not certainty.
 
     Agresti and Caffo, "Simple and effective confidence intervals for proportions and differences ..." (2000).
     """
-    return np.concatenate([right, np.tile([True, False], (len(right), 1))], axis=1)
+    return np.concatenate([values, np.tile([best, worst], (len(values), 1))], axis=1)
 
 
 def _variance(values: NDArray[np.generic]) -> float:
