@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
@@ -60,6 +61,19 @@ def test_the_title_on_accuracy_knows_ties_and_single_variants() -> None:
     three.loc[three["variant"] == "v1", "val_binary_accuracy"] += 0.01
     assert figures.message(figures.ACCURACY, three) == "v1 ends highest on validation, at 91.0%"
     assert figures.message(figures.ACCURACY, curves(1)) == "v0 ends on validation at 90.0%"
+
+
+def test_variants_whose_seeds_are_equally_accurate_on_average_are_tied_in_every_figure(tmp_path: Path) -> None:
+    table = pd.DataFrame({"variant": ["v0", "v0", "v1", "v1"], "seed": [7, 8, 7, 8], "multiply_adds": 1e6})
+    table["val_binary_accuracy"] = np.array([36, 32, 34, 34]) / 40
+    table = table.assign(interval_low=table["val_binary_accuracy"] - 0.1, interval_high=table["val_binary_accuracy"])
+    verdict_figures.accuracies(table, looks(2), tmp_path / "accuracies.svg")
+    assert "<title>2 variants are most accurate: 85.0%</title>" in (tmp_path / "accuracies.svg").read_text()
+    figures.cost(table, looks(2), tmp_path / "cost.svg")
+    assert "<title>No variant is cheaper or more accurate than v0</title>" in (tmp_path / "cost.svg").read_text()
+    logged = table.assign(cell=["v0-7", "v0-8", "v1-7", "v1-8"], epoch=1).astype({"val_binary_accuracy": "float32"})
+    logged = logged.astype({"val_binary_accuracy": "float64"})  # as Keras logs it
+    assert figures.message(figures.ACCURACY, logged) == "2 variants end highest on validation, at 85.0%"
 
 
 def test_a_training_of_one_epoch_is_a_dot() -> None:

@@ -55,7 +55,7 @@ def message(course: Course, table: pd.DataFrame) -> str:
         if rise.max() > 0:
             return f"Validation loss of {rise.idxmax()} ends {rise_text(rise.max())} above its lowest"
         return "No validation loss ends above its lowest"
-    last = table.groupby("cell").last().groupby("variant")[course.solid].mean()
+    last = table.groupby("cell").last().groupby("variant")[course.solid].mean().round(6)  # without float32's noise
     if course is ACCURACY:
         best = last.index[last == last.max()]
         lead = f"{best[0]} ends" if len(best) == 1 else f"{len(best)} variants end"
@@ -149,7 +149,7 @@ def legend(sheet: Figure, axes: Axes) -> None:
 
 def cost(table: pd.DataFrame, looks: Styles, path: Path) -> None:
     """Accuracy over multiply-adds, the mean of each variant's seeds; the line joins the Pareto-optimal ones."""
-    means = table.groupby("variant", sort=False)[["multiply_adds", "val_binary_accuracy"]].mean()
+    means = table.groupby("variant", sort=False)[["multiply_adds", "val_binary_accuracy"]].mean().round(6)
     front = statistics.pareto_front(means["multiply_adds"], means["val_binary_accuracy"])
     best = means[front].sort_values("multiply_adds")
     beaten = len(means) - len(best)
