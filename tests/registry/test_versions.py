@@ -17,7 +17,7 @@ from mlflow.exceptions import RestException
 from car_or_truck.cells.cell import read_trained
 from car_or_truck.cells.results import read_evaluation
 from car_or_truck.errors import Failure
-from car_or_truck.evaluate.reliability import Reliability
+from car_or_truck.evaluate.reliability import FEWEST, TYPICAL, Reliability, conformal_quantile
 from car_or_truck.evaluate.stage import score
 from car_or_truck.prepare.images import png_base64
 from car_or_truck.registry import versions
@@ -149,6 +149,17 @@ def test_the_card_names_the_size_of_the_input_where_it_differs() -> None:
     cards = [card(trained(cell("net", images, recipe=recipe(image_size=side))), scores, "uri") for side in (None, 16)]
     assert "letterboxed to 32 pixels; " in cards[0]
     assert "letterboxed to 32 pixels, then scaled to 16; " in cards[1]
+
+
+@pytest.mark.parametrize(("images", "marks"), [(FEWEST - 1, False), (FEWEST, True)])
+def test_the_card_speaks_of_unlike_pictures_where_there_are_images_to_tell_them(images: int, marks: bool) -> None:
+    table = predictions([0.1, 0.9] * 5, [0, 1] * 5)
+    scores = score(HISTORY, 2, {"train": table, "valid": table})
+    counts = {"train": {"Car": 5, "Truck": 3}, "valid": {"Car": 9, "Truck": images - 9}}
+    assert (
+        "as unlike the training images" in card(trained(cell("net", dataset(counts=counts))), scores, "uri")
+    ) == marks
+    assert np.isfinite(conformal_quantile(np.zeros(images), TYPICAL)) == marks
 
 
 @pytest.mark.parametrize(

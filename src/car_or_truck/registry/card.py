@@ -6,6 +6,7 @@ from typing import Any
 
 from car_or_truck.cells.cell import TrainedCell
 from car_or_truck.compare.overfitting import rise_sentence
+from car_or_truck.evaluate.reliability import FEWEST
 
 
 def card(cell: TrainedCell, scores: dict[str, Any], uri: str, selection: str = "") -> str:
@@ -14,9 +15,9 @@ def card(cell: TrainedCell, scores: dict[str, Any], uri: str, selection: str = "
     constant, share = data.majority
     gap = 100 * scores["generalization_gap"]
     size = f"{data.image_size} pixels" + f", then scaled to {cell.side}" * (cell.side != data.image_size)
+    marks = "; it marks many of these, but not all, as unlike the training images" * (data.count("valid") >= FEWEST)
     limits = [
-        f"It always answers {negative} or {positive}, even for pictures that show neither; it marks many of these, but "
-        "not all, as unlike the training images.",
+        f"It always answers {negative} or {positive}, even for pictures that show neither{marks}.",
         _kept(cell),
         "The interval reflects the number of images, not seed variance.",
         *([selection] if selection else []),
