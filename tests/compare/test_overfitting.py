@@ -46,13 +46,14 @@ def some(gap: float, rise: float = 0.0, collapsed: bool = False) -> Overfitting:
         (some(0.0), NONE),
         (some(-0.05), NONE),
         (some(0.0194), NONE),
-        (some(0.0196), "slight overfitting"),  # shown as 2.0 points
-        (some(0.03), "slight overfitting"),
-        (some(0.0, rise=0.03), "slight overfitting"),
-        (some(0.06), "clear overfitting"),
-        (some(0.01, rise=0.1), "clear overfitting"),
-        (some(0.0, rise=0.2), "strong overfitting"),
-        (some(0.11), "strong overfitting"),
+        (some(0.0196), "slight"),  # shown as 2.0 points
+        (some(0.03), "slight"),
+        (some(0.0, rise=0.03), "slight"),
+        (some(0.06), "clear"),
+        (some(0.01, rise=0.1), "clear"),
+        (some(0.0, rise=0.2), "strong"),
+        (some(0.11), "strong"),
+        (some(0.11, collapsed=True), "collapsed"),
     ],
 )
 def test_the_grade_follows_from_the_gap_or_the_rise(found: Overfitting, grade: str) -> None:
@@ -66,8 +67,7 @@ def test_a_rise_that_is_no_harm_or_that_was_not_saved_is_no_overfitting() -> Non
     assert tiny.grade == NONE
     risen = losses.assign(val_loss=[0.3, 0.5, 0.6])
     found = {kept: Overfitting.of(result(cell(), table, risen, kept_epoch=kept)) for kept in (1, 2, 3)}
-    strong = "strong overfitting"
-    assert {kept: case.grade for kept, case in found.items()} == {1: NONE, 2: strong, 3: strong}
+    assert {kept: case.grade for kept, case in found.items()} == {1: NONE, 2: "strong", 3: "strong"}
     assert sentence("net", [found[1]]).startswith("net: no sign of overfitting, of the saved weights: ")
     assert sentence("net", [found[3]]).startswith("net: strong overfitting: ")
 

@@ -136,7 +136,7 @@ def tabulate(results: Sequence[Result], missing: Sequence[Missing] = ()) -> pd.D
         scores = {name: value for name, value in result.scores.items() if isinstance(value, int | float)}
         interval = {"interval_low": scores.pop("val_accuracy_low"), "interval_high": scores.pop("val_accuracy_high")}
         names = {"variant": result.variant, "seed": result.seed}
-        words = {"grade": Overfitting.of(result).word, "keep": result.cell.recipe.keep, "status": "compared"}
+        words = {"grade": Overfitting.of(result).grade, "keep": result.cell.recipe.keep, "status": "compared"}
         rows.append({**names, **scores, **interval, **words})
     table = pd.DataFrame(rows).sort_values("val_binary_accuracy", ascending=False, kind="stable", ignore_index=True)
     front = statistics.pareto_front(table["multiply_adds"], table["val_binary_accuracy"])

@@ -12,12 +12,9 @@ from car_or_truck.evaluate.scores import rise_text
 # (grade, generalization gap, rise of val_loss as a share of its lowest): the first that either number reaches.
 # They grade the saved weights, so the rise is that until their epoch; one below LEAST_RISE is none.
 LEAST_RISE = 0.01  # nats
-GRADES = (
-    ("strong overfitting", 0.10, 0.50),
-    ("clear overfitting", 0.05, 0.20),
-    ("slight overfitting", 0.02, 0.05),
-)
-NONE = "no sign of overfitting"
+GRADES = (("strong", 0.10, 0.50), ("clear", 0.05, 0.20), ("slight", 0.02, 0.05))
+NONE, COLLAPSED = "none", "collapsed"
+MILDEST_FIRST = (COLLAPSED, NONE, *(grade for grade, _, _ in reversed(GRADES)))
 LEGEND = (
     "Strong: a gap of at least 10 points, or saved weights whose val_loss is at least 50% above the lowest. Clear: 5 "
     f"points or 20%. Slight: 2 points or 5%. A rise of less than {LEAST_RISE} nats does not count."
@@ -54,15 +51,11 @@ class Overfitting:
 
     @property
     def grade(self) -> str:
-        """One of GRADES' words, or NONE."""
+        """One of MILDEST_FIRST."""
         rise = self.kept_rise if self.kept_rise >= LEAST_RISE else -1.0
         shown = round(self.gap, 3)  # as in tables: "10.0 points" are 10
-        return next((grade for grade, gap, share in GRADES if shown >= gap or rise >= share * self.lowest), NONE)
-
-    @property
-    def word(self) -> str:
-        """The grade in a word: strong, clear, slight or none; or that it collapsed."""
-        return "collapsed" if self.collapsed else _word(self.grade)
+        reached = (grade for grade, gap, share in GRADES if shown >= gap or rise >= share * self.lowest)
+        return COLLAPSED if self.collapsed else next(reached, NONE)
 
 
 @dataclass(frozen=True)
@@ -71,15 +64,13 @@ class Gap:
 
     variant: str
     gap: float
-    grade: str  # in a word; "slight to strong" if its seeds differ
+    grade: str  # "slight to strong" if its seeds differ
 
 
 def widest_gaps(variants: Mapping[str, Sequence[Overfitting]]) -> list[Gap]:
     """The variants by their gaps, the widest first."""
     trained = {name: [case for case in cases if not case.collapsed] for name, cases in variants.items()}
-    gaps = [
-        Gap(name, fmean(case.gap for case in cases), _word(_grades(cases))) for name, cases in trained.items() if cases
-    ]
+    gaps = [Gap(name, fmean(case.gap for case in cases), _grades(cases)) for name, cases in trained.items() if cases]
     return sorted(gaps, key=lambda item: -item.gap)
 
 
@@ -110,9 +101,9 @@ def lead(gaps: Sequence[Gap]) -> str:
     return WORST if worst else f"has the {'widest' if gaps[0].gap >= 0 else 'highest'} gap"
 
 
-def severity(word: str) -> int:
-    """A grade's word as a number: 3 strong, 2 clear, 1 slight, 0 none, -1 collapsed."""
-    return ["collapsed", _word(NONE), *(_word(grade) for grade, _, _ in reversed(GRADES))].index(word) - 1
+def severity(grade: str) -> int:
+    """A grade as a number: 3 strong, 2 clear, 1 slight, 0 none, -1 collapsed."""
+    return MILDEST_FIRST.index(grade) - 1
 
 
 def sentence(variant: str, cases: Sequence[Overfitting]) -> str:
@@ -124,7 +115,9 @@ def sentence(variant: str, cases: Sequence[Overfitting]) -> str:
     name = f"{variant} ({len(trained)} seeds)" if len(trained) > 1 else variant
     left_out = f" ({collapsed} collapsed {'seed' if collapsed == 1 else 'seeds'} left out)" if collapsed else ""
     kept = ", of the saved weights" if any(case.kept_rise < case.rise for case in trained) else ""
-    return f"{name}: {_grades(trained)}{kept}: {_gap(trained)}; {_loss(trained)}{left_out}."
+    grades = _grades(trained)
+    extent = "no sign of" if grades == NONE else grades
+    return f"{name}: {extent} overfitting{kept}: {_gap(trained)}; {_loss(trained)}{left_out}."
 
 
 def rise_sentence(epoch: int | str, rise: float) -> str:
@@ -150,11 +143,5 @@ def _gap(cases: Sequence[Overfitting]) -> str:
 
 
 def _grades(cases: Sequence[Overfitting]) -> str:
-    order = [*(grade for grade, _, _ in GRADES), NONE]
-    grades = sorted((case.grade for case in cases), key=order.index)
-    worst, mildest = grades[0], grades[-1]
-    return worst if worst == mildest else f"{_word(mildest)} to {worst}"
-
-
-def _word(grade: str) -> str:
-    return "none" if grade == NONE else grade.removesuffix(" overfitting")
+    grades = sorted((case.grade for case in cases), key=severity)
+    return " to ".join(dict.fromkeys([grades[0], grades[-1]]))
