@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from car_or_truck import drawing, files, paths
 from car_or_truck.cells.results import Missing, Result
@@ -64,6 +65,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         (paths.PREPARED / "valid").mkdir(parents=True)
         np.save(paths.PREPARED / "valid" / "images.npy", np.zeros((COUNT, 32, 32, 3), np.uint8))
         for made in results():
+            figures_of = made.cell.report_folder / "figures"
+            for name in ("learning_curves", "confusion", "architecture"):
+                files.write_text(figures_of / f"{name}.svg", f"<svg>{name} of {made.name}</svg>")
+            Image.new("RGB", (8, 8)).save(figures_of / "grad_cam.png")
             write_pace(made.cell.fingerprint, Pace(seconds=10, cpu_seconds=20, images_per_second=30))
         write()
         yield folder
@@ -114,6 +119,15 @@ def test_suspects_are_shown_with_the_mean_confidence_of_all_seeds() -> None:
     html = report.render(Comparison.of(made, [], IMAGES), IMAGES)
     (suspects,) = re.findall(r"<h3>Label suspects</h3>(.*?)<details", html, re.DOTALL)
     assert re.findall(r"<figcaption>(.*?)<", suspects) == ["Car, predicted Truck 93%", "Truck, predicted Car 93%"] * 4
+
+
+def test_each_model_is_shown_from_inside(page: str) -> None:
+    for name in ("plain", "wide"):
+        assert f"<li>{name} looks inside the picture: 5% of its heat is on the bars, 25% of the area.</li>" in page
+        for figure in ("learning_curves", "confusion", "architecture"):
+            assert f"{figure} of {name}-7" in page
+        assert re.search(rf'<img src="data:image/webp[^"]*" alt="{name}-7: Grad-CAM', page)
+        assert f"{name}-7: feature maps" not in page  # which a net with a base has none of
 
 
 @pytest.mark.usefixtures("folder")

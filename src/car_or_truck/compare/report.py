@@ -163,13 +163,12 @@ def _cards(comparison: Comparison, images: Pixels) -> list[dict[str, Any]]:
                 "name": median.name,
                 "variant": variant,
                 "seeds": len(seeds),
-                "looks": "bars" in median.scores
-                and looks_sentence(median.scores["heat_on_bars"], median.scores["bars"]),
+                "looks": looks_sentence(median.scores["heat_on_bars"], median.scores["bars"]),
                 "drawn": {path.stem: pictures.inline(path, colour) for path in sorted(folder.glob("*.svg"))},
                 "sheets": {
                     name: pictures.sheet(folder / f"{name}.png")
                     for name in ("grad_cam", "feature_maps")
-                    if (folder / f"{name}.png").is_file()
+                    if (folder / f"{name}.png").is_file()  # a base has no feature maps
                 },
                 "mistakes": pictures.tiles(median.predictions, images, list(worst), classes),
             }
