@@ -17,7 +17,7 @@ from car_or_truck.commands.repro import Job, failed_line, progress_table
 from helpers.clones import Project, clone, digests
 from helpers.processes import start
 
-SETTINGS = {"variants": ["tutorial", "exercise"], "seeds": [1, 2], "batch_size": 16, "threads": 1}
+SETTINGS = {"variants": ["tutorial"], "seeds": [1, 2, 3], "batch_size": 16, "threads": 1}
 
 
 def grid(tree: Any) -> None:
@@ -41,7 +41,7 @@ def test_side_by_side_leaves_what_a_serial_run_leaves(serial: Project, tmp_path:
     project = clone(tmp_path / "project")
     project.edit(grid)
     output = project.run("car-or-truck", "repro", "-j", "2", PYTHONPATH=source(project))
-    assert "4 models to train or evaluate, 2 at a time" in output
+    assert "3 models to train or evaluate, 2 at a time" in output
     assert "up to date" in project.run("dvc", "status")
     assert digests(project.root) == digests(serial.root)
     assert stages(project) == stages(serial)
@@ -53,9 +53,10 @@ def test_side_by_side_leaves_what_a_serial_run_leaves(serial: Project, tmp_path:
 def test_a_failed_model_is_named_and_the_others_are_finished(tmp_path: Path) -> None:
     project = clone(tmp_path / "project")
     project.edit(grid)
+    project.edit(lambda tree: tree["train"].update(variants=["tutorial", "exercise"], seeds=[1]))
     project.edit(lambda tree: tree["variants"]["exercise"]["optimizer"].update(learning_rate=1e38))
     output = project.run("car-or-truck", "repro", "-j", "2", code=1, PYTHONPATH=source(project))
-    assert "2 of 4 models failed; the others are done." in output
+    assert "1 of 2 models failed; the others are done." in output
     assert "exercise-1: Training diverged in epoch 1" in output
     assert {path.parent.name for path in project.root.glob("models/*/*")} == {"tutorial"}
 

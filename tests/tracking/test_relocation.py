@@ -328,8 +328,6 @@ def test_a_finished_project_goes_on_where_it_is_moved_and_where_it_is_copied(pro
     assert "was in" in moved.run("car-or-truck", "promote", "--history")
     picture = next(moved.root.glob("data/raw/valid/*/*"))
     moved.run("car-or-truck", "predict", str(picture), "--model", "1")
-    moved.edit(lambda tree: tree["variants"]["tutorial"].update(epochs=1))
-    moved.run("dvc", "repro")
     copy = Project(Path(shutil.copytree(moved.root, tmp_path / "copy", symlinks=True)))
     copy.edit(lambda tree: tree["variants"]["tutorial"].update(epochs=3))
     before = contents(moved.root / "mlruns")
@@ -341,11 +339,11 @@ def test_a_finished_project_goes_on_where_it_is_moved_and_where_it_is_copied(pro
     options = f"--backend-store-uri sqlite:///{copy.root}/mlflow.db --tracking-uri sqlite:///{copy.root}/mlflow.db"
     copy.run("mlflow", "gc", *options.split())
     assert contents(moved.root / "mlruns") == before
+    copy.run("dvc", "exp", "run", "--temp", "-S", "variants.exercise.epochs=1")
     for each in (moved, copy):
         each.run("car-or-truck", "predict", str(picture), "--model", "models:/car-or-truck-rendered@challenger")
-        each.run("dvc", "exp", "run", "--temp", "-S", "variants.exercise.epochs=1")
         client = mlflow.MlflowClient(f"sqlite:///{each.root}/mlflow.db")
         experiment = client.get_experiment_by_name(SYNTHETIC).experiment_id
         for run in client.search_runs([experiment]):
             assert relocation.lies_in(run.info.artifact_uri, each.root / "mlruns")
-    assert contents(moved.root / "mlruns").keys() > before.keys()
+    assert contents(moved.root / "mlruns") == before
