@@ -326,10 +326,12 @@ def test_a_server_that_is_up_sees_the_epochs_while_they_happen(project: Project,
 @pytest.mark.slow
 def test_a_server_that_never_answers_does_not_slow_the_training_down(project: Project) -> None:
     project.edit(longer)
+    project.set_constants("tracking/delivery.py", PATIENCE=3)
     silent = socket.create_server(("127.0.0.1", 0))
     threading.Thread(target=lambda: [silent.accept() for _ in range(20)], daemon=True).start()
     url = f"http://127.0.0.1:{silent.getsockname()[1]}"
-    process = start(project, MLFLOW_TRACKING_URI=url, MLFLOW_HTTP_REQUEST_TIMEOUT="600")
+    here = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "600", "PYTHONPATH": str(project.root / "src")}
+    process = start(project, MLFLOW_TRACKING_URI=url, **here)
     assert process.stdout
     with process.stdout:
         await_epochs(process, 1)
