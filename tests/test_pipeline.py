@@ -287,6 +287,9 @@ def test_an_experiment_changes_one_variant_and_shows_in_the_projects_own_store(p
         value for variant in metrics.values() for value in variant.values()
     ]
     assert "Experiment" in shown
+    project.run("git", "checkout", "params.yaml")
+    assert "Running stage 'train" not in project.run("dvc", "repro")
+    assert project.stale() == set()
 
 
 def test_adding_a_variant_makes_stale_only_what_it_needs(project: Project) -> None:
