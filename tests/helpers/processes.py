@@ -37,11 +37,16 @@ def start(project: Project, *command: str, **variables: str) -> subprocess.Popen
 
 def await_epochs(process: subprocess.Popen[str], wanted: int) -> str:
     """Read what it prints until so many epochs are done."""
+    return await_line(process, r" +\d+/\d+ ", wanted)
+
+
+def await_line(process: subprocess.Popen[str], pattern: str, wanted: int = 1) -> str:
+    """Read what it prints until so many lines begin like this."""
     printed = ""
     assert process.stdout
     for line in process.stdout:
         printed += line
-        wanted -= bool(re.match(r" +\d+/\d+ ", line))
+        wanted -= bool(re.match(pattern, line))
         if not wanted:
             return printed
     raise AssertionError(f"it ended too early: {printed}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import signal
 import sqlite3
@@ -22,7 +23,7 @@ from sqlalchemy.engine import Engine
 
 from car_or_truck import cli
 from car_or_truck.errors import Failure
-from car_or_truck.tracking import store
+from car_or_truck.tracking import processes, store
 from helpers.stores import NAME, Store
 
 TABLES = (3, 15, 30)  # of about 60
@@ -134,6 +135,20 @@ def test_a_store_with_runs_is_never_called_half_made(small_store: Store, monkeyp
         connection.execute("DELETE FROM experiments WHERE experiment_id = 0")  # `mlflow gc` after a deletion in the UI
     assert store.open_store().get_run(run_id).data.tags["cell"] == "a"
     assert store.connect(NAME) == small_store.experiment
+
+
+def test_a_run_whose_process_is_gone_is_closed_by_the_next_command(
+    small_store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with subprocess.Popen(["true"]) as ended:
+        ended.wait()
+    gone = small_store.train("gone", "RUNNING", **{processes.TAG: f"{platform.node()}:{ended.pid}:0.00"})
+    here = small_store.train("here", "RUNNING", **{processes.TAG: processes.this_process()})
+    store.connect(NAME)
+    assert capsys.readouterr().out == "MLflow run gone-1: its process is gone, so it is marked KILLED.\n"
+    assert [small_store.client.get_run(run_id).info.status for run_id in (gone, here)] == ["KILLED", "RUNNING"]
+    store.connect(NAME)
+    assert capsys.readouterr().out == ""
 
 
 def test_a_file_that_is_no_database_is_said_to_be_unusable(project: Path) -> None:
