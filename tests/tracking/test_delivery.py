@@ -13,7 +13,7 @@ from mlflow.models import Model
 
 from car_or_truck.errors import Failure
 from car_or_truck.evaluate.reliability import Reliability
-from car_or_truck.tracking import delivery, runs, store
+from car_or_truck.tracking import copies, delivery, runs, store
 from helpers.clones import Project
 from helpers.registered import version
 from helpers.stores import Store
@@ -75,15 +75,18 @@ def test_a_logged_model_that_was_deleted_does_not_stop_the_delivery_of_its_run(
     assert server.client.search_logged_models([server.experiment]) == []
 
 
+@pytest.mark.parametrize("gone", ["models", "trace"])
 def test_a_run_whose_files_are_gone_here_does_not_stop_the_delivery_of_others(
-    empty_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    gone: str, empty_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ours, server = (Store(tmp_path / name, empty_database) for name in ("ours", "server"))
     monkeypatch.chdir(ours.root)
+    copies._say_once.cache_clear()
     run_id = ours.train("net")
-    model = ours.client.search_logged_models([ours.experiment])[0]
-    ours.client.log_outputs(run_id, [LoggedModelOutput(model.model_id, 0)])
-    shutil.rmtree(ours.root / "mlruns/car-or-truck/models")
+    if gone == "models":
+        model = ours.client.search_logged_models([ours.experiment])[0]
+        ours.client.log_outputs(run_id, [LoggedModelOutput(model.model_id, 0)])
+    shutil.rmtree(ours.root / "mlruns/car-or-truck" / (gone if gone == "models" else run_id))
     copy, added = delivery.deliver(run_id, server.client.tracking_uri)
     assert added
     assert server.client.get_run(copy).info.status == "FINISHED"

@@ -79,9 +79,8 @@ def bring_values(run: Any, copy: Any, local: mlflow.MlflowClient, remote: mlflow
 
 def bring_artifacts(run: Any, copy: Any, local: mlflow.MlflowClient, remote: mlflow.MlflowClient) -> bool:
     """All the files of the run, if any of them changed."""
-    if not local.list_artifacts(run.info.run_id):  # its training was killed before it wrote any
-        return False
-    folder = _files(run.info.artifact_uri, run)
+    written = run.info.status == "FINISHED" or local.list_artifacts(run.info.run_id)  # else it was killed before
+    folder = _files(run.info.artifact_uri, run) if written else None
     digest = _digest(folder) if folder else None
     if folder is None or copy.data.tags.get(ARTIFACTS) == digest:
         return False
