@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 import urllib.request
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from car_or_truck import params, pipeline
 from car_or_truck.cells.cell import read_trained
 from car_or_truck.commands import sync
 from car_or_truck.errors import Failure
+from car_or_truck.files import sha256
 from car_or_truck.registry import champion as champions
 from car_or_truck.registry import versions
 from car_or_truck.registry.gates import Decision
@@ -238,6 +240,28 @@ def test_what_people_deleted_in_the_ui_is_rebuilt(
     sync.sync(params.load())
     assert "no runs had to be rebuilt" in capsys.readouterr().out
     assert client.get_model_version(SYNTHETIC, "3").description == "A person's words."
+
+
+@pytest.mark.filterwarnings("ignore:Operation with range is deprecated")  # MLflow 3.17 with pandas 3
+def test_a_colleagues_bytes_of_a_cell_get_a_run_and_a_version_of_their_own(
+    client: mlflow.MlflowClient, project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = versions.versions(client, SYNTHETIC)
+    cell, _ = read_trained("exercise", 31415)
+    model, own = project.root / "models/exercise/31415/model.keras", runs.find_run(cell)
+    ours = model.read_bytes()
+    with zipfile.ZipFile(model, "a") as archive:
+        archive.comment = b"of another processor"
+    for rebuilt in ("1 run", "no runs"):
+        sync.sync(params.load())
+        assert f"2 trained models in models/: {rebuilt} had to be rebuilt." in capsys.readouterr().out
+    theirs, *others = versions.versions(client, SYNTHETIC)
+    assert others == before
+    assert theirs.tags["cell"] == cell.fingerprint
+    assert theirs.tags["model.sha256"] == sha256(model)
+    assert theirs.run_id == runs.find_run(cell) != own
+    model.write_bytes(ours)
+    assert runs.find_run(cell) == own
 
 
 def test_a_registered_model_that_was_deleted_in_the_ui_has_its_champion_again(

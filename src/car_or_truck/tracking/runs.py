@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from filecmp import cmp
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from PIL import Image
 
 from car_or_truck import files
 from car_or_truck.cells import names
-from car_or_truck.cells.cell import Cell
+from car_or_truck.cells.cell import Cell, TrainedCell
 from car_or_truck.tracking import datasets, relocation, store
 from car_or_truck.train.history import METRICS
 
@@ -44,15 +45,27 @@ OTHERS = {
 GRIDS = ("learning_curves", "mistakes", "grad_cam")  # figures that the UI shows side by side across runs
 
 
-def find_run(cell: Cell) -> str | None:
-    """The id of the cell's newest finished run that is whole, or None."""
+def find_run(cell: TrainedCell) -> str | None:
+    """The id of the newest finished run of the model in models/ that is whole, or None.
+
+    Another machine may give the same cell other bytes, which `dvc pull` brings: those are another model.
+    """
     experiment = store.connect(names.experiment_name(cell.stand_in))
     runs = mlflow.MlflowClient().search_runs(
         [experiment],
         f"tags.cell = '{cell.fingerprint}' and attributes.status = 'FINISHED'",
         order_by=["attributes.start_time DESC"],
     )
-    return next((str(run.info.run_id) for run in runs if is_whole(run.info.run_id)), None)
+    fitting = (run.info.run_id for run in runs if is_whole(run.info.run_id) and not _is_of_others(run, cell))
+    return next(fitting, None)
+
+
+def _is_of_others(run: Any, cell: TrainedCell) -> bool:
+    """Whether the run's logged model has other bytes than the one in models/; not if its files were lost."""
+    place = mlflow.MlflowClient().get_logged_model(model_id(run)).artifact_location
+    folder = relocation.local_path(place)
+    logged = folder / "data" / "model.keras" if folder else None
+    return bool(logged and logged.is_file() and not cmp(logged, cell.model_folder / "model.keras", shallow=False))
 
 
 def is_evaluated(run_id: str) -> bool:
