@@ -47,7 +47,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def params(*variants: str, seeds: tuple[int, ...] = (7,), **changes: Any) -> Params:
     loaded = load_params(ROOT / "params.yaml")
-    chosen = loaded.train.model_copy(update={"variants": variants, "seeds": seeds})
+    chosen = loaded.train.model_copy(update={"variants": variants, "seeds": seeds, "batch_size": 16})
     return loaded.model_copy(update={"train": chosen, "variants": dict.fromkeys(variants, recipe(**changes))})
 
 

@@ -32,6 +32,8 @@ def test_titles_speak_of_variants_by_the_mean_of_their_seeds(tmp_path: Path) -> 
     calibration.roc(results, looks, tmp_path / "roc.svg")
     assert "<title>b has the largest area under the curve: 1.0" in (tmp_path / "roc.svg").read_text()  # a: 100% and 0%
 
+    wrong = [abs(label - 0.35) if place > 3 else 0.9 for place, label in enumerate(labels)]
+    results = [result(cell("b", images, seed=seed), predictions(wrong, labels)) for seed in (1, 2)]
     table = tabulate(results)
     calibration.reliability(results, table, {"b": looks["b"]}, tmp_path / "reliability.svg")
     title = re.search("<title>(.*?)</title>", (tmp_path / "reliability.svg").read_text(), re.S)

@@ -180,10 +180,8 @@ def _run_again(origin: Origin, clone: Path, console: Console, tolerance: float) 
     if not origin.is_here:
         raise Failure(f"The commit {origin.commit or '(none)'} of {origin.version} is not in this repository.")
     if origin.missing:
-        raise Failure(
-            f"{origin.version} needs {', '.join(origin.missing)}. Install the requirements.lock of its commit, "
-            f"{origin.commit[:12]}, into another environment, and run this there."
-        )
+        remedy = f"Install the requirements.lock of {origin.commit[:12]} into another environment, and run this there."
+        raise Failure(f"{origin.version} needs {', '.join(origin.missing)}. {remedy}")
     console.print(f"Running train@{cell.name} and evaluate@{cell.name} in {clone} ...", highlight=False)
     _check_out(origin, clone)
     for stage in ("train", "evaluate"):
@@ -245,8 +243,7 @@ def _lock(origin: Origin, path: Path) -> None:
 def _shell(folder: Path, *command: str, check: bool = True) -> bool:
     """Run a command in the clone, with the clone's code and MLflow store; its output goes to stderr."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("DVC_", "MLFLOW_TRACKING_"))}
-    source = str(folder / "src")
-    environment["PYTHONPATH"] = os.pathsep.join([source, *filter(None, [environment.get("PYTHONPATH")])])
+    environment["PYTHONPATH"] = os.pathsep.join([str(folder / "src"), *filter(None, [environment.get("PYTHONPATH")])])
     code = run_to_the_end(command, cwd=folder, env=environment, stdout=sys.stderr)
     if check and code:
         raise Failure(f"`{' '.join(command)}` fails with {code} in the clone; its output is above.")
