@@ -60,16 +60,6 @@ def test_the_pair_is_told_as_its_predictions_have_it(finished: Project) -> None:
         assert line.replace("'", "&#39;") in page
 
 
-def test_evaluation_says_more_than_metrics_and_never_otherwise(finished: Project) -> None:
-    folder = finished.root / "reports/cells/exercise/31415"
-    metrics, evaluation = (json.loads((folder / f"{name}.json").read_text()) for name in ("metrics", "evaluation"))
-    assert all(evaluation[name] == value for name, value in metrics.items())
-    assert {"val_f1", "val_brier_score", "val_roc_auc", "train_loss", "multiply_adds"} <= set(evaluation)
-    assert evaluation["val_accuracy_low"] < evaluation["val_binary_accuracy"] < evaluation["val_accuracy_high"]
-    described = " ".join(metrics["describes"])
-    assert "val_*: the saved weights (epoch 3) on validation; positive class: Truck" in described
-
-
 def test_what_dvc_plots_draws_is_complete(finished: Project) -> None:
     folder = finished.root / "reports/plots"
     cells = {"tutorial-31415", "exercise-31415"}

@@ -13,6 +13,8 @@ from matplotlib.figure import Figure
 from car_or_truck import drawing
 from car_or_truck.compare import figures, verdict_figures
 from car_or_truck.compare.overfitting import Gap
+from car_or_truck.compare.statistics import Difference
+from car_or_truck.compare.verdict import RecipePair
 
 
 def curves(variants: int, epochs: int = 8) -> pd.DataFrame:
@@ -134,6 +136,24 @@ def test_the_title_on_cost_is_true_of_equal_costs_too(
     table = pd.DataFrame({"variant": names, "multiply_adds": costs, "val_binary_accuracy": accuracies})
     figures.cost(table, looks(len(costs)), tmp_path / "cost.svg")
     assert f"<title>{title}</title>" in (tmp_path / "cost.svg").read_text()
+
+
+@pytest.mark.parametrize(
+    ("p_values", "title"),
+    [
+        ((0.01,), "The difference is significant"),
+        ((0.2, 0.3), "None of 2 differences are significant"),
+        ((0.01, 0.2, 0.3), "1 of 3 differences is significant"),
+        ((0.01, 0.02, 0.3), "2 of 3 differences are significant"),
+    ],
+)
+def test_the_title_on_differences_counts_the_significant_ones(
+    p_values: tuple[float, ...], title: str, tmp_path: Path
+) -> None:
+    estimate = Difference(0.02, 0.01, 0.03, 0.01)
+    pairs = [RecipePair(f"v{place}", "base", estimate, p, (1, 1), 40, None, None) for place, p in enumerate(p_values)]
+    verdict_figures.differences(pairs, tmp_path / "differences.svg")
+    assert f"<title>{title}</title>" in (tmp_path / "differences.svg").read_text()
 
 
 def test_a_name_in_a_figure_is_no_formula(tmp_path: Path) -> None:

@@ -150,6 +150,7 @@ def test_slices_can_be_switched_off(made: TrainedCell) -> None:
 
 def test_what_was_selected_on_validation_says_so() -> None:
     lines = stage.describe(trained(cell(recipe=recipe(keep="best"))))
+    assert "val_*: the saved weights (epoch 2) on validation; positive class: Truck" in lines
     assert "keep: best selected the weights on validation, so val_* are optimistically biased" in lines
     assert not [line for line in stage.describe(trained(cell())) if "biased" in line]
     assert not [line for line in lines if line.startswith("test_*")]  # there is no such split

@@ -12,6 +12,7 @@ from car_or_truck.compare.statistics import TINY, by_seed, chi_square_p
 from car_or_truck.compare.verdict import Correct
 from car_or_truck.evaluate.scores import ALPHA, holm
 
+DRAWS = 400  # of the bootstrap
 LEAST_BIAS = 0.0005  # that is worth saying: 0.1 points, rounded
 
 
@@ -98,7 +99,7 @@ def select_best(correct: Correct) -> Selection:
     return Selection(names[best], len(names), float(accuracy[best]), corrected_best(right))
 
 
-def corrected_best(right: ArrayLike, draws: int = 400) -> float:
+def corrected_best(right: ArrayLike) -> float:
     """The accuracy of the best of the models [models, images], less the optimism of having been chosen.
 
     Optimism, by the bootstrap: how much better than on these images the best of a sample of them is on
@@ -106,13 +107,13 @@ def corrected_best(right: ArrayLike, draws: int = 400) -> float:
     """
     by_model = by_seed(right)
     images, accuracy = by_model.shape[1], by_model.mean(axis=1)
-    moved = _resamples(images, draws) @ by_model.T / images - accuracy  # [draws, models]
+    moved = _resamples(images) @ by_model.T / images - accuracy  # [DRAWS, models]
     chosen = (accuracy + moved).argmax(axis=1)
-    optimism = moved[np.arange(draws), chosen] - moved[:, accuracy.argmax()]
+    optimism = moved[np.arange(DRAWS), chosen] - moved[:, accuracy.argmax()]
     return float(accuracy.max() - optimism.mean())
 
 
 @lru_cache(maxsize=1)
-def _resamples(images: int, draws: int) -> NDArray[np.int64]:
-    """How often each image is in each sample of the bootstrap: [draws, images]."""
-    return np.random.default_rng(0).multinomial(images, np.full(images, 1 / images), draws)
+def _resamples(images: int) -> NDArray[np.int64]:
+    """How often each image is in each sample of the bootstrap: [DRAWS, images]."""
+    return np.random.default_rng(0).multinomial(images, np.full(images, 1 / images), DRAWS)

@@ -162,7 +162,7 @@ def headline(correct: Correct, pairs: list[RecipePair], majority: tuple[str, flo
     elif len(tied) > 1:
         line = f"{_listed(tied)} are equally accurate: {accuracy}{unsure}."
     elif not rivals:
-        nearest = min((pair for pair in pairs if pair.first == best), key=lambda pair: pair.estimate.difference)
+        nearest = pairs[0]  # they are ranked
         lead = f"{nearest.extent} points ahead of {nearest.second}"
         runner_up = ", the runner-up" if len(ranked) > 2 else ""
         line = f"{best} wins: {accuracy}, {lead}{runner_up} ({nearest.interval})."

@@ -16,6 +16,7 @@ from car_or_truck.compare.figures import PERCENT, SIZE, Styles
 from car_or_truck.compare.overfitting import Gap
 from car_or_truck.compare.verdict import RecipePair
 
+MOST_PAIRS = 15
 INK = "#000000"  # a page replaces it by the colour of its text
 
 
@@ -67,9 +68,9 @@ def accuracies(table: pd.DataFrame, looks: Styles, path: Path) -> None:
         axes.set(title=f"{name}{most}: {100 * means.iloc[-1]:.1f}%", xlabel=label)
 
 
-def differences(pairs: Sequence[RecipePair], path: Path, most: int = 15) -> None:
+def differences(pairs: Sequence[RecipePair], path: Path) -> None:
     """The pairs' differences with their intervals; filled dots are significant."""
-    shown = list(pairs)[:most][::-1]
+    shown = list(pairs)[:MOST_PAIRS][::-1]
     significant = sum(pair.significant for pair in pairs)
     with drawing.canvas(path, SIZE[0], _height(len(shown))) as (_, (axes,)):
         for line, pair in enumerate(shown):
@@ -83,9 +84,10 @@ def differences(pairs: Sequence[RecipePair], path: Path, most: int = 15) -> None
         if len(pairs) == 1:
             title = f"The difference is {'' if significant else 'not '}significant"
         else:
-            title = f"{significant or 'None'} of {len(pairs)} differences are significant"
-        if len(pairs) > most:
-            title += f"; the first {most}"
+            verb = "is" if significant == 1 else "are"
+            title = f"{significant or 'None'} of {len(pairs)} differences {verb} significant"
+        if len(pairs) > MOST_PAIRS:
+            title += f"; the first {MOST_PAIRS}"
         axes.set(
             title=title,
             xlabel="difference of accuracy (points), with 95% CI\nfilled: significant after correction",

@@ -101,12 +101,12 @@ class Maps(NamedTuple):
     condensed: Floats | None  # after the pool that follows, if one does
 
 
-def feature_maps(net: Any, image: Floats, most: int = 2) -> list[Maps]:
-    """The maps of the first `most` blocks for an image [h, w, 3] in 0..1; none if the model starts with a base."""
+def feature_maps(net: Any, image: Floats) -> list[Maps]:
+    """The maps of the first two blocks for an image [h, w, 3] in 0..1; none if the model starts with a base."""
     blocks: list[Maps] = []
     order = [layer for layer in net.layers if not isinstance(layer, layers.InputLayer)]
     for place, layer in enumerate(order):
-        if len(blocks) == most or isinstance(layer, keras.Model):
+        if len(blocks) == 2 or isinstance(layer, keras.Model):
             break
         before_it = next((other for other in reversed(order[:place]) if not isinstance(other, layers.Dropout)), None)
         pooled_since = before_it is None or isinstance(before_it, POOLS)

@@ -21,6 +21,7 @@ Floats = NDArray[np.floating[Any]]
 COLOURS = {"conv": "#56b4e9", "pool": "#e69f00", "dense": "#009e73", "base": "#cc79a7", "other": "#bbbbbb"}
 SHEET = {"savefig.transparent": True, "text.color": "#7b7b7b"}  # of pictures, on a light page or a dark one
 HEAT: dict[str, Any] = {"cmap": "inferno", "alpha": 0.45, "interpolation": "bilinear"}  # over an image
+ACROSS = 8  # images in a row
 SAMPLE = 32  # validation images of which is measured where the model looks
 
 
@@ -95,7 +96,7 @@ def _kind(step: Step) -> str:
     return next((kind for kind in COLOURS if kind in step.kind.lower()), "other")
 
 
-def feature_maps(image: Floats, blocks: Sequence[Maps], title: str, path: Path, channels: int = 8) -> None:
+def feature_maps(image: Floats, blocks: Sequence[Maps], title: str, path: Path) -> None:
     """One image through the first blocks: filter, detect, condense; the most active channel, and others unlike it."""
     rows = [
         (f"block {number}: {name}", maps, block.detected)
@@ -104,13 +105,13 @@ def feature_maps(image: Floats, blocks: Sequence[Maps], title: str, path: Path, 
         if maps is not None
     ]
     message = f"{title}: one image through the first blocks (filter: red is positive, blue negative)"
-    columns = channels + 1
+    columns = ACROSS + 1  # the first holds the image
     with mpl.rc_context(SHEET), drawing.contact_sheet(path, columns, len(rows), message, lines=1) as tiles:
         tiles[0].show(image)
         for row, (name, maps, detected) in enumerate(rows):
             first, *others = tiles[row * columns : (row + 1) * columns]
             first.caption(name)
-            for tile, channel in zip(others, _various(detected, channels), strict=False):
+            for tile, channel in zip(others, _various(detected, ACROSS), strict=False):
                 shown = maps[..., channel]
                 reach = (
                     np.percentile(np.abs(shown), 99) or 1.0
@@ -136,12 +137,12 @@ def _various(maps: Floats, count: int) -> list[int]:
     return [active[place] for place in chosen]
 
 
-def grad_cam(rows: dict[str, tuple[Floats, Floats, list[str]]], title: str, path: Path, columns: int = 8) -> None:
+def grad_cam(rows: dict[str, tuple[Floats, Floats, list[str]]], title: str, path: Path) -> None:
     """Images with the regions lit that drove the prediction: `rows` maps a caption to (images, maps, captions)."""
-    with mpl.rc_context(SHEET), drawing.contact_sheet(path, columns, len(rows), title, lines=3) as tiles:
+    with mpl.rc_context(SHEET), drawing.contact_sheet(path, ACROSS, len(rows), title, lines=3) as tiles:
         for row, (caption, pictures) in enumerate(rows.items()):
             for place, (image, heat, answer) in enumerate(zip(*pictures, strict=True)):
-                tile = tiles[row * columns + place]
+                tile = tiles[row * ACROSS + place]
                 tile.show(image)
                 tile.show(heat, **HEAT)
                 tile.caption(f"{'' if place else caption}\n{answer.replace(' predicted', chr(10) + 'as')}", fitted=True)

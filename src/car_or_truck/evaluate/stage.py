@@ -1,7 +1,7 @@
 """Stage `evaluate`: a trained model scored on the validation set and its slices, and inspected.
 
-Every score describes the saved weights, unless its name starts with `final_`, `best_`, `overfit_` or
-`training_`: those describe the history.
+Every score describes the saved weights, except those of the history: `loss` and `binary_accuracy`, which Keras averaged
+during the epoch that was kept, and all whose names start with `final_`, `best_`, `overfit_` or `training_`.
 """
 
 from __future__ import annotations
