@@ -340,10 +340,11 @@ def test_a_finished_project_goes_on_where_it_is_moved_and_where_it_is_copied(pro
     copy.run("mlflow", "gc", *options.split())
     assert contents(moved.root / "mlruns") == before
     copy.run("dvc", "exp", "run", "--temp", "-S", "variants.exercise.epochs=1")
+    assert contents(moved.root / "mlruns") == before
     for each in (moved, copy):
         each.run("car-or-truck", "predict", str(picture), "--model", "models:/car-or-truck-rendered@challenger")
         client = mlflow.MlflowClient(f"sqlite:///{each.root}/mlflow.db")
         experiment = client.get_experiment_by_name(SYNTHETIC).experiment_id
         for run in client.search_runs([experiment]):
             assert relocation.lies_in(run.info.artifact_uri, each.root / "mlruns")
-    assert contents(moved.root / "mlruns") == before
+    assert contents(moved.root / "mlruns").keys() > before.keys()  # MLflow notes by what name a model was asked for
