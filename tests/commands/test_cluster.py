@@ -16,11 +16,13 @@ from helpers.hosts import Host, can_make_hosts, hosts
 from helpers.servers import KEYS
 
 GRID = {"variants": ["tutorial"], "seeds": [1, 2], "batch_size": 16, "threads": 1}
-# Waits until the checkpoint of which it is told the file's name is in the bucket.
+# Waits until the checkpoint whose file's name it is told is in the bucket, and both models' runs are on the server.
 SENT = """
-import boto3, sys, time
+import boto3, mlflow, sys, time
 s3 = boto3.client("s3", endpoint_url=sys.argv[1])
 while not s3.list_objects_v2(Bucket="bucket", Prefix=f"dvc/car-or-truck/checkpoints/{sys.argv[2]}")["KeyCount"]:
+    time.sleep(0.1)
+while len(mlflow.search_runs(search_all_experiments=True, output_format="list")) < 2:
     time.sleep(0.1)
 """
 
@@ -77,7 +79,7 @@ def test_a_cluster_of_hosts_gives_the_bytes_of_a_serial_run_though_one_is_killed
         await_true(lambda: any(caches.glob("*/.dvc/tmp/training/*.npz")) or running.poll() is not None, 600, "no epoch")
         assert running.poll() is None, log_of(head)
         (checkpoint, *_) = caches.glob("*/.dvc/tmp/training/*.npz")
-        head.run("python", "-c", SENT, f"http://{head.address}:9000", checkpoint.name, variables=KEYS)
+        head.run("python", "-c", SENT, f"http://{head.address}:9000", checkpoint.name, variables=here)
         victim.kill()
         assert running.wait(timeout=1200) == 0, log_of(head)
         output = log_of(head)
