@@ -126,8 +126,9 @@ def evaluate(params: Params, variant: str, seed: int, console: Console) -> None:
     accuracy, gap = scores["val_binary_accuracy"], 100 * scores["generalization_gap"]
     print(f"{cell.name}: {accuracy:.1%} on validation, generalization gap {gap:+.1f} points", flush=True)
     run_id = runs.find_run(cell) or training.rebuild(cell, history)
-    versions.record_evaluation(run_id, cell, scores)
-    delivery.hand_over(run_id)
+    version = versions.record_evaluation(run_id, cell, scores)
+    for changed in sorted({run_id, version.run_id}):
+        delivery.hand_over(changed)
     if (variant, seed) in params.cells and len(params.cells) <= MOST_SHOWN:
         _show_progress(params, cell, scores, console)
 

@@ -22,6 +22,7 @@ from car_or_truck.evaluate.stage import score
 from car_or_truck.prepare.images import png_base64
 from car_or_truck.registry import versions
 from car_or_truck.registry.card import card
+from car_or_truck.tracking import provenance, training
 from helpers.cells import HISTORY, cell, dataset, predictions, trained
 from helpers.clones import Project
 from helpers.nets import recipe
@@ -141,6 +142,24 @@ def test_evaluating_again_adds_no_version_and_renews_tags_and_card(client: mlflo
     assert len(versions.versions(client, NAME)) == len(before)
     assert version(client, "exercise").tags["accuracy"] == "0.1250"
     assert "12.5% of 40 validation images" in client.get_model_version(NAME, str(registered.number)).description
+
+
+@pytest.mark.filterwarnings("ignore:Operation with range is deprecated")  # MLflow 3.17 with pandas 3
+def test_the_evaluation_of_a_model_trained_again_to_the_same_bytes_reaches_the_run_that_the_gates_read(
+    client: mlflow.MlflowClient, project: Project
+) -> None:
+    registered, (cell, history) = version(client, "exercise"), read_trained("exercise", 31415)
+    evaluation = read_evaluation(cell)
+    assert evaluation
+    path = project.root / "reports/cells/exercise/31415/metrics.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"val_binary_accuracy": 0.125}))
+    again = training.rebuild(cell, history)
+    assert versions.record_evaluation(again, cell, {**evaluation.scores, "val_binary_accuracy": 0.125}) == registered
+    for run_id in (again, registered.run_id):
+        assert client.get_run(run_id).data.metrics["accuracy"] == 0.125
+        known = provenance.read_evaluations(run_id)
+        assert known
+        assert known[1]["valid"].scores["val_binary_accuracy"] == 0.125
 
 
 def test_the_card_names_the_size_of_the_input_where_it_differs() -> None:

@@ -65,13 +65,19 @@ class Version:
 
 def record_evaluation(run_id: str, cell: TrainedCell, scores: dict[str, Any]) -> Version:
     """Add a model's evaluation to its run and to its logged model, and register that; see `register`."""
-    runs.log_evaluation(run_id, cell, scores)
-    provenance.log_results(run_id, cell)
+    _log_evaluation(run_id, cell, scores)
     version = register(run_id, cell, scores)
+    if version.run_id != run_id:  # trained again to the same bytes: the gates read the version's own run
+        _log_evaluation(version.run_id, cell, scores)
     reliability = cell.report_folder / runs.RELIABILITY
     if reliability.is_file():  # an earlier project's evaluation has none
         runs.add_reliability(version.run_id, reliability)
     return version
+
+
+def _log_evaluation(run_id: str, cell: TrainedCell, scores: dict[str, Any]) -> None:
+    runs.log_evaluation(run_id, cell, scores)
+    provenance.log_results(run_id, cell)
 
 
 def register(run_id: str, cell: TrainedCell, scores: dict[str, Any]) -> Version:
