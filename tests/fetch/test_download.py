@@ -146,6 +146,14 @@ def test_a_proxy_that_refuses_means_out_of_reach(folder: Path, tmp_path: Path, m
             from_url("https://images.example.org/a.zip", tmp_path / "a.zip")
 
 
+class ClientError(Exception):
+    """As botocore's: with the answer of the server."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__("told")
+        self.response = {"Error": {"Code": "Told"}, "ResponseMetadata": {"HTTPStatusCode": status}}
+
+
 class NoCredentialsError(Exception):
     """What a cloud's client raises: of no base class that others know."""
 
@@ -173,6 +181,10 @@ def test_a_cloud_in_trouble_is_out_of_reach_and_a_full_disk_is_not(tmp_path: Pat
     Cloud.error.__cause__ = RuntimeError("SlowDown")  # as s3fs translates what its client raises
     with pytest.raises(Unreachable, match=r"Please reduce your request rate\.$"):
         from_url("cloud://bucket/a.zip", tmp_path / "a.zip")
+    for status, expected in ((503, Unreachable), (301, Failure)):
+        Cloud.error.__cause__ = ClientError(status)
+        with pytest.raises(expected, match=f"the server answers {status} "):
+            from_url("cloud://bucket/a.zip", tmp_path / "a.zip")
     Cloud.error = OSError(errno.ENOSPC, "No space left on device")
     with pytest.raises(OSError, match="No space left on device"):
         from_url("cloud://bucket/a.zip", tmp_path / "a.zip")

@@ -321,6 +321,16 @@ def test_images_that_a_person_put_there_are_not_replaced(order: list[str], raw: 
     assert (raw / "train/Car/a.JPEG").is_file()
 
 
+def test_an_image_that_a_person_added_to_those_that_were_fetched_is_not_removed(raw: Path, tmp_path: Path) -> None:
+    settings = data("directory", directory={"path": str(photos(tmp_path / "photos"))})
+    fetch(settings, raw)
+    fetch(settings, raw)
+    (raw / "train/Car/mine.JPEG").write_bytes((raw / "train/Car/a.JPEG").read_bytes())
+    with pytest.raises(Failure, match=r"data/raw holds images that `fetch` did not put there"):
+        fetch(settings, raw)
+    assert (raw / "train/Car/mine.JPEG").is_file()
+
+
 def test_images_outside_of_what_is_taken_are_counted(
     raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -329,6 +339,11 @@ def test_images_outside_of_what_is_taken_are_counted(
     fetch(data("directory", directory={"path": str(tmp_path / "photos")}), raw)
     assert "photos: left out 4 image(s) outside of fold1/train/ and fold1/valid/\n" in capsys.readouterr().err
     fetch(data("directory", directory={"path": str(tmp_path / "photos/fold1")}), raw)
+    assert "left out" not in capsys.readouterr().err
+    (tmp_path / "links").mkdir()
+    for split in folders.SPLITS:
+        (tmp_path / "links" / split).symlink_to(tmp_path / "photos/fold1" / split)
+    fetch(data("directory", directory={"path": str(tmp_path / "links")}), raw)
     assert "left out" not in capsys.readouterr().err
 
 

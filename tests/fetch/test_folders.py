@@ -86,6 +86,15 @@ def test_a_folder_train_without_the_classes_does_not_hide_them(tmp_path: Path) -
     assert folders.find_root(tmp_path / "images", CLASSES, "it") == (tmp_path / "images", ("",))
 
 
+def test_splits_inside_of_the_classes_are_not_mixed(tmp_path: Path) -> None:
+    for name in CLASSES:
+        for split in folders.SPLITS:
+            (tmp_path / name / split).mkdir(parents=True)
+    root, splits = folders.find_root(tmp_path, CLASSES, "it")
+    with pytest.raises(Failure, match=r"it has no folder "):
+        folders.count_images(root, CLASSES, "it", splits)
+
+
 def test_a_misspelt_class_of_train_does_not_make_validation_the_root(tmp_path: Path) -> None:
     photos(tmp_path)
     for name in CLASSES:

@@ -195,7 +195,10 @@ def _copy(url: str, to: Path, callback: Any, most_seconds: float | None = None) 
     except OSError as error:
         if error.__cause__ is None:  # the disk's
             raise
-        raise Unreachable(reason(error)) from None  # s3fs's translation of its client's: slow down, internal error
+        answer = getattr(error.__cause__, "response", None)  # s3fs's translation of what its client says of an answer
+        if answer:
+            raise _Refusal(answer["ResponseMetadata"]["HTTPStatusCode"], reason(error)) from None
+        raise Unreachable(reason(error)) from None
     except Exception as error:
         if type(error).__module__ == "builtins":  # such as a TypeError for an address that lacks a part
             raise ValueError(reason(error)) from None

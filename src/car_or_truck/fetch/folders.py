@@ -94,8 +94,9 @@ def find_root(folder: Path, classes: Sequence[str], where: str) -> tuple[Path, t
     with_train = [path for path in candidates if (path / "train").is_dir()]
     splits = [path for path in with_train if any((path / "train" / name).is_dir() for name in classes)]
     if not splits:
-        for path in candidates:  # but not valid/ beside a train/ whose classes are misspelt
-            if path.parent not in with_train and all((path / name).is_dir() for name in classes):
+        for path in candidates:  # but not valid/ beside a train/ whose classes are misspelt, nor with train/ in a class
+            inside = [path / name for name in classes]
+            if path.parent not in with_train and all(place.is_dir() and place not in with_train for place in inside):
                 return path, ("",)
         splits = with_train
     for path in splits:

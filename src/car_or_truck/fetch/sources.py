@@ -129,7 +129,8 @@ def _place(folder: Path, where: str, data: Data, into: Path, put: Callable[[Path
     for name, count in folders.count_others(root, data.classes, splits).items():
         shown = folders.storable_name(name)
         console.print(f"{where}: left out {count} file(s) that are not images of either class: {shown}")
-    outside = len(folders.images_below(folder)) - sum(len(folders.images_below(root / split)) for split in splits)
+    taken_from = {root / split for split in splits}
+    outside = sum(taken_from.isdisjoint((folder / name).parents) for name in folders.images_below(folder))
     if outside:
         taken = " and ".join(folders.storable_name(f"{(root / split).relative_to(folder)}/") for split in splits)
         console.print(f"{where}: left out {outside} image(s) outside of {taken}")

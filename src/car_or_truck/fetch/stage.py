@@ -98,15 +98,16 @@ def _kept(raw: Path, source: str, request: dict[str, Any]) -> dict[str, Any] | N
 
 
 def _refuse_strangers(raw: Path) -> None:
-    """Raise Failure if `raw` holds images and no record that `fetch` wrote: these are a person's own."""
+    """Raise Failure if `raw` holds more images than the record that `fetch` wrote tells: these are a person's own."""
     try:
-        files.read_json(raw / SOURCE.name, "")["stand_in"]
+        fetched = int(files.read_json(raw / SOURCE.name, "")["images"])
     except (Failure, KeyError, TypeError):
-        if folders.images_below(raw):
-            raise Failure(
-                f"{raw} holds images that `fetch` did not put there, or lost its {SOURCE.name}. "
-                "Move them away, and name their folder in data.directory.path."
-            ) from None
+        fetched = 0
+    if len(folders.images_below(raw)) > fetched:
+        raise Failure(
+            f"{raw} holds images that `fetch` did not put there, or lost its {SOURCE.name}. "
+            "Move them away, and name their folder in data.directory.path."
+        )
 
 
 def _refuse_replacement(raw: Path, data: Data, unreached: list[str]) -> None:
