@@ -144,7 +144,9 @@ def test_a_remote_that_refuses_to_remove_a_checkpoint_keeps_it(made: Remote, mon
     remote.remove_checkpoint(made, "net")
 
 
-def test_a_sign_that_cannot_be_read_does_not_end_the_waiting(made: Remote, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sign_that_cannot_be_read_does_not_end_the_waiting(
+    made: Remote, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(remote, "SILENCE", 1.0)
     place = Path(made.place("workers", "net-1.json"))
     place.parent.mkdir(parents=True)
@@ -158,9 +160,11 @@ def test_a_sign_that_cannot_be_read_does_not_end_the_waiting(made: Remote, monke
 
     monkeypatch.setattr(made.fs, "cat_file", unreliable)
     started = time.monotonic()
-    with made.holding("net-1"):
+    with made.holding("net-1") as waited:
+        assert waited
         assert time.monotonic() - started >= 1
     assert not failures
+    assert capsys.readouterr().out == "net-1: another worker may be working on it; waiting.\n"
 
 
 def refuse(*_: Any) -> None:

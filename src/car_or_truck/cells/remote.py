@@ -73,8 +73,8 @@ class Remote:
                 seen, since = sign, time.monotonic()
             elif time.monotonic() - since > SILENCE:
                 break
-            if sign and not waited:
-                print(f"{cell}: {sign['worker']} may be working on it; waiting.", flush=True)
+            if not waited:
+                print(f"{cell}: {sign.get('worker', 'another worker')} may be working on it; waiting.", flush=True)
                 waited = True
             time.sleep(HEARTBEAT / 2)
         done = threading.Event()

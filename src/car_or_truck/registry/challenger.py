@@ -63,6 +63,7 @@ def _name(client: mlflow.MlflowClient, limits: Promotion, results: Sequence[Resu
     candidates = [
         Candidate(newest[key], result, gates.judge(result, theirs, limits))
         for result in results
+        if (result.cell.model_folder / "model.keras").is_file()
         if (key := _key(ledger.identity(result.cell))) in newest
     ]
     candidates.sort(key=lambda candidate: (candidate.decision.passes, candidate.accuracy), reverse=True)
