@@ -18,7 +18,7 @@ from rich.console import Console
 from car_or_truck import params
 from car_or_truck.commands import clean, sync
 from car_or_truck.errors import Failure
-from car_or_truck.tracking import copies, delivery, store
+from car_or_truck.tracking import delivery, store, version_copies
 from helpers.clones import ROOT, Project
 from helpers.processes import running
 from helpers.stores import NAME, Store
@@ -296,7 +296,7 @@ def test_on_a_server_only_what_was_delivered_from_here_is_removed(
         client.create_registered_model(NAME)
         for name, others in (("shared", f", {run.info.run_id}"), ("own", "")):
             copy, _ = delivery.deliver(small_store.train(name), address)
-            client.create_model_version(NAME, f"runs:/{copy}/model", copy, {copies.RUNS: f"{copy}{others}"})
+            client.create_model_version(NAME, f"runs:/{copy}/model", copy, {version_copies.RUNS: f"{copy}{others}"})
         printed = cleaned()
         assert printed.count("which was not delivered from here") == printed.count("kept run theirs-1") == 2
         assert [run.data.tags["cell"] for run in client.search_runs([experiment])] == ["shared", "theirs", "theirs"]

@@ -22,13 +22,14 @@ import pytest
 
 from car_or_truck import params, pipeline
 from car_or_truck.cells.cell import read_trained
+from car_or_truck.cells.results import read_evaluation
 from car_or_truck.commands import sync
 from car_or_truck.errors import Failure
 from car_or_truck.files import sha256
 from car_or_truck.registry import champion as champions
 from car_or_truck.registry import versions
 from car_or_truck.registry.gates import Decision
-from car_or_truck.tracking import runs
+from car_or_truck.tracking import runs, training
 from car_or_truck.train.history import METRICS
 from helpers.clones import Project
 from helpers.processes import await_epochs, longer, start
@@ -197,6 +198,19 @@ def test_a_run_whose_files_were_lost_is_named_with_the_way_out(project: Project)
     cell, history = next(sync._trained())
     with pytest.raises(Failure, match=r"^mlruns/ has lost the files of \w+-31415's run. Move mlflow.db away, too: "):
         sync._rebuild(cell, history, None)
+
+
+@pytest.mark.filterwarnings("ignore:Operation with range is deprecated")  # MLflow 3.17 with pandas 3
+def test_a_description_that_a_person_edited_stands_though_the_model_was_trained_again(
+    client: mlflow.MlflowClient,
+) -> None:
+    cell, history = read_trained("exercise", 31415)
+    evaluation = read_evaluation(cell)
+    assert evaluation
+    registered = versions.record_evaluation(training.rebuild(cell, history), cell, evaluation.scores)
+    client.update_model_version(SYNTHETIC, str(registered.number), "Mine.")
+    assert not sync._rebuild(cell, history, None)
+    assert client.get_model_version(SYNTHETIC, str(registered.number)).description == "Mine."
 
 
 def test_versions_that_were_lost_come_back_with_their_numbers_and_the_champion_with_its_record(

@@ -18,7 +18,7 @@ import requests
 
 from car_or_truck.registry import champion as champions
 from car_or_truck.registry import versions
-from car_or_truck.tracking import copies
+from car_or_truck.tracking import version_copies
 from helpers.clones import Project, copy
 from helpers.processes import running
 from helpers.servers import Server, folder_for_postgresql, needs_postgresql, storage, team_server
@@ -195,7 +195,7 @@ def test_sync_delivers_what_a_colleague_pulled_and_the_comparison_of_it_once(
     assert aliases(client)["champion"] == champion
     assert len(versions.versions(client, NAME)) == 3  # the same bytes are the same version, which names both runs
     for number in numbers(client).values():
-        assert len(client.get_model_version(NAME, number).tags[copies.RUNS].split(", ")) == 2
+        assert len(client.get_model_version(NAME, number).tags[version_copies.RUNS].split(", ")) == 2
     assert f"{team.server.address}: no runs had to be delivered." in team.run("ben", "car-or-truck", "sync")
 
 

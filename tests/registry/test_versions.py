@@ -20,9 +20,9 @@ from car_or_truck.errors import Failure
 from car_or_truck.evaluate.reliability import FEWEST, TYPICAL, Reliability, conformal_quantile
 from car_or_truck.evaluate.stage import score
 from car_or_truck.prepare.images import png_base64
-from car_or_truck.registry import versions
+from car_or_truck.registry import ledger, versions
 from car_or_truck.registry.card import card
-from car_or_truck.tracking import provenance, training
+from car_or_truck.tracking import provenance, runs, training
 from helpers.cells import HISTORY, cell, dataset, predictions, trained
 from helpers.clones import Project
 from helpers.nets import recipe
@@ -144,6 +144,15 @@ def test_evaluating_again_adds_no_version_and_renews_tags_and_card(client: mlflo
     assert "12.5% of 40 validation images" in client.get_model_version(NAME, str(registered.number)).description
 
 
+def test_a_version_whose_files_are_lost_is_not_that_of_a_model_trained_again(client: mlflow.MlflowClient) -> None:
+    registered, identity = version(client, "exercise"), ledger.identity(read_trained("exercise", 31415)[0])
+    assert versions.existing(client, NAME, "another run", identity) == registered
+    _, model = runs.logged_model(client.get_run(registered.run_id), client)
+    assert model
+    shutil.rmtree(model.artifact_location.removeprefix("file://"))
+    assert versions.existing(client, NAME, "another run", identity) is None
+
+
 @pytest.mark.filterwarnings("ignore:Operation with range is deprecated")  # MLflow 3.17 with pandas 3
 def test_the_evaluation_of_a_model_trained_again_to_the_same_bytes_reaches_the_run_that_the_gates_read(
     client: mlflow.MlflowClient, project: Project
@@ -156,7 +165,9 @@ def test_the_evaluation_of_a_model_trained_again_to_the_same_bytes_reaches_the_r
     again = training.rebuild(cell, history)
     assert versions.record_evaluation(again, cell, {**evaluation.scores, "val_binary_accuracy": 0.125}) == registered
     for run_id in (again, registered.run_id):
-        assert client.get_run(run_id).data.metrics["accuracy"] == 0.125
+        run = client.get_run(run_id)
+        assert run.data.metrics["accuracy"] == 0.125
+        assert "12.5% of 40 validation images" in run.data.tags["mlflow.note.content"]
         known = provenance.read_evaluations(run_id)
         assert known
         assert known[1]["valid"].scores["val_binary_accuracy"] == 0.125

@@ -14,7 +14,7 @@ from mlflow.models import Model
 
 from car_or_truck.errors import Failure
 from car_or_truck.registry.versions import open_registry
-from car_or_truck.tracking import copies, delivery, store
+from car_or_truck.tracking import copies, delivery, store, version_copies
 from car_or_truck.tracking.live import LiveRuns
 from helpers.clones import Project
 from helpers.environments import new_environment
@@ -122,8 +122,8 @@ def test_the_same_bytes_of_two_people_are_one_version_that_names_both_runs(
         1: copy["ada"],
         2: copy["other"],
     }
-    assert versions(remote)[1].tags[copies.RUNS] == f"{copy['ada']}, {copy['bob']}"
-    assert copies.RUNS not in versions(remote)[2].tags
+    assert versions(remote)[1].tags[version_copies.RUNS] == f"{copy['ada']}, {copy['bob']}"
+    assert version_copies.RUNS not in versions(remote)[2].tags
     assert [remote.get_run(copy[name]).info.user_id for name in ("ada", "bob")] == ["ada", "bob"]
     for name in copy:
         (output,) = remote.get_run(copy[name]).outputs.model_outputs
@@ -136,6 +136,21 @@ def test_the_same_bytes_of_two_people_are_one_version_that_names_both_runs(
     server.requests.clear()
     assert not any(deliver(ada if name == "ada" else bob, run_id)[1] for name, run_id in runs.items())
     assert server.changes == []
+
+
+def test_the_run_of_a_model_trained_again_to_the_same_bytes_names_the_servers_version(
+    ada: Person, bob: Person, remote: mlflow.MlflowClient, deliver: Deliver
+) -> None:
+    deliver(ada, ada.make("other", "others"))
+    runs = [bob.make("cell", "bytes"), bob.make("cell", "bytes")]
+    bob.client.delete_model_version(NAME, "2")
+    (output,) = bob.client.get_run(runs[1]).outputs.model_outputs
+    bob.client.set_logged_model_tags(output.model_id, {"mlflow.modelVersions": f'[{{"name": "{NAME}", "version": 1}}]'})
+    bob.client.set_tag(runs[1], "mlflow.note.content", USE.format(1))
+    copy = [deliver(bob, run_id)[0] for run_id in runs]
+    assert {number: version.run_id for number, version in versions(remote).items() if number != 1} == {2: copy[0]}
+    assert versions(remote)[2].tags[version_copies.RUNS] == ", ".join(copy)
+    assert remote.get_run(copy[1]).data.tags["mlflow.note.content"] == USE.format(2)
 
 
 def test_a_model_that_a_person_registered_under_another_name_too_changes_no_other_version(
@@ -215,19 +230,14 @@ def test_a_logged_model_has_its_tags_metrics_and_dataset_as_at_home(
     assert deliver(ada, run_id) == (copy, False)
 
 
-def test_a_name_and_a_colour_that_a_person_gave_a_run_on_the_server_stand(
+def test_a_name_that_a_person_gave_a_run_on_the_server_stands(
     ada: Person, remote: mlflow.MlflowClient, deliver: Deliver
 ) -> None:
     run_id = ada.make("cell", "bytes")
     copy, _ = deliver(ada, run_id)
-    ada.client.set_tag(run_id, "mlflow.runColor", "#ff0000")
-    assert deliver(ada, run_id) == (copy, True)
-    assert remote.get_run(copy).data.tags["mlflow.runColor"] == "#ff0000"
     remote.update_run(copy, name="theirs")
-    remote.set_tag(copy, "mlflow.runColor", "#00ff00")
     assert deliver(ada, run_id) == (copy, False)
-    run = remote.get_run(copy)
-    assert (run.info.run_name, run.data.tags["mlflow.runColor"]) == ("theirs", "#00ff00")
+    assert remote.get_run(copy).info.run_name == "theirs"
 
 
 def test_an_experiment_comes_with_its_saved_views_and_links_to_them(

@@ -24,7 +24,7 @@ from car_or_truck.lock import locked_stages
 from car_or_truck.params import Params
 from car_or_truck.registry import versions
 from car_or_truck.registry.versions import Version
-from car_or_truck.tracking import copies, delivery, permissions, relocation, runs, store
+from car_or_truck.tracking import copies, delivery, permissions, relocation, runs, store, version_copies
 
 
 @dataclass
@@ -124,7 +124,7 @@ def find_unused(client: mlflow.MlflowClient, name: str, cells: set[str], experim
         return tags.get("cell") in cells or tags.get("dvc.exp") in experiments
 
     def is_shared(version: Version) -> bool:
-        named = version.tags.get(copies.RUNS, "").split(", ")
+        named = version.tags.get(version_copies.RUNS, "").split(", ")
         return any(run.info.run_id in named and _elsewhere(run, []) for run in made)
 
     kept = {newest} | {

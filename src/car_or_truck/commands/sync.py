@@ -110,8 +110,7 @@ def _rebuild(cell: TrainedCell, history: pd.DataFrame, number: int | None) -> bo
             print(f"{cell.name}: its evaluation belongs to an earlier training. Run `dvc repro`.", flush=True)
     else:
         name, complete = names.experiment_name(cell.stand_in), runs.is_evaluated(run_id)
-        registered = versions.cell_versions(mlflow.MlflowClient(), name, cell.fingerprint)
-        if complete and any(version.run_id == run_id for version in registered):
+        if complete and versions.existing(mlflow.MlflowClient(), name, run_id, ledger.identity(cell)):
             return missing  # a person may have edited its description
         version = (versions.register if complete else versions.record_evaluation)(run_id, cell, evaluation.scores)
         if number not in (None, version.number):  # a version was registered before what was lost came back

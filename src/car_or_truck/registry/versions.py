@@ -65,19 +65,14 @@ class Version:
 
 def record_evaluation(run_id: str, cell: TrainedCell, scores: dict[str, Any]) -> Version:
     """Add a model's evaluation to its run and to its logged model, and register that; see `register`."""
-    _log_evaluation(run_id, cell, scores)
     version = register(run_id, cell, scores)
-    if version.run_id != run_id:  # trained again to the same bytes: the gates read the version's own run
-        _log_evaluation(version.run_id, cell, scores)
+    for evaluated in _runs(run_id, version):
+        runs.log_evaluation(evaluated, cell, scores)
+        provenance.log_results(evaluated, cell)
     reliability = cell.report_folder / runs.RELIABILITY
     if reliability.is_file():  # an earlier project's evaluation has none
         runs.add_reliability(version.run_id, reliability)
     return version
-
-
-def _log_evaluation(run_id: str, cell: TrainedCell, scores: dict[str, Any]) -> None:
-    runs.log_evaluation(run_id, cell, scores)
-    provenance.log_results(run_id, cell)
 
 
 def register(run_id: str, cell: TrainedCell, scores: dict[str, Any]) -> Version:
@@ -91,7 +86,7 @@ def register(run_id: str, cell: TrainedCell, scores: dict[str, Any]) -> Version:
     tags = {**headlines, **identity, "data.source": cell.data.source}
     store.ensure_registered_model(client, name, ABOUT.format(history=names.promotions_name(name)))
     with store.one_at_a_time("versions"):
-        version = _existing(client, name, run_id, tags) or _create(client, name, run_id, tags, identity)
+        version = existing(client, name, run_id, identity) or _create(client, name, run_id, tags, identity)
         ledger.note(client.tracking_uri, name, ledger.VERSIONS, {version.number: identity})
     for key, value in headlines.items():
         if version.tags.get(key) != value:
@@ -107,12 +102,18 @@ def _write_card(
     text = card(cell, scores, version.uri, selection(client, version))
     client.update_model_version(version.name, str(version.number), text)
     note = f"{link(version.name, version.number)}\n\n{text}"
-    client.set_tag(run_id, MLFLOW_RUN_NOTE, note)
     registered = [{"name": version.name, "version": version.number}]  # makes the UI call the logged model registered
     tags = {MLFLOW_MODEL_VERSIONS: json.dumps(registered), MLFLOW_RUN_NOTE: note}
-    _, model = runs.logged_model(client.get_run(run_id), client)
-    if model:  # not on a server without logged models, nor of one that a person deleted
-        client.set_logged_model_tags(model.model_id, tags)
+    for described in _runs(run_id, version):
+        client.set_tag(described, MLFLOW_RUN_NOTE, note)
+        _, model = runs.logged_model(client.get_run(described), client)
+        if model:  # not on a server without logged models, nor of one that a person deleted
+            client.set_logged_model_tags(model.model_id, tags)
+
+
+def _runs(run_id: str, version: Version) -> set[str]:
+    """The run, and that of its version: another one when the cell was trained again to the same bytes."""
+    return {run_id, version.run_id}
 
 
 def describe_selection(client: mlflow.MlflowClient, version: Version, result: Result, words: str) -> None:
@@ -126,11 +127,13 @@ def selection(client: mlflow.MlflowClient, version: Version) -> str:
     return str(client.get_run(version.run_id).data.tags.get(SELECTION, ""))
 
 
-def _existing(client: mlflow.MlflowClient, name: str, run_id: str, tags: dict[str, str]) -> Version | None:
-    """The version of this run, or of another run that gave the same cell the same bytes."""
-    for version in cell_versions(client, name, tags["cell"]):
-        same = version.tags.get("model.sha256") == tags["model.sha256"]
-        if version.run_id == run_id or (same and runs.is_whole(version.run_id)):
+def existing(client: mlflow.MlflowClient, name: str, run_id: str, identity: dict[str, str]) -> Version | None:
+    """The version of this run, or of another run that gave the same cell the same bytes and still has them."""
+    for version in versions(client, name, f"tags.cell = '{identity['cell']}'"):
+        same = version.tags.get("model.sha256") == identity["model.sha256"]
+        if version.run_id == run_id or (
+            same and runs.is_whole(version.run_id) and runs.has_files(client.get_run(version.run_id))
+        ):
             return version
     return None
 
@@ -155,11 +158,6 @@ def versions(client: mlflow.MlflowClient, name: str, where: str = "") -> list[Ve
     condition = f"name = '{name}'" + (f" and {where}" if where else "")
     registered = runs.pages(lambda token: client.search_model_versions(condition, page_token=token))
     return sorted(map(_version, registered), key=lambda version: -version.number)
-
-
-def cell_versions(client: mlflow.MlflowClient, name: str, cell: str) -> list[Version]:
-    """The versions of one cell, by its fingerprint; the newest first."""
-    return versions(client, name, f"tags.cell = '{cell}'")
 
 
 def _version(version: Any) -> Version:

@@ -17,7 +17,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE, MLFLOW_USER
 
 from car_or_truck.errors import Failure, in_one_line, without_passwords
-from car_or_truck.tracking import copies, permissions, store
+from car_or_truck.tracking import copies, permissions, store, version_copies
 
 ORIGIN = f"{copies.MARK}from"
 REFUSED = f"{copies.MARK}refused"  # a run's tag: the server that permitted no delivery, so that this is said once
@@ -39,7 +39,7 @@ def deliver(run_id: str, server: str, whole: bool = True) -> tuple[str, bool]:
         if whole:
             added |= copies.bring_artifacts(run, copy, local, remote)
             added |= copies.bring_model(run, copy, local, remote)
-            added |= copies.bring_version(run, copy, local, remote)
+            added |= version_copies.bring_version(run, copy, local, remote)
         if (run.info.status, run.info.end_time) != (copy.info.status, copy.info.end_time):
             if run.info.end_time is None:
                 remote.update_run(copy.info.run_id, run.info.status)
