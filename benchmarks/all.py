@@ -2,8 +2,8 @@
 
 ARCHIVE is the dataset's zip. Each SCRIPT (`cells`, `engine`, ...) selects one benchmark; the default is all. The output
 is also written to benchmarks/latest.md, below each command, and time_to_accuracy.png is redrawn. Models that are in
-time_to_accuracy.csv are not trained again: delete it to measure them anew, which takes about three hours on two cores.
-The other benchmarks take about two.
+time_to_accuracy.csv are not trained again: delete it to measure them all anew, which takes about three hours on two
+cores with bfloat16. The other benchmarks take about two.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ def ui(port: Annotated[int, typer.Option("--port", "-p", min=1, max=65535, help=
     """Start the MLflow UI, with links to the best models.
 
     Prints its address, and links to the views "Best on validation" and "Most overfitted". Where MLFLOW_TRACKING_URI
-    names a server, it prints the links there.
+    names a server, it starts none, and prints the links there.
 
     Example: car-or-truck ui --port 5001
     """

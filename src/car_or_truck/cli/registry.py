@@ -93,7 +93,8 @@ def sync(
 def clean(dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be removed.")] = False) -> None:
     """Remove runs and versions that are not in use.
 
-    Those, and artifacts, that no alias, output or DVC experiment refers to.
+    Moves the runs and logged models that no alias, trained model or DVC experiment refers to into MLflow's trash, and
+    deletes their versions. Searches by `tune` stay.
 
     Example: car-or-truck clean --dry-run
     """

@@ -52,16 +52,16 @@ def repro(
 
 @app.command(rich_help_panel=PANEL)
 def work(
-    cells: Annotated[list[str], typer.Argument(metavar="MODEL...", help="VARIANT-SEED, as tutorial-31415.")],
+    cells: Annotated[list[str], typer.Argument(metavar="MODEL...", help="VARIANT-SEED, such as tutorial-31415.")],
     checkpoint_every: Annotated[
         float, typer.Option(metavar="SECONDS", min=0, help="Send the checkpoint to DVC's remote this often.")
     ] = 60,
 ) -> None:
-    """Train models of this commit, and share them by DVC's remote.
+    """Train models of this commit, and push the results.
 
-    Pulls the images, trains and evaluates, and pushes the results.
+    Pulls the images first, and evaluates what it trained.
 
-    Its checkpoints go to DVC's remote, so that another machine continues what this one could not finish.
+    Checkpoints go to DVC's remote, so that another machine continues what this one could not finish.
 
     Example: car-or-truck work tutorial-31415 exercise-31415
     """

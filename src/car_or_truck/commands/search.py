@@ -163,7 +163,7 @@ def _train(search: Search, trial: optuna.Trial, cell: Cell, saved: Checkpoint) -
 
 
 def _show(text: str, shown: float) -> float:
-    """Show how far a trial is: over what stood there on a terminal, elsewhere a line a minute. Returns when it did."""
+    """Show how far a trial is: over what stood there on a terminal, else one line per minute. Returns when it did."""
     now = time.monotonic()
     if sys.stdout.isatty():
         print(f"{text}\033[K\r", end="", flush=True)

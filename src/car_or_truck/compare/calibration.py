@@ -20,7 +20,7 @@ from car_or_truck.train.recipe import THRESHOLD
 
 
 def reliability(results: Sequence[Result], table: pd.DataFrame, looks: figures.Styles, path: Path) -> None:
-    """Share of the second class over its predicted probability, a line a variant, over the images of all its seeds.
+    """Share of the second class over its predicted probability, one line per variant, over the images of all its seeds.
 
     Dotted: as the models give it; solid: calibrated, with 95% CI. Bins of few images are left out; of
     many variants, the first of `looks` are shown. `table` is comparison.csv.

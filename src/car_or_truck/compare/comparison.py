@@ -130,7 +130,7 @@ def _curves(results: Sequence[Result]) -> pd.DataFrame:
 
 
 def tabulate(results: Sequence[Result], missing: Sequence[Missing] = ()) -> pd.DataFrame:
-    """comparison.csv: a row a model, the most accurate first, missing ones last."""
+    """comparison.csv: one row per model, the most accurate first, missing ones last."""
     rows = []
     for result in results:
         scores = {name: value for name, value in result.scores.items() if isinstance(value, int | float)}

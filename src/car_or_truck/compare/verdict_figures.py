@@ -50,7 +50,7 @@ def dumbbell(table: pd.DataFrame, gaps: Sequence[Gap], looks: Styles, path: Path
 
 
 def accuracies(table: pd.DataFrame, looks: Styles, path: Path) -> None:
-    """Every model's accuracy with its Wilson interval, a line a variant; `table` is comparison.csv."""
+    """Every model's accuracy with its Wilson interval, one line per variant; `table` is comparison.csv."""
     means = table.groupby("variant")["val_binary_accuracy"].mean().round(6).sort_values()  # equal means are equal
     with drawing.canvas(path, SIZE[0], _height(len(means))) as (_, (axes,)):
         for line, variant in enumerate(means.index):

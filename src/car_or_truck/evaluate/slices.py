@@ -121,7 +121,7 @@ def _right(table: pd.DataFrame, column: str) -> Right:
 
 
 def model_slices(predictions: pd.DataFrame, corrupted: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
-    """slices.csv: a row a slice, with p_corrected: p after Holm's correction for all slices of the model."""
+    """slices.csv: one row per slice, with p_corrected: p after Holm's correction for all slices of the model."""
     measures = read_measures(predictions["name"])
     inside = members(measures, predictions["label"].to_numpy(np.uint8), classes)
     table = pd.DataFrame(all_slices([predictions], [corrupted], inside))
