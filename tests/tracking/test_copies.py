@@ -230,14 +230,20 @@ def test_a_logged_model_has_its_tags_metrics_and_dataset_as_at_home(
     assert deliver(ada, run_id) == (copy, False)
 
 
-def test_a_name_that_a_person_gave_a_run_on_the_server_stands(
+def test_a_name_that_a_person_gave_a_run_on_the_server_stands_and_its_colour_is_the_comparisons(
     ada: Person, remote: mlflow.MlflowClient, deliver: Deliver
 ) -> None:
     run_id = ada.make("cell", "bytes")
     copy, _ = deliver(ada, run_id)
+    ada.client.set_tag(run_id, "mlflow.runColor", "#ff0000")
+    assert deliver(ada, run_id) == (copy, True)
+    assert remote.get_run(copy).data.tags["mlflow.runColor"] == "#ff0000"
     remote.update_run(copy, name="theirs")
     assert deliver(ada, run_id) == (copy, False)
-    assert remote.get_run(copy).info.run_name == "theirs"
+    ada.client.set_tag(run_id, "mlflow.runColor", "#00ff00")  # of a later comparison
+    assert deliver(ada, run_id) == (copy, True)
+    run = remote.get_run(copy)
+    assert (run.info.run_name, run.data.tags["mlflow.runColor"]) == ("theirs", "#00ff00")
 
 
 def test_an_experiment_comes_with_its_saved_views_and_links_to_them(
