@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import importlib.metadata
 import importlib.util
 import os
 import re
@@ -67,11 +68,14 @@ def test_compose_runs_fixed_versions_those_of_the_lock_where_it_has_them() -> No
         assert re.fullmatch(r"[a-z/-]+:\d[\d.]+", service["image"])
 
 
-def test_both_use_one_database_for_the_accounts_too() -> None:
+def test_both_use_one_database_for_the_accounts_too_and_options_that_mlflow_has() -> None:
     accounts = configparser.ConfigParser()
     accounts.read(DEPLOY / "basic_auth.ini")
     assert accounts["mlflow"]["database_uri"] in SERVICES["mlflow"]["command"]
     assert "admin_password" not in accounts["mlflow"]  # from the environment
+    known = importlib.metadata.distribution("mlflow").locate_file("mlflow/server/auth/basic_auth.ini")
+    for key in accounts["mlflow"]:  # MLflow passes over what it does not know
+        assert re.search(rf"^(# )?{key} =", Path(str(known)).read_text(), re.MULTILINE), key
 
 
 def make_server(folder: Path, **variables: str) -> str:
