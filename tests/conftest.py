@@ -82,6 +82,8 @@ def no_environment_from_elsewhere() -> Iterator[None]:
     forget_environment()  # MLflow sets MLFLOW_TRACKING_URI when a fixture chooses a store,
     yield
     forget_environment()  # or a test does
+    if mlflow := sys.modules.get("mlflow"):
+        mlflow.set_tracking_uri("nowhere:")  # no test goes on in the store of the one before
 
 
 def forget_environment() -> None:

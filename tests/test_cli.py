@@ -83,6 +83,7 @@ def test_help_is_quick_because_it_imports_nothing_heavy() -> None:
         (["predict", "x.png"], 1, "There is no MLflow store"),
         (["predict", "x.png", "--json", "--csv"], 2, "give one of --json and --csv"),
         (["repro", "-j", "2", "--ray", "local"], 2, "goes without --ray"),
+        (["repro", "-j", "2", "--checkpoint-every", "9"], 2, "--checkpoint-every: needs --ray"),
         (["predict", "x.png", "--explain", "why"], 2, "why does not end in .png"),
         (["predict", "x.png", "--coverage", "1"], 2, "1 is not between 0 and 1"),
         (["leaderboard"], 1, "There is no reports/comparison.csv here ("),

@@ -88,13 +88,12 @@ class Tile(NamedTuple):
         right, bottom = self.left + self.side, self.top + self.side
         self.sheet.imshow(image, extent=(self.left, right, bottom, self.top), aspect="auto", **look)
 
-    def caption(self, text: str, fitted: bool = False, **look: Any) -> None:
-        """Write above the image; `fitted`: no wider than it, in smaller letters if need be."""
+    def caption(self, text: str, **look: Any) -> None:
+        """Write above the image, and no wider than it: in smaller letters if need be."""
         words = self.sheet.text(self.left, self.top - 0.04, text, va="bottom", **{"fontsize": 8, **look})
-        if fitted:
-            with _any_script():
-                width = words.get_window_extent().width / self.sheet.figure.dpi
-            words.set_fontsize(words.get_fontsize() * min(1, self.side / width))
+        with _any_script():
+            width = words.get_window_extent().width / self.sheet.figure.dpi
+        words.set_fontsize(words.get_fontsize() * min(1, self.side / width))
 
 
 @contextmanager

@@ -14,6 +14,7 @@ PANEL = "Team"  # of the help
 
 @app.command(rich_help_panel=PANEL)
 def repro(
+    context: typer.Context,
     jobs: Annotated[int, typer.Option("-j", "--jobs", min=1, help="Models at a time, on this machine.")] = 1,
     ray: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="Train on this Ray cluster (local: one made here).")
@@ -37,6 +38,10 @@ def repro(
     """
     if ray is not None and jobs > 1:
         raise typer.BadParameter("goes without --ray, whose cluster decides how many run at a time", param_hint="-j")
+    for name in ("cpus", "gpus", "retries", "checkpoint_every"):
+        source = context.get_parameter_source(name)
+        if ray is None and source and source.name == "COMMANDLINE":
+            raise typer.BadParameter("needs --ray", param_hint="--" + name.replace("_", "-"))
     from car_or_truck import params
 
     loaded = params.load()

@@ -72,4 +72,4 @@ def draw(suspects: pd.DataFrame, images: Pixels, positive: str, path: Path) -> N
         for tile, row in zip(tiles, shown.itertuples(), strict=False):
             tile.show(images[row.Index])
             caption = f"{short(row.name)}\n{row.label}: P({positive}) {row.probability:.2f}"
-            tile.caption(caption, fontsize=7.5, fitted=True)
+            tile.caption(caption, fontsize=7.5)

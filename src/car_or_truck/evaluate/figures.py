@@ -193,7 +193,7 @@ def mistakes(valid: Predictions, path: Path) -> None:
     with drawing.contact_sheet(path, 6, rows, f"{valid.title}: {message}") as tiles:
         for tile, place in zip(tiles, worst, strict=False):
             tile.show(valid.images[place])
-            tile.caption(f"{short(valid.table['name'][place])}\n{valid.caption(place)}", fitted=True)
+            tile.caption(f"{short(valid.table['name'][place])}\n{valid.caption(place)}")
 
 
 def looks_sentence(heat: float | None, bars: float) -> str:

@@ -113,9 +113,8 @@ def feature_maps(image: Floats, blocks: Sequence[Maps], title: str, path: Path) 
             first.caption(name)
             for tile, channel in zip(others, _various(detected, ACROSS), strict=False):
                 shown = maps[..., channel]
-                reach = (
-                    np.percentile(np.abs(shown), 99) or 1.0
-                )  # a few extremes, as at the borders, would hide the rest
+                # A few extremes, as at the borders, would hide the rest.
+                reach = np.percentile(np.abs(shown), 99) or 1.0
                 look = {"cmap": "RdBu_r", "vmin": -reach} if "filter" in name else {"cmap": "magma", "vmin": 0}
                 tile.show(shown, vmax=reach, **look)
 
@@ -145,7 +144,7 @@ def grad_cam(rows: dict[str, tuple[Floats, Floats, list[str]]], title: str, path
                 tile = tiles[row * ACROSS + place]
                 tile.show(image)
                 tile.show(heat, **HEAT)
-                tile.caption(f"{'' if place else caption}\n{answer.replace(' predicted', chr(10) + 'as')}", fitted=True)
+                tile.caption(f"{'' if place else caption}\n{answer.replace(' predicted', chr(10) + 'as')}")
 
 
 def explained(images: Floats, maps: Floats, names: Sequence[str], answers: Sequence[str], path: Path) -> None:
