@@ -7,18 +7,12 @@ import pytest
 
 from car_or_truck.errors import Failure
 from car_or_truck.train import batches, runtime
-from car_or_truck.train.recipe import Recipe
-from helpers.nets import VARIANTS, fitted, split
+from helpers.nets import VARIANTS, fitted, recipe, split
 
 
 @pytest.fixture(scope="module", autouse=True)
 def started() -> None:
     runtime.start(0, "float32")
-
-
-def recipe(**changes: Any) -> Recipe:
-    settings = VARIANTS["exercise"].model_dump(exclude_none=True) | changes
-    return Recipe.model_validate(settings)
 
 
 @pytest.mark.parametrize(
