@@ -115,11 +115,11 @@ def database(data: Path) -> Iterator[None]:
         postgresql("postgres", "--single", "-D", str(part), "postgres", line="CREATE DATABASE mlflow")
         part.rename(data)
     control = ("pg_ctl", f"--pgdata={data}", "--silent", "--wait")
-    known = data / "postmaster.pid"
-    if known.exists():  # the last `make server` was killed
-        if runs_in(data, known.read_text(encoding="ascii").split()[:1]):
+    pid_file = data / "postmaster.pid"
+    if pid_file.exists():  # the last `make server` was killed
+        if runs_in(data, pid_file.read_text(encoding="ascii").split()[:1]):
             postgresql(*control, "--mode=fast", "stop", check=False)
-        known.unlink(missing_ok=True)  # its number may be another program's now
+        pid_file.unlink(missing_ok=True)  # its number may be another program's now
     options = f"-k {shlex.quote(str(data))} -h '' -p {PORT}"
     try:
         signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)  # until there is something to stop
@@ -129,7 +129,7 @@ def database(data: Path) -> Iterator[None]:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
         yield
     finally:
-        if known.exists():
+        if pid_file.exists():
             postgresql(*control, "--mode=fast", "stop")
 
 
@@ -152,7 +152,7 @@ def find(program: str) -> str:
 
 def postgresql(program: str, *arguments: str, line: str = "", check: bool = True) -> None:
     """Run a program of PostgreSQL's, in a session that Ctrl-C does not reach; exit with its complaint if it fails."""
-    done = subprocess.run(
+    process = subprocess.run(
         [find(program), *arguments],
         input=line,
         capture_output=True,
@@ -163,9 +163,9 @@ def postgresql(program: str, *arguments: str, line: str = "", check: bool = True
         group=OWNER,
         extra_groups=[] if OWNER else None,
     )
-    if check and done.returncode:
+    if check and process.returncode:
         run_by = f", run as {OWNER}," if OWNER else ""
-        sys.exit(f"{program}{run_by} fails: {(done.stderr or done.stdout).strip()}")
+        sys.exit(f"{program}{run_by} fails: {(process.stderr or process.stdout).strip()}")
 
 
 def answers(server: subprocess.Popen[bytes], address: str) -> bool:

@@ -347,9 +347,9 @@ show(figures.mistakes, best.valid)
 places = np.linspace(0, len(valid) - 1, 8).astype(int)
 looks = {}
 for name in ranking:
-    shown = models[name].valid
-    pixels = shown.images[places].astype(np.float32) / 255
-    captions = [shown.caption(place) for place in places]
+    predictions = models[name].valid
+    pixels = predictions.images[places].astype(np.float32) / 255
+    captions = [predictions.caption(place) for place in places]
     looks[name] = (pixels, inspection.grad_cam(models[name].net, pixels), captions)
 show(inspection_figures.grad_cam, looks, "Eight validation images")
 

@@ -54,8 +54,9 @@ def pytest_configure() -> None:
     mlflow_database._get_latest_schema_revision = cache(mlflow_database._get_latest_schema_revision)
     forget_environment()  # before anything imports store.py, which reads it
     os.environ |= IMPERSONAL
-    here = str(Path(sys.executable).parent)  # `dvc` and `car-or-truck` of this environment, which may not be activated
-    os.environ["PATH"] = os.pathsep.join([here, os.environ["PATH"]])
+    # `dvc` and `car-or-truck` of this environment, which may not be activated
+    bin_folder = str(Path(sys.executable).parent)
+    os.environ["PATH"] = os.pathsep.join([bin_folder, os.environ["PATH"]])
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -144,20 +145,20 @@ def empty_database(shared: Path) -> Path:
     """An MLflow database with nothing in it: making one takes seconds, copying it none."""
     import mlflow
 
-    made, empty = shared / "made.db", shared / "empty.db"
+    draft, empty = shared / "made.db", shared / "empty.db"
     with FileLock(shared / "database.lock"):
         if not empty.exists():
-            mlflow.MlflowClient(f"sqlite:///{made}").search_experiments()
-            made.rename(empty)  # no engine of MLflow's has it open, so that no test can write into it
+            mlflow.MlflowClient(f"sqlite:///{draft}").search_experiments()
+            draft.rename(empty)  # no engine of MLflow's has it open, so that no test can write into it
     return empty
 
 
 @pytest.fixture
 def small_store(empty_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     """A store without versions, in a project's folder that the test stands in."""
-    made = Store(tmp_path / "store", empty_database)
-    monkeypatch.chdir(made.root)
-    return made
+    store = Store(tmp_path / "store", empty_database)
+    monkeypatch.chdir(store.root)
+    return store
 
 
 @pytest.fixture

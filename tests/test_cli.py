@@ -65,8 +65,8 @@ def test_every_verb_has_help_with_an_example(verb: str, ask: Callable[..., str])
 def test_help_is_quick_because_it_imports_nothing_heavy() -> None:
     script = "import sys; from car_or_truck import cli; print([m for m in sys.modules if m in sys.argv[1].split()])"
     heavy = "tensorflow keras mlflow matplotlib pandas sklearn scipy numpy pydantic ruamel"
-    done = subprocess.run([sys.executable, "-c", script, heavy], capture_output=True, text=True, check=True)
-    assert done.stdout == "[]\n"
+    result = subprocess.run([sys.executable, "-c", script, heavy], capture_output=True, text=True, check=True)
+    assert result.stdout == "[]\n"
 
 
 @pytest.mark.parametrize(

@@ -29,15 +29,15 @@ def test_two_workers_take_experiments_from_the_queue_into_a_store_that_was_not_t
         assert time.monotonic() - waited_since < 300, output
         time.sleep(2)
     client = mlflow.MlflowClient(f"sqlite:///{project.root / 'mlflow.db'}")
-    found = {run.data.tags.get("dvc.exp"): run for run in runs(client) if "dvc.exp" in run.data.tags}
-    assert set(found) == {"drier", "wetter"}
-    for name, run in found.items():
+    runs_by_name = {run.data.tags.get("dvc.exp"): run for run in runs(client) if "dvc.exp" in run.data.tags}
+    assert set(runs_by_name) == {"drier", "wetter"}
+    for name, run in runs_by_name.items():
         assert run.info.status == "FINISHED", name
         assert run.info.run_name == "exercise-31415"
-    assert found["drier"].data.params["recipe.head.dropout"] == "0.4"
-    shown = project.run("dvc", "exp", "show", "--csv")
-    assert "drier" in shown
-    assert "wetter" in shown
+    assert runs_by_name["drier"].data.params["recipe.head.dropout"] == "0.4"
+    table = project.run("dvc", "exp", "show", "--csv")
+    assert "drier" in table
+    assert "wetter" in table
 
 
 @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])

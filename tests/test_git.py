@@ -41,8 +41,8 @@ def test_the_patch_brings_back_every_byte_whatever_git_is_told(
     (tmp_path / "changes.patch").write_bytes(changes("HEAD"))
     git(tmp_path, "clone", "-q", "project", "clone")
     git(tmp_path / "clone", "apply", "../changes.patch")
-    found = {name: (tmp_path / "clone" / name).read_bytes() for name in {**FILES, **CHANGED}}
-    assert found == {**FILES, **CHANGED}
+    contents = {name: (tmp_path / "clone" / name).read_bytes() for name in {**FILES, **CHANGED}}
+    assert contents == {**FILES, **CHANGED}
     assert not (tmp_path / "clone/elsewhere.txt").exists()
 
 

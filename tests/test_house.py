@@ -44,17 +44,17 @@ def imports(file: Path, package: Path = PACKAGE, types_too: bool = False) -> Ite
             else:
                 continue
             yield from (
-                found
+                candidate
                 for name in node.names
-                for found in (base / f"{name.name}.py", base.with_suffix(".py"), base / "__init__.py")
-                if found.is_file()
+                for candidate in (base / f"{name.name}.py", base.with_suffix(".py"), base / "__init__.py")
+                if candidate.is_file()
             )
         elif isinstance(node, ast.Import):
             for name in node.names:
                 first, *rest = name.name.split(".")
-                found = package.joinpath(*rest)
+                module = package.joinpath(*rest)
                 if first == "car_or_truck":
-                    yield found.with_suffix(".py") if found.with_suffix(".py").is_file() else found / "__init__.py"
+                    yield module.with_suffix(".py") if module.with_suffix(".py").is_file() else module / "__init__.py"
 
 
 @cache
@@ -72,26 +72,26 @@ def nodes(text: str, types_too: bool = True) -> list[ast.Import | ast.ImportFrom
 
 def modules(file: Path) -> set[str]:
     """The modules that a file names in its absolute imports."""
-    found = set()
+    names = set()
     for node in nodes(file.read_text(encoding="utf-8")):
         if isinstance(node, ast.Import):
-            found |= {name.name for name in node.names}
+            names |= {name.name for name in node.names}
         elif not node.level:
-            found.add(str(node.module))
-    return found
+            names.add(str(node.module))
+    return names
 
 
 def closure(file: Path, package: Path = PACKAGE) -> set[Path]:
     """The file and all that it imports, directly or not; neutral files lead nowhere."""
-    found, waiting = set(), [file]
+    files, waiting = set(), [file]
     while waiting:
         current = waiting.pop()
-        if current in found:
+        if current in files:
             continue
-        found.add(current)
+        files.add(current)
         if current.relative_to(package).as_posix() not in NEUTRAL:
             waiting += imports(current, package)
-    return {path for path in found if path.relative_to(package).as_posix() not in NEUTRAL}
+    return {path for path in files if path.relative_to(package).as_posix() not in NEUTRAL}
 
 
 def undeclared(stage: str, package: Path = PACKAGE) -> list[str]:
@@ -114,15 +114,15 @@ def sources(package: Path = PACKAGE) -> list[Path]:
     return sorted(package.rglob("*.py"))
 
 
-def below(here: str, there: str) -> bool:
-    """Whether `there` is a room that `here` may import."""
-    if here in ON_TOP:
-        return there in FLOORS or (here, there) in {("cli", "pipeline.py"), ("__main__.py", "cli")}
-    if here in NEUTRAL:
-        return (here, there) == ("params.py", "train")  # the vocabulary of a variant
-    if there == DRAWING:
-        return here in FLOORS
-    return here in FLOORS and there in FLOORS and FLOORS.index(here) < FLOORS.index(there)
+def may_import(importer: str, target: str) -> bool:
+    """Whether `target` is a room that `importer` may import."""
+    if importer in ON_TOP:
+        return target in FLOORS or (importer, target) in {("cli", "pipeline.py"), ("__main__.py", "cli")}
+    if importer in NEUTRAL:
+        return (importer, target) == ("params.py", "train")  # the vocabulary of a variant
+    if target == DRAWING:
+        return importer in FLOORS
+    return importer in FLOORS and target in FLOORS and FLOORS.index(importer) < FLOORS.index(target)
 
 
 def everything() -> list[Path]:
@@ -132,14 +132,14 @@ def everything() -> list[Path]:
 
 def wrong_way(package: Path = PACKAGE) -> list[str]:
     """The imports that go up."""
-    found = []
+    faults = []
     for file in sources(package):
-        here = room(file, package)
-        for imported in imports(file, package, types_too=here not in NEUTRAL):
-            there = room(imported, package)
-            if not (here == there or there in NEUTRAL or below(here, there)):
-                found.append(f"{file.relative_to(package).as_posix()} -> {imported.relative_to(package).as_posix()}")
-    return found
+        importer = room(file, package)
+        for imported in imports(file, package, types_too=importer not in NEUTRAL):
+            target = room(imported, package)
+            if not (importer == target or target in NEUTRAL or may_import(importer, target)):
+                faults.append(f"{file.relative_to(package).as_posix()} -> {imported.relative_to(package).as_posix()}")
+    return faults
 
 
 def test_every_room_has_its_floor() -> None:
@@ -154,11 +154,11 @@ def test_imports_go_down_only() -> None:
 
 def test_training_imports_nothing_of_the_project_but_errors_and_paths() -> None:
     outside = {
-        found.relative_to(PACKAGE).as_posix()
+        path.relative_to(PACKAGE).as_posix()
         for file in sources()
         if room(file) == "train"
-        for found in imports(file, types_too=True)
-        if room(found) != "train"
+        for path in imports(file, types_too=True)
+        if room(path) != "train"
     }
     assert outside <= {"errors.py", "paths.py", "__init__.py"}
 
@@ -248,4 +248,4 @@ def test_no_test_module_imports_another() -> None:
         froms = [node for node in nodes(file.read_text(encoding="utf-8")) if isinstance(node, ast.ImportFrom)]
         names = modules(file) | {alias.name for node in froms for alias in node.names}  # from folder import test_it
         borrowed[file.name] = {name for name in names if set(name.split(".")) & theirs}
-    assert {name: found for name, found in borrowed.items() if found} == {}
+    assert {name: imported_names for name, imported_names in borrowed.items() if imported_names} == {}

@@ -34,30 +34,30 @@ def test_the_notebook_for_kaggle_is_the_text_notebook_without_outputs() -> None:
     import jupytext
     import nbformat
 
-    made, text = nbformat.read(LESSON, 4), jupytext.read(LESSON.with_suffix(".py"))
-    assert [(cell.cell_type, cell.source) for cell in made.cells] == [
+    notebook, text = nbformat.read(LESSON, 4), jupytext.read(LESSON.with_suffix(".py"))
+    assert [(cell.cell_type, cell.source) for cell in notebook.cells] == [
         (cell.cell_type, cell.source) for cell in text.cells
     ], "run `make notebook`"
-    assert not [cell for cell in made.cells if cell.get("outputs") or cell.get("execution_count")]
+    assert not [cell for cell in notebook.cells if cell.get("outputs") or cell.get("execution_count")]
 
 
 def test_it_runs_on_the_folders_that_kaggle_mounts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data, working = photos(tmp_path / "input" / "car-or-truck", each=12), tmp_path / "working"
     working.mkdir()
     shutil.copyfile(data / "valid" / "Car" / "a.JPEG", data / "train" / "Car" / "leak.jpeg")
-    said, pictures = executed(working, monkeypatch)
-    assert "train: 25 images, 48.0% trucks\nvalid: 24 images, 50.0% trucks" in said
-    assert "1 left out, 24 left" in said
-    assert "SYNTHETIC" not in said
-    assert len(re.findall(r"^ +1/1 ", said, re.MULTILINE)) == 3  # models with an epoch each
-    assert "95% CI" in said
+    output, pictures = executed(working, monkeypatch)
+    assert "train: 25 images, 48.0% trucks\nvalid: 24 images, 50.0% trucks" in output
+    assert "1 left out, 24 left" in output
+    assert "SYNTHETIC" not in output
+    assert len(re.findall(r"^ +1/1 ", output, re.MULTILINE)) == 3  # models with an epoch each
+    assert "95% CI" in output
     assert pictures == 9
     assert not list(working.iterdir())
 
 
 def test_it_runs_anywhere_else_on_synthetic_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    said, pictures = executed(tmp_path, monkeypatch)
-    assert "these are SYNTHETIC images" in said
-    assert "valid: 128 images" in said
-    assert "95% CI" in said
+    output, pictures = executed(tmp_path, monkeypatch)
+    assert "these are SYNTHETIC images" in output
+    assert "valid: 128 images" in output
+    assert "95% CI" in output
     assert pictures == 9

@@ -188,11 +188,11 @@ def test_a_number_with_an_exponent_and_no_point_is_a_number(tmp_path: Path) -> N
 def mappings(node: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     """The paths of all mappings with fixed keys in the parameters."""
     if isinstance(node, list):
-        return [found for place, item in enumerate(node) for found in mappings(item, (*path, place))]
+        return [inner_path for place, item in enumerate(node) for inner_path in mappings(item, (*path, place))]
     if not isinstance(node, dict):
         return []
-    below = [found for key, item in node.items() for found in mappings(item, (*path, key))]
-    return below if path == ("variants",) else [path, *below]
+    inner_paths = [inner_path for key, item in node.items() for inner_path in mappings(item, (*path, key))]
+    return inner_paths if path == ("variants",) else [path, *inner_paths]
 
 
 @pytest.mark.parametrize("path", mappings(tree()), ids=lambda path: ".".join(map(str, path)))

@@ -54,17 +54,17 @@ def test_a_second_run_is_up_to_date(finished: Project) -> None:
 
 
 def test_git_sees_the_lock_and_the_metrics_and_nothing_else(finished: Project) -> None:
-    seen = finished.run("git", "status", "--porcelain", "--untracked-files=all").splitlines()
-    assert sorted(seen) == ["?? console.txt", "?? dvc.lock", "?? reports/metrics.json"]
+    lines = finished.run("git", "status", "--porcelain", "--untracked-files=all").splitlines()
+    assert sorted(lines) == ["?? console.txt", "?? dvc.lock", "?? reports/metrics.json"]
 
 
 def test_dvc_shows_accuracy_and_gap_of_each_variant_in_a_line(finished: Project) -> None:
     table = pd.read_csv(finished.root / "reports/comparison.csv").set_index("variant")
     header, line = finished.run("dvc", "metrics", "show", COLUMNS="120").splitlines()
-    shown = dict(zip(header.split(), line.split(), strict=True))
+    metrics = dict(zip(header.split(), line.split(), strict=True))
     for variant in CELLS:
-        assert float(shown[f"{variant}.acc"]) == pytest.approx(table.loc[variant, "val_binary_accuracy"], abs=1e-4)
-        assert float(shown[f"{variant}.gap"]) == pytest.approx(table.loc[variant, "generalization_gap"], abs=1e-4)
+        assert float(metrics[f"{variant}.acc"]) == pytest.approx(table.loc[variant, "val_binary_accuracy"], abs=1e-4)
+        assert float(metrics[f"{variant}.gap"]) == pytest.approx(table.loc[variant, "generalization_gap"], abs=1e-4)
 
 
 def test_metrics_history_and_predictions_tell_the_same_story(finished: Project) -> None:
@@ -122,10 +122,10 @@ def test_a_net_that_gives_one_answer_is_flagged_wherever_it_is_shown(
 
 
 def test_the_runs_show_what_the_files_say(finished: Project, client: mlflow.MlflowClient, tmp_path: Path) -> None:
-    found = {run.info.run_name: run for run in runs(client)}
-    assert set(found) == {f"{variant}-31415" for variant in CELLS}
+    runs_by_name = {run.info.run_name: run for run in runs(client)}
+    assert set(runs_by_name) == {f"{variant}-31415" for variant in CELLS}
     for variant in CELLS:
-        run = found[f"{variant}-31415"]
+        run = runs_by_name[f"{variant}-31415"]
         cell = json.loads((finished.root / f"models/{variant}/31415/cell.json").read_text())
         history = pd.read_csv(finished.root / f"models/{variant}/31415/history.csv")
         metrics = json.loads((finished.root / f"reports/cells/{variant}/31415/metrics.json").read_text())
@@ -167,7 +167,7 @@ def test_the_runs_show_what_the_files_say(finished: Project, client: mlflow.Mlfl
         rest = json.loads(Path(evaluation).read_text())
         assert rest["slice.dark.val_binary_accuracy"] == slices.loc["dark", "accuracy"]
         figures = {item.path for item in client.list_artifacts(run.info.run_id, "figures")}
-        wanted = [
+        figure_names = [
             "learning_curves",
             "confusion",
             "roc",
@@ -179,7 +179,7 @@ def test_the_runs_show_what_the_files_say(finished: Project, client: mlflow.Mlfl
             "grad_cam",
         ]
         drawn_twice = {f"figures/{name}.svg" for name in ("learning_curves", "confusion", "architecture")}
-        assert {f"figures/{name}.png" for name in wanted} | drawn_twice | {"figures/summary.txt"} == figures
+        assert {f"figures/{name}.png" for name in figure_names} | drawn_twice | {"figures/summary.txt"} == figures
 
 
 def test_each_cell_is_one_registered_version_that_says_what_it_takes_and_needs(
@@ -280,13 +280,13 @@ def test_an_experiment_changes_one_variant_and_shows_in_the_projects_own_store(p
     assert newest.data.params["recipe.head.dropout"] == "0.5"
     assert newest.data.tags["dvc.exp"] == "more-dropout"
     command = next(line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("dvc exp show"))
-    shown = project.run(*shlex.split(command, comments=True), "--no-pager", COLUMNS="120")
-    row = next(line for line in shown.splitlines() if "[more-dropout]" in line)
+    table = project.run(*shlex.split(command, comments=True), "--no-pager", COLUMNS="120")
+    row = next(line for line in table.splitlines() if "[more-dropout]" in line)
     metrics = json.loads((project.root / "reports/metrics.json").read_text())
     assert [float(number) for number in row.split()[-4:]] == [
         value for variant in metrics.values() for value in variant.values()
     ]
-    assert "Experiment" in shown
+    assert "Experiment" in table
     project.run("git", "checkout", "params.yaml")
     assert "Running stage 'train" not in project.run("dvc", "repro")
     assert project.stale() == set()

@@ -73,19 +73,19 @@ def test_both_use_one_database_for_the_accounts_too_and_options_that_mlflow_has(
     accounts.read(DEPLOY / "basic_auth.ini")
     assert accounts["mlflow"]["database_uri"] in SERVICES["mlflow"]["command"]
     assert "admin_password" not in accounts["mlflow"]  # from the environment
-    known = importlib.metadata.distribution("mlflow").locate_file("mlflow/server/auth/basic_auth.ini")
+    path = importlib.metadata.distribution("mlflow").locate_file("mlflow/server/auth/basic_auth.ini")
     for key in accounts["mlflow"]:  # MLflow passes over what it does not know
-        assert re.search(rf"^(# )?{key} =", Path(str(known)).read_text(), re.MULTILINE), key
+        assert re.search(rf"^(# )?{key} =", Path(str(path)).read_text(), re.MULTILINE), key
 
 
 def make_server(folder: Path, **variables: str) -> str:
     """What it says when it cannot start."""
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, SCRIPT, folder], env={**os.environ, **variables}, capture_output=True, text=True
     )
-    assert done.returncode == 1
-    assert done.stdout == ""
-    return done.stderr
+    assert process.returncode == 1
+    assert process.stdout == ""
+    return process.stderr
 
 
 def test_a_port_that_is_taken_is_named_with_the_way_out(tmp_path: Path) -> None:

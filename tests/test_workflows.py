@@ -58,9 +58,9 @@ def test_what_they_make_can_be_made() -> None:
     """Also what the container of an editor makes."""
     container = json.loads((ROOT / ".devcontainer/devcontainer.json").read_text())["postCreateCommand"]
     commands = "\n".join([container, *(step.get("run", "") for step in steps())])
-    made = set(re.findall(r"make (?:--silent )?(\S+)", commands))
-    assert {"test", "test-browser", "lint", "changes", "new-images", "audit", "install"} <= made
-    assert made <= set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    targets = set(re.findall(r"make (?:--silent )?(\S+)", commands))
+    assert {"test", "test-browser", "lint", "changes", "new-images", "audit", "install"} <= targets
+    assert targets <= set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
 
 def test_a_comment_is_written_once_and_then_updated(tmp_path: Path) -> None:
@@ -70,8 +70,8 @@ def test_a_comment_is_written_once_and_then_updated(tmp_path: Path) -> None:
     gh.write_text('#!/bin/sh\ncase "$*" in *--paginate*) printf "%s" "$FOUND" ;; *) echo "$@" >> calls ;; esac\n')
     gh.chmod(0o755)
     report = f'{HEADING}\n\n`$(touch broken)` "quoted"'
-    for found in ("", "17"):
-        environment = {"GITHUB_REPOSITORY": "a/b", "PULL_REQUEST": "3", "REPORT": report, "FOUND": found}
+    for comment_id in ("", "17"):
+        environment = {"GITHUB_REPOSITORY": "a/b", "PULL_REQUEST": "3", "REPORT": report, "FOUND": comment_id}
         path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
         subprocess.run(["bash", "-e", "-c", step["run"]], cwd=tmp_path, env={"PATH": path, **environment}, check=True)
     assert (tmp_path / "calls").read_text() == (

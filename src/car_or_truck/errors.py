@@ -13,14 +13,14 @@ class Failure(Exception):
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(without_passwords(message))
+        super().__init__(mask_passwords(message))
 
 
-def without_passwords(text: str) -> str:
+def mask_passwords(text: str) -> str:
     """The text with *** for the user and password of each address in it."""
     return re.sub(r"(?<=//)[^/\s]*@", "***@", text)
 
 
-def in_one_line(error: BaseException, most: int = 300) -> str:
+def summarize(error: BaseException, most: int = 300) -> str:
     """An error's message on one line, at most `most` characters of it, without passwords."""
-    return (" ".join(without_passwords(str(error)).split()) or type(error).__name__)[:most]
+    return (" ".join(mask_passwords(str(error)).split()) or type(error).__name__)[:most]

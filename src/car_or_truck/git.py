@@ -33,10 +33,10 @@ def changes(commit: str) -> bytes:
 
 
 def _run(*arguments: str, passing: tuple[int, ...]) -> bytes:
-    done = subprocess.run(["git", *arguments], capture_output=True, timeout=30)
-    if done.returncode not in passing:
-        raise subprocess.CalledProcessError(done.returncode, "git")
-    return done.stdout
+    process = subprocess.run(["git", *arguments], capture_output=True, timeout=30)
+    if process.returncode not in passing:
+        raise subprocess.CalledProcessError(process.returncode, "git")
+    return process.stdout
 
 
 def person() -> str:

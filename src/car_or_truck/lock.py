@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from car_or_truck import paths
-from car_or_truck.errors import Failure, in_one_line
+from car_or_truck.errors import Failure, summarize
 
 LOCK = Path("dvc.lock")
 WRITING = 1  # second, within which a file that changed may change again
@@ -41,7 +41,7 @@ def stages_of(text: str | None, path: Path = LOCK) -> dict[str, Any]:
         return dict(YAML(typ="safe").load(text or "")["stages"])
     except (YAMLError, UnicodeError) as error:
         remedy = f"Run `git checkout HEAD -- {path}`" + ", then `dvc repro`" * (path == LOCK)
-        raise Failure(f"{path} is not valid YAML: {in_one_line(error, 200)}. {remedy}.") from None
+        raise Failure(f"{path} is not valid YAML: {summarize(error, 200)}. {remedy}.") from None
     except (KeyError, TypeError, ValueError):
         return {}
 

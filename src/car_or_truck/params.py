@@ -14,7 +14,7 @@ from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from car_or_truck.errors import Failure, in_one_line
+from car_or_truck.errors import Failure, summarize
 from car_or_truck.train.recipe import Checksum, Recipe, Strict
 
 FILE = Path("params.yaml")
@@ -163,7 +163,7 @@ def load(path: Path = FILE) -> Params:
     except (YAMLError, UnicodeDecodeError) as error:
         # libyaml, in which DVC reads this file too, wants quotes that YAML 1.2 does not
         hint = " Put quotes around a value with a colon." if "unexpected ':'" in str(error) else ""
-        raise Failure(f"{path} is not valid YAML: {in_one_line(error)}{hint}") from None
+        raise Failure(f"{path} is not valid YAML: {summarize(error)}{hint}") from None
     if not isinstance(tree, dict):
         raise Failure(f"{path} must hold the keys {', '.join(Params.model_fields)}.")
     return check(tree, str(path))
@@ -232,8 +232,8 @@ def _explain(detail: ErrorDetails) -> str:
     return f"{where} is {detail['input']!r}: {text}"
 
 
-def _suggestion(word: str, known: Any) -> str:
-    match = difflib.get_close_matches(word, list(known), n=1)
+def _suggestion(word: str, candidates: Any) -> str:
+    match = difflib.get_close_matches(word, list(candidates), n=1)
     return f" did you mean {match[0]!r}?" if match else ""
 
 

@@ -29,8 +29,8 @@ def root() -> Path:
     """The repository that the person stands in, also for experiments that DVC runs in a folder of their own."""
     if "DVC_ROOT" in os.environ:
         return Path(os.environ["DVC_ROOT"])
-    here = Path.cwd()
-    return next((path for path in (here, *here.parents) if (path / "dvc.yaml").is_file()), here)
+    folder = Path.cwd()
+    return next((path for path in (folder, *folder.parents) if (path / "dvc.yaml").is_file()), folder)
 
 
 def scratch(name: str) -> Path:

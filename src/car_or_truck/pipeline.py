@@ -16,7 +16,7 @@ from car_or_truck import files, paths
 from car_or_truck.cells.cell import Cell, TrainedCell, read_dataset, read_trained, start_training
 from car_or_truck.cells.remote import shared_checkpoint
 from car_or_truck.cells.times import Pace, duration, write_pace
-from car_or_truck.errors import Failure, in_one_line
+from car_or_truck.errors import Failure, summarize
 from car_or_truck.params import Params
 from car_or_truck.train import checks, runtime
 from car_or_truck.train.checkpoint import Checkpoint, locked_checkpoint
@@ -51,19 +51,19 @@ def train(params: Params, variant: str, seed: int) -> None:
         try:
             _train(cell, saved, shared_checkpoint(saved), reason, position)
         except KeyboardInterrupt:
-            done = f"stopped after epoch {saved.state.epoch} of {cell.recipe.epochs}"
-            print(f"\n{cell.name} {done}; `dvc repro` continues from there.")
+            status = f"stopped after epoch {saved.state.epoch} of {cell.recipe.epochs}"
+            print(f"\n{cell.name} {status}; `dvc repro` continues from there.")
             raise
         saved.remove()
 
 
 def _start(params: Params, variant: str, seed: int) -> tuple[Cell, str]:
     """Check what can be checked, and start TensorFlow; returns the cell, and the reason for its precision."""
-    wanted = params.train.precision
+    precision = params.train.precision
     checks.check_versions(checks.pinned_versions())
     checks.check_weights(params.variants[variant].base)
     cell = start_training(params, variant, seed, read_dataset())
-    return cell, "as params.yaml asks" if wanted == cell.precision else runtime.automatic_precision()[1]
+    return cell, "as params.yaml asks" if precision == cell.precision else runtime.automatic_precision()[1]
 
 
 def _is_trained(cell: Cell) -> bool:
@@ -167,7 +167,7 @@ def compare(params: Params, console: Console) -> None:
         with suppress(Exception):  # a server that is down has no links; the run is in the file here
             places = views.places()
     except Exception as error:  # whatever it is, the comparison itself needs no store
-        print(f"MLflow has no run of this comparison: {in_one_line(error, 200)}", file=sys.stderr)
+        print(f"MLflow has no run of this comparison: {summarize(error, 200)}", file=sys.stderr)
     leaderboard.show(console)
     from car_or_truck.registry.challenger import name_challenger
 

@@ -22,24 +22,24 @@ RECIPES = {**VARIANTS, "everything": recipe(**EVERYTHING), "random-base": recipe
 
 @pytest.mark.parametrize("variant", RECIPES)
 def test_a_cell_survives_its_file(variant: str, tmp_path: Path) -> None:
-    made = trained(cell(variant, recipe=RECIPES[variant]))
-    assert made.recipe == RECIPES[variant]  # not by way of its JSON with something left out
-    files.write_json(tmp_path / "cell.json", made.model_dump(mode="json", by_alias=True))
-    assert files.read_model(tmp_path / "cell.json", TrainedCell, "") == made
-    assert json.loads((tmp_path / "cell.json").read_text())["cell"] == made.fingerprint
+    original = trained(cell(variant, recipe=RECIPES[variant]))
+    assert original.recipe == RECIPES[variant]  # not by way of its JSON with something left out
+    files.write_json(tmp_path / "cell.json", original.model_dump(mode="json", by_alias=True))
+    assert files.read_model(tmp_path / "cell.json", TrainedCell, "") == original
+    assert json.loads((tmp_path / "cell.json").read_text())["cell"] == original.fingerprint
 
 
 def test_a_cell_cannot_be_changed_and_knows_no_other_key() -> None:
-    made = cell()
+    original = cell()
     with pytest.raises(ValidationError, match="frozen"):
-        made.seed = 8  # type: ignore[misc]
-    facts = made.model_dump(by_alias=True)
+        original.seed = 8  # type: ignore[misc]
+    facts = original.model_dump(by_alias=True)
     for where in (facts, facts["data"], facts["recipe"]["head"]):
         where["wrong"] = 1
         with pytest.raises(ValidationError, match="wrong"):
             Cell.model_validate(facts)
         del where["wrong"]
-    assert Cell.model_validate(facts) == made
+    assert Cell.model_validate(facts) == original
 
 
 CHANGES: dict[str, dict[str, Any]] = {
@@ -63,10 +63,10 @@ def test_the_fingerprint_changes_with_all_that_decides_the_numbers(changes: dict
 
 def test_random_and_pretrained_weights_are_different_cells() -> None:
     imagenet = recipe(base={"application": "VGG16"}, blocks=[])
-    made, other = cell(recipe=recipe(**RANDOM_BASE)), cell(recipe=imagenet)
-    assert made.fingerprint != other.fingerprint
-    assert made.recipe.base is not None
-    assert made.recipe.base.weights is None
+    random_cell, pretrained_cell = cell(recipe=recipe(**RANDOM_BASE)), cell(recipe=imagenet)
+    assert random_cell.fingerprint != pretrained_cell.fingerprint
+    assert random_cell.recipe.base is not None
+    assert random_cell.recipe.base.weights is None
 
 
 def test_the_fingerprint_changes_with_the_training_code_and_the_libraries(
@@ -91,13 +91,13 @@ def test_files_that_were_dropped_before_training_are_not_in_the_fingerprint() ->
 
 
 def test_a_cell_says_its_name_its_side_and_what_it_saw() -> None:
-    made = cell("net", seed=0)
-    assert (made.name, made.side, made.stand_in) == ("net-0", 32, False)
-    assert (made.model_folder, made.report_folder) == (Path("models/net/0"), Path("reports/cells/net/0"))
+    net_cell = cell("net", seed=0)
+    assert (net_cell.name, net_cell.side, net_cell.stand_in) == ("net-0", 32, False)
+    assert (net_cell.model_folder, net_cell.report_folder) == (Path("models/net/0"), Path("reports/cells/net/0"))
     drawn = cell(images=dataset(stand_in=True, source="rendered"), recipe=recipe(image_size=24))
     assert (drawn.side, drawn.stand_in) == (24, True)
-    assert made.data.count("valid") == 5
-    assert made.data.majority == ("Car", 3 / 5)
+    assert net_cell.data.count("valid") == 5
+    assert net_cell.data.majority == ("Car", 3 / 5)
 
 
 def test_a_wrong_setup_is_refused() -> None:
@@ -110,12 +110,12 @@ def test_a_folder_that_was_copied_under_another_name_is_not_taken_for_that_cell(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    made = trained(cell("net"))
-    write_training(made)
-    found, history = read_trained("net", 7)
-    assert found == made
+    trained_cell = trained(cell("net"))
+    write_training(trained_cell)
+    loaded_cell, history = read_trained("net", 7)
+    assert loaded_cell == trained_cell
     assert history.equals(HISTORY)
-    made.model_folder.rename("models/net/8")
+    trained_cell.model_folder.rename("models/net/8")
     with pytest.raises(Failure, match=r"models/net/8 holds net-7, not net-8. Run `dvc repro train@net-8`."):
         read_trained("net", 8)
 

@@ -45,18 +45,18 @@ def test_a_base_with_random_weights_is_told_from_a_pretrained_one() -> None:
 
 def test_a_block_is_told_in_a_few_words() -> None:
     block = {"filters": 128, "convs": 2, "kernel_size": 5, "batch_norm": True, "pool": "none", "strides": 2}
-    (made,) = recipe(blocks=[block]).blocks
-    assert names.block_text(made) == "2x 128 of 5x5, strides 2, batch_norm, pool none"
+    (parsed_block,) = recipe(blocks=[block]).blocks
+    assert names.block_text(parsed_block) == "2x 128 of 5x5, strides 2, batch_norm, pool none"
     assert names.block_text(recipe().blocks[0]) == "4 of 3x3"
 
 
 def test_tags_hold_the_fingerprint_and_where_it_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DVC_STAGE", "train@plain-7")
     monkeypatch.setenv("DVC_EXP_NAME", "")
-    made = cell()
-    tags = names.tags(made)
+    plain_cell = cell()
+    tags = names.tags(plain_cell)
     expected = {
-        "cell": made.fingerprint,
+        "cell": plain_cell.fingerprint,
         "variant": "plain",
         "seed": "7",
         "precision": "float32",

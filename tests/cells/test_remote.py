@@ -17,56 +17,56 @@ from car_or_truck.train.checkpoint import Checkpoint
 
 
 @pytest.fixture
-def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Remote:
+def local_remote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Remote:
     """A remote in a folder, with quick signs of life."""
     monkeypatch.setattr(remote, "HEARTBEAT", 0.01)
-    there = Remote.__new__(Remote)
-    there.fs, there.folder = LocalFileSystem(), str(tmp_path / "remote")
-    return there
+    instance = Remote.__new__(Remote)
+    instance.fs, instance.folder = LocalFileSystem(), str(tmp_path / "remote")
+    return instance
 
 
-def signs(made: Remote, count: int) -> list[float]:
+def signs(local_remote: Remote, count: int) -> list[float]:
     """So many different signs of life, as they come."""
-    found: list[float] = []
-    place, deadline = made.place("workers", "net-1.json"), time.monotonic() + 20
-    while len(found) < count and time.monotonic() < deadline:
+    times: list[float] = []
+    place, deadline = local_remote.place("workers", "net-1.json"), time.monotonic() + 20
+    while len(times) < count and time.monotonic() < deadline:
         with suppress(FileNotFoundError, ValueError):  # while it is being written
-            sign = json.loads(made.fs.cat_file(place))["time"]
-            found += [sign] * (sign not in found)
-    return found
+            sign = json.loads(local_remote.fs.cat_file(place))["time"]
+            times += [sign] * (sign not in times)
+    return times
 
 
-def test_a_worker_lives_on_after_a_request_that_failed(made: Remote, monkeypatch: pytest.MonkeyPatch) -> None:
-    write, failures = made.fs.pipe_file, [OSError("the network is down")] * 3
+def test_a_worker_lives_on_after_a_request_that_failed(local_remote: Remote, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipe_file, failures = local_remote.fs.pipe_file, [OSError("the network is down")] * 3
 
     def unreliable(*arguments: Any) -> None:
-        if failures and made.fs.exists(made.place("workers", "net-1.json")):
+        if failures and local_remote.fs.exists(local_remote.place("workers", "net-1.json")):
             raise failures.pop()
-        write(*arguments)
+        pipe_file(*arguments)
 
-    monkeypatch.setattr(made.fs, "pipe_file", unreliable)
-    with made.holding("net-1"):
-        assert len(signs(made, 4)) == 4
+    monkeypatch.setattr(local_remote.fs, "pipe_file", unreliable)
+    with local_remote.holding("net-1"):
+        assert len(signs(local_remote, 4)) == 4
     assert not failures
-    assert not made.fs.exists(made.place("workers", "net-1.json"))
+    assert not local_remote.fs.exists(local_remote.place("workers", "net-1.json"))
 
 
-def test_the_sign_of_another_worker_stays(made: Remote, monkeypatch: pytest.MonkeyPatch) -> None:
-    place = made.place("workers", "net-1.json")
-    with made.holding("net-1"):
-        assert signs(made, 1)
-        monkeypatch.setattr(made.fs, "pipe_file", lambda *_: None)  # cut off, until another took over
+def test_the_sign_of_another_worker_stays(local_remote: Remote, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = local_remote.place("workers", "net-1.json")
+    with local_remote.holding("net-1"):
+        assert signs(local_remote, 1)
+        monkeypatch.setattr(local_remote.fs, "pipe_file", lambda *_: None)  # cut off, until another took over
         time.sleep(0.1)
         Path(place).write_text(json.dumps({"worker": "another:1", "time": time.time()}))
-    assert json.loads(made.fs.cat_file(place))["worker"] == "another:1"
+    assert json.loads(local_remote.fs.cat_file(place))["worker"] == "another:1"
 
 
 @pytest.mark.parametrize("error", [-3600, 3600])  # of the other machine's clock, in seconds
 def test_a_worker_is_waited_for_as_long_as_it_gives_signs(
-    error: float, made: Remote, monkeypatch: pytest.MonkeyPatch
+    error: float, local_remote: Remote, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(remote, "SILENCE", 2.0)
-    place = Path(made.place("workers", "net-1.json"))
+    place = Path(local_remote.place("workers", "net-1.json"))
     place.parent.mkdir(parents=True)
     last = 0.0
 
@@ -83,7 +83,7 @@ def test_a_worker_is_waited_for_as_long_as_it_gives_signs(
     other.start()
     while not place.exists():
         time.sleep(0.01)
-    with made.holding("net-1") as waited:
+    with local_remote.holding("net-1") as waited:
         taken = time.monotonic()
         other.join()
         assert waited
@@ -91,21 +91,21 @@ def test_a_worker_is_waited_for_as_long_as_it_gives_signs(
 
 
 def test_a_remote_that_fails_costs_the_copy_and_never_the_training(
-    made: Remote, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    local_remote: Remote, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv(remote.CHECKPOINT_SECONDS, "0")
-    monkeypatch.setattr(remote, "Remote", lambda: made)
+    monkeypatch.setattr(remote, "Remote", lambda: local_remote)
     saved = Checkpoint(tmp_path / "net.npz")
     saved.state.variables = [np.arange(3.0)]
     with monkeypatch.context() as down:
         for name in ("exists", "put_file"):
-            down.setattr(made.fs, name, refuse)
+            down.setattr(local_remote.fs, name, refuse)
         send = remote.shared_checkpoint(saved)
         saved.state.epoch = 1
         saved.write()
         send()
-    said = capsys.readouterr().out.splitlines()
-    assert said == [
+    output = capsys.readouterr().out.splitlines()
+    assert output == [
         "No checkpoint came from DVC's remote: the network is down",
         "The checkpoint was not sent to DVC's remote: the network is down",
     ]
@@ -118,10 +118,10 @@ def test_a_remote_that_fails_costs_the_copy_and_never_the_training(
 
 
 def test_of_two_checkpoints_the_further_one_is_taken(
-    made: Remote, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    local_remote: Remote, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(remote.CHECKPOINT_SECONDS, "0")
-    monkeypatch.setattr(remote, "Remote", lambda: made)
+    monkeypatch.setattr(remote, "Remote", lambda: local_remote)
     mine, theirs = (Checkpoint(tmp_path / worker / "net.npz") for worker in ("mine", "theirs"))
     for saved, epoch in ((mine, 10), (theirs, 30)):
         saved.path.parent.mkdir()
@@ -129,9 +129,9 @@ def test_of_two_checkpoints_the_further_one_is_taken(
         saved.write()
     remote.shared_checkpoint(theirs)()
     remote.shared_checkpoint(mine)
-    again = Checkpoint(mine.path)
-    again.read()
-    assert mine.state.epoch == again.state.epoch == 30
+    checkpoint = Checkpoint(mine.path)
+    checkpoint.read()
+    assert mine.state.epoch == checkpoint.state.epoch == 30
     mine.state.epoch = 40
     mine.write()
     remote.shared_checkpoint(mine)
@@ -139,28 +139,30 @@ def test_of_two_checkpoints_the_further_one_is_taken(
     assert [path.name for path in mine.path.parent.iterdir()] == ["net.npz"]
 
 
-def test_a_remote_that_refuses_to_remove_a_checkpoint_keeps_it(made: Remote, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(made.fs, "remove", refuse)
-    remote.remove_checkpoint(made, "net")
+def test_a_remote_that_refuses_to_remove_a_checkpoint_keeps_it(
+    local_remote: Remote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local_remote.fs, "remove", refuse)
+    remote.remove_checkpoint(local_remote, "net")
 
 
 def test_a_sign_that_cannot_be_read_does_not_end_the_waiting(
-    made: Remote, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    local_remote: Remote, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(remote, "SILENCE", 1.0)
-    place = Path(made.place("workers", "net-1.json"))
+    place = Path(local_remote.place("workers", "net-1.json"))
     place.parent.mkdir(parents=True)
     place.write_text("")  # it is being written
-    read, failures = made.fs.cat_file, [OSError("the network is down")] * 3
+    cat_file, failures = local_remote.fs.cat_file, [OSError("the network is down")] * 3
 
     def unreliable(*arguments: Any) -> Any:
         if failures:
             raise failures.pop()
-        return read(*arguments)
+        return cat_file(*arguments)
 
-    monkeypatch.setattr(made.fs, "cat_file", unreliable)
+    monkeypatch.setattr(local_remote.fs, "cat_file", unreliable)
     started = time.monotonic()
-    with made.holding("net-1") as waited:
+    with local_remote.holding("net-1") as waited:
         assert waited
         assert time.monotonic() - started >= 1
     assert not failures

@@ -21,7 +21,7 @@ TABLE = predictions([0.2, 0.5, 0.51, 0.9, 0.1], [0, 0, 0, 1, 1])
 
 
 @pytest.fixture(autouse=True)
-def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def enter_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
@@ -32,17 +32,17 @@ def params(*variants: str, **settings: Any) -> Params:
     return loaded.model_copy(update={"train": chosen, "variants": dict.fromkeys(variants, recipe())})
 
 
-def written(variant: str = "plain") -> TrainedCell:
-    made = trained(cell(variant))
-    write_training(made)
-    write_evaluation(made, TABLE)
-    return made
+def write_cell(variant: str = "plain") -> TrainedCell:
+    trained_cell = trained(cell(variant))
+    write_training(trained_cell)
+    write_evaluation(trained_cell, TABLE)
+    return trained_cell
 
 
 def test_a_result_is_the_training_and_its_evaluation() -> None:
-    made = written()
+    trained_cell = write_cell()
     (result,), missing = read_results(params("plain"), dataset())
-    assert (result.cell, result.name, result.variant, result.seed) == (made, "plain-7", "plain", 7)
+    assert (result.cell, result.name, result.variant, result.seed) == (trained_cell, "plain-7", "plain", 7)
     assert missing == []
     assert result.correct.tolist() == [True, True, False, True, False]  # 0.5 is not above the threshold
     assert np.array_equal(result.labels, TABLE["label"])
@@ -50,27 +50,27 @@ def test_a_result_is_the_training_and_its_evaluation() -> None:
 
 
 def test_an_evaluation_of_another_training_is_none() -> None:
-    made = written()
-    assert read_evaluation(made) is not None
-    again = trained(cell(batch_size=8))
-    write_training(again)
-    assert read_evaluation(again) is None
+    trained_cell = write_cell()
+    assert read_evaluation(trained_cell) is not None
+    retrained_cell = trained(cell(batch_size=8))
+    write_training(retrained_cell)
+    assert read_evaluation(retrained_cell) is None
     with pytest.raises(Failure, match="plain-7 is not evaluated since it was trained again"):
         read_results(params("plain", batch_size=8), dataset())
 
 
 @pytest.mark.parametrize(("file", "content"), [("evaluation.json", "{"), ("predictions.csv", "")])
 def test_an_evaluation_that_cannot_be_read_is_none(file: str, content: str) -> None:
-    made = written()
-    (made.report_folder / file).write_text(content)
-    assert read_evaluation(made) is None
-    (made.report_folder / file).unlink()
-    assert read_evaluation(made) is None
+    trained_cell = write_cell()
+    (trained_cell.report_folder / file).write_text(content)
+    assert read_evaluation(trained_cell) is None
+    (trained_cell.report_folder / file).unlink()
+    assert read_evaluation(trained_cell) is None
 
 
 def test_what_cannot_be_compared_says_why() -> None:
-    written("good")
-    written("copied").model_folder.rename("models/gone")
+    write_cell("good")
+    write_cell("copied").model_folder.rename("models/gone")
     Path("models/copied").mkdir(exist_ok=True)
     Path("models/copied/7").symlink_to(Path("models/good/7").resolve())
     write_training(trained(cell("unseen")))
@@ -89,7 +89,7 @@ def test_what_cannot_be_compared_says_why() -> None:
 
 @pytest.mark.parametrize("setting", [{"batch_size": 8}, {"precision": "mixed_bfloat16"}, {"threads": 1}])
 def test_a_training_with_another_setting_of_train_cannot_be_compared(setting: dict[str, Any]) -> None:
-    written()
+    write_cell()
     with pytest.raises(Failure, match="plain-7 was trained with other parameters"):
         read_results(params("plain", **setting), dataset())
     assert read_results(params("plain", precision="float32", threads=2), dataset())[0]

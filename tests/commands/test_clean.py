@@ -63,13 +63,13 @@ def trash(store: Store) -> list[Any]:
     return list(store.client.search_runs([store.experiment], run_view_type=ViewType.DELETED_ONLY))
 
 
-def on_disk(store: Store) -> set[str]:
+def list_files(store: Store) -> set[str]:
     folder = store.root / "mlruns"
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
-def newest(made: Store) -> str:
-    (run,) = made.client.search_runs([made.experiment], max_results=1)
+def newest(mlflow_store: Store) -> str:
+    (run,) = mlflow_store.client.search_runs([mlflow_store.experiment], max_results=1)
     return str(run.info.run_id)
 
 
@@ -94,7 +94,7 @@ KEPT = {"champion", "previous", "challenger", "current", "tried", "training"}
 def test_what_is_referred_to_stays_and_all_else_goes_into_the_trash(
     full_store: Store, cleaned: Callable[..., str]
 ) -> None:
-    before, files = active(full_store), on_disk(full_store)
+    before, files = active(full_store), list_files(full_store)
     assert "Dry run: nothing was removed" in cleaned(dry_run=True)
     assert active(full_store) == before
     printed = cleaned()
@@ -108,7 +108,7 @@ def test_what_is_referred_to_stays_and_all_else_goes_into_the_trash(
     ):
         assert part in printed, part
     assert active(full_store) == (KEPT, {1, 2, 3, 5, 6})
-    assert on_disk(full_store) == files  # so that what is in the trash is whole
+    assert list_files(full_store) == files  # so that what is in the trash is whole
     assert "Nothing to remove" in cleaned()
 
 
@@ -188,18 +188,18 @@ def test_the_command_that_it_names_empties_the_trash_and_nothing_else(
 ) -> None:
     old, newest = full_store.compare("old"), full_store.compare("new")
     printed = cleaned()
-    gone = {run.info.run_id for run in trash(full_store)}
-    assert old in gone
+    trashed_ids = {run.info.run_id for run in trash(full_store)}
+    assert old in trashed_ids
     command = re.findall(r"`(mlflow gc [^`]+)`", printed.replace("\n", " "))
     before = active(full_store)
     Project(full_store.root).run(*shlex.split(command[0]))
     assert trash(full_store) == []
     assert active(full_store) == before
     assert comparisons(full_store) == {"new"}
-    kept = {run.info.run_id for run in full_store.client.search_runs([full_store.experiment])}
-    folders = {path.split("/")[1] for path in on_disk(full_store)} - {"models"}
-    assert newest in kept
-    assert folders == kept
+    kept_ids = {run.info.run_id for run in full_store.client.search_runs([full_store.experiment])}
+    folders = {path.split("/")[1] for path in list_files(full_store)} - {"models"}
+    assert newest in kept_ids
+    assert folders == kept_ids
     assert len(list((full_store.root / "mlruns" / NAME / "models").rglob("MLmodel"))) == len(before[0])
 
 
@@ -262,15 +262,15 @@ def test_what_lies_in_another_folder_is_kept_and_named(small_store: Store, clean
             assert database.execute(change, [runs[cell]]).rowcount == 1
     small_store.client.delete_run(runs["trashed"])
     printed = cleaned()
-    kept = [line for line in printed.splitlines() if ": kept " in line]
-    assert [line.split(", which lies in file://")[0] for line in kept] == [
+    lines = [line for line in printed.splitlines() if ": kept " in line]
+    assert [line.split(", which lies in file://")[0] for line in lines] == [
         f"{NAME}: kept run model-1 {runs['model'][:8]} (finished)",
         f"{NAME}: kept run run-1 {runs['run'][:8]} (finished)",
         f"{NAME}: kept version 3 (trashed-1)",
     ]
-    assert all("/other/mlruns/" in line for line in kept)
-    found = small_store.client.search_runs([small_store.experiment])
-    assert {run.data.tags["cell"] for run in found} == {"current", "run", "model"}
+    assert all("/other/mlruns/" in line for line in lines)
+    remaining_runs = small_store.client.search_runs([small_store.experiment])
+    assert {run.data.tags["cell"] for run in remaining_runs} == {"current", "run", "model"}
     numbers = {int(version.version) for version in small_store.client.search_model_versions(f"name = '{NAME}'")}
     assert numbers == {1, 2, 3}
 
@@ -300,8 +300,8 @@ def test_on_a_server_only_what_was_delivered_from_here_is_removed(
         printed = cleaned()
         assert printed.count("which was not delivered from here") == printed.count("kept run theirs-1") == 2
         assert [run.data.tags["cell"] for run in client.search_runs([experiment])] == ["shared", "theirs", "theirs"]
-        (kept,) = client.search_model_versions(f"name = '{NAME}'")
-        assert client.get_run(kept.run_id).data.tags["cell"] == "shared"
+        (version,) = client.search_model_versions(f"name = '{NAME}'")
+        assert client.get_run(version.run_id).data.tags["cell"] == "shared"
         assert sync._deliver(address, trained=set()) == 1  # "current"; what was removed stays so,
         assert sync._deliver(address, trained={"stale"}) == 1  # unless it was trained again
         assert len(client.search_runs([experiment], "tags.cell = 'stale'")) == 1

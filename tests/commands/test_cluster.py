@@ -32,10 +32,10 @@ def grid(tree: Any) -> None:
     tree["variants"]["tutorial"]["epochs"] = 100  # long enough to be killed in
 
 
-def await_true(condition: Callable[[], bool], seconds: float, what: str) -> None:
+def await_true(condition: Callable[[], bool], seconds: float, message: str) -> None:
     started = time.monotonic()
     while not condition():
-        assert time.monotonic() - started < seconds, what
+        assert time.monotonic() - started < seconds, message
         time.sleep(0.5)
 
 
@@ -53,7 +53,11 @@ def test_a_cluster_of_hosts_gives_the_bytes_of_a_serial_run_though_one_is_killed
 
     with hosts(tmp_path, 3) as (head, *others):
         project = hub(head, tmp_path)
-        here = {**KEYS, "PYTHONPATH": str(project.root / "src"), "MLFLOW_TRACKING_URI": f"http://{head.address}:5000"}
+        environment = {
+            **KEYS,
+            "PYTHONPATH": str(project.root / "src"),
+            "MLFLOW_TRACKING_URI": f"http://{head.address}:5000",
+        }
         for host in (head, *others):
             role = ["--head", "--include-dashboard=false"] if host is head else [f"--address={head.address}:6379"]
             address = f"--node-ip-address={host.address}"
@@ -72,14 +76,14 @@ def test_a_cluster_of_hosts_gives_the_bytes_of_a_serial_run_though_one_is_killed
             await_line(log, "will now block", 180)
         running = head.start(
             "car-or-truck", "repro", "--ray", f"{head.address}:6379", "--checkpoint-every", "0",
-            folder=project.root, variables=here,
+            folder=project.root, variables=environment,
         )  # fmt: skip
         victim = others[1]
         caches = victim.home / ".cache/car-or-truck"
         await_true(lambda: any(caches.glob("*/.dvc/tmp/training/*.npz")) or running.poll() is not None, 600, "no epoch")
         assert running.poll() is None, log_of(head)
         (checkpoint, *_) = caches.glob("*/.dvc/tmp/training/*.npz")
-        head.run("python", "-c", SENT, f"http://{head.address}:9000", checkpoint.name, variables=here)
+        head.run("python", "-c", SENT, f"http://{head.address}:9000", checkpoint.name, variables=environment)
         victim.kill()
         assert running.wait(timeout=1200) == 0, log_of(head)
         output = log_of(head)
@@ -87,12 +91,12 @@ def test_a_cluster_of_hosts_gives_the_bytes_of_a_serial_run_though_one_is_killed
         assert output.count("retried 1x") == 1
         assert digests(project.root) == digests(serial.root)
         assert (
-            head.run("dvc", "status", folder=project.root, variables=here).strip()
+            head.run("dvc", "status", folder=project.root, variables=environment).strip()
             == "Data and pipelines are up to date."
         )
         script = "import mlflow; print([run.info.status for run in mlflow.search_runs(search_all_experiments=True, "
         script += "output_format='list')])"
-        assert set(ast.literal_eval(head.run("python", "-c", script, variables=here))) == {"FINISHED", "KILLED"}
+        assert set(ast.literal_eval(head.run("python", "-c", script, variables=environment))) == {"FINISHED", "KILLED"}
 
 
 def log_of(host: Host) -> str:
@@ -121,8 +125,8 @@ def hub(head: Host, folder: Path) -> Project:
         "for _ in range(120):\n  try:\n    s3.create_bucket(Bucket='bucket'); break\n  except Exception: time.sleep(1)"
     )
     head.run("python", "-c", python, variables=KEYS)
-    here = {**KEYS, "PYTHONPATH": str(project.root / "src")}
-    head.run("dvc", "repro", "prepare", folder=project.root, variables=here)
+    environment = {**KEYS, "PYTHONPATH": str(project.root / "src")}
+    head.run("dvc", "repro", "prepare", folder=project.root, variables=environment)
     for command in (
         ["remote", "add", "origin", f"git://{head.address}/project.git"],
         ["add", "."],

@@ -64,7 +64,7 @@ def served(model: Future[Any], **tags: str) -> Iterator[str]:
             thread.join()
 
 
-def done(model: Any) -> Future[Any]:
+def completed_future(model: Any) -> Future[Any]:
     future: Future[Any] = Future()
     future.set_result(model)
     return future
@@ -74,15 +74,15 @@ def done(model: Any) -> Future[Any]:
 def test_a_picture_is_answered_with_label_confidence_and_where_the_model_looks(limit: float, unlike: bool) -> None:
     model = classifier(limit)
     content = picture("webp", (30, 60))
-    with served(done(model)) as address:
+    with served(completed_future(model)) as address:
         output = requests.post(f"{address}/answer", content, timeout=60).json()
     (expected,) = model.answers(model.decode(BytesIO(content))[None]).to_dict("records")
     assert (output["label"], output["unlike"]) == (expected["label"], unlike)
     assert output["confidence"] == pytest.approx(expected["confidence"])
-    shown, lit = (np.asarray(Image.open(BytesIO(base64.b64decode(output[key])))) for key in ("picture", "lit"))
-    assert shown.shape == lit.shape == (demo.SHOWN, demo.SHOWN, 3)
-    assert not shown[: demo.SHOWN // 5].any(), "a wide picture has black bars"
-    assert (shown != lit).any()
+    original, lit = (np.asarray(Image.open(BytesIO(base64.b64decode(output[key])))) for key in ("picture", "lit"))
+    assert original.shape == lit.shape == (demo.SHOWN, demo.SHOWN, 3)
+    assert not original[: demo.SHOWN // 5].any(), "a wide picture has black bars"
+    assert (original != lit).any()
 
 
 def test_what_is_no_picture_or_too_large_gets_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,8 +153,8 @@ def test_a_browser_gets_its_answers_and_asks_nobody_else(
         browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 390, "height": 844})
         page.set_default_timeout(60_000)
-        asked: list[str] = []
-        page.on("request", lambda request: asked.append(request.url))
+        urls: list[str] = []
+        page.on("request", lambda request: urls.append(request.url))
         page.goto(address)
         page.get_by_text("Ready.").wait_for()
         label, status = page.locator("#label"), page.locator("#status")
@@ -188,8 +188,8 @@ def test_a_browser_gets_its_answers_and_asks_nobody_else(
         status.get_by_text("large.png has 20.0 MB; at most 20 MB can be read.").wait_for()
         assert page.evaluate("document.documentElement.scrollWidth") == 390
 
-        assert asked[0] == f"{address}/"
-        assert {url for url in asked if not url.startswith(("data:", "blob:"))} == {
+        assert urls[0] == f"{address}/"
+        assert {url for url in urls if not url.startswith(("data:", "blob:"))} == {
             f"{address}/{path}" for path in ("", "ready", "answer")
         }
         elsewhere = "fetch('http://localhost:9/').then(() => 'sent', error => 'refused')"

@@ -55,11 +55,11 @@ def write(variant: str, seed: int, wrong: int, **changes: Any) -> TrainedCell:
     """A model as train and evaluate leave it, which gets so many of the 40 images wrong."""
     described = cell(variant, IMAGES, seed=seed, recipe=recipe(**changes))
     probability = [0.1 + 0.8 * (label != (place < wrong)) for place, label in enumerate(LABELS)]
-    made = result(described, predictions(probability, LABELS))
-    write_training(made.cell, HISTORY)
-    files.write_json(made.cell.report_folder / "evaluation.json", dict(made.scores))
-    files.write_text(made.cell.report_folder / "predictions.csv", made.predictions.to_csv(index=False))
-    return made.cell
+    outcome = result(described, predictions(probability, LABELS))
+    write_training(outcome.cell, HISTORY)
+    files.write_json(outcome.cell.report_folder / "evaluation.json", dict(outcome.scores))
+    files.write_text(outcome.cell.report_folder / "predictions.csv", outcome.predictions.to_csv(index=False))
+    return outcome.cell
 
 
 def lose(*variants: str) -> None:
@@ -142,10 +142,10 @@ def test_models_of_other_images_never_stand_beside_these() -> None:
     )
     lose("plain")
     other = cell("plain", dataset(counts=COUNTS, arrays={"train": "3" * 64, "valid": "4" * 64}), recipe=recipe())
-    made = result(other, predictions([0.5] * 40, LABELS))
-    write_training(made.cell, HISTORY)
-    files.write_json(made.cell.report_folder / "evaluation.json", dict(made.scores))
-    files.write_text(made.cell.report_folder / "predictions.csv", made.predictions.to_csv(index=False))
+    outcome = result(other, predictions([0.5] * 40, LABELS))
+    write_training(outcome.cell, HISTORY)
+    files.write_json(outcome.cell.report_folder / "evaluation.json", dict(outcome.scores))
+    files.write_text(outcome.cell.report_folder / "predictions.csv", outcome.predictions.to_csv(index=False))
     before = Path("results/comparison.csv").read_bytes()
     words = r"^results/cells/plain/7 is of other images .* For a new record, move results/ away"
     with pytest.raises(Failure, match=words):
@@ -203,8 +203,8 @@ def check(folder: Path) -> None:
         recorded = read_recorded(path)
         outs = {out["path"]: out["md5"] for out in lock[f"evaluate@{recorded.name}"]["outs"]}
         for name in ("evaluation.json", "predictions.csv"):
-            written = hashlib.md5((path / name).read_bytes()).hexdigest()
-            assert outs[f"reports/cells/{recorded.variant}/{recorded.seed}/{name}"] == written
+            digest = hashlib.md5((path / name).read_bytes()).hexdigest()
+            assert outs[f"reports/cells/{recorded.variant}/{recorded.seed}/{name}"] == digest
         row, right = table.loc[recorded.variant, recorded.seed], recorded.correct
         assert row["val_binary_accuracy"] == pytest.approx(right.mean(), abs=1e-6)
         low, high = wilson(int(right.sum()), len(right))
@@ -213,11 +213,11 @@ def check(folder: Path) -> None:
     by_name = {recorded.name: recorded for recorded in map(read_recorded, cells)}
     results = [by_name[name] for name in summary["trained"]]
     images = Dataset(**results[0].cell.data.model_dump(), raw_digest="not recorded")
-    again = Comparison.of(results, [], images)
-    pd.testing.assert_frame_equal(pd.read_csv(folder / "comparison.csv"), again.table, check_dtype=False)
+    comparison = Comparison.from_results(results, [], images)
+    pd.testing.assert_frame_equal(pd.read_csv(folder / "comparison.csv"), comparison.table, check_dtype=False)
     for part in ("verdict", "overfits", "changes", "overfitting"):
-        assert again.summary[part] == summary[part]
-    assert [pair["words"] for pair in again.summary["pairs"]] == [pair["words"] for pair in summary["pairs"]]
+        assert comparison.summary[part] == summary[part]
+    assert [pair["words"] for pair in comparison.summary["pairs"]] == [pair["words"] for pair in summary["pairs"]]
 
 
 def test_the_record_of_this_repository_follows_from_its_predictions() -> None:
@@ -230,19 +230,19 @@ def test_the_intervals_on_a_page_are_those_of_the_record(page: str) -> None:
     for low, high in pd.read_csv(ROOT / "results/comparison.csv")[["interval_low", "interval_high"]].to_numpy():
         recorded += f"95% CI {100 * low:.1f} to {100 * high:.1f}\n"
     text = " ".join((ROOT / page).read_text().replace("\n#", "\n").split())
-    shown = re.findall(r"95% CI (-?[\d.]+) to (-?[\d.]*\d)", text)
-    assert len(shown) > 2
-    assert [pair for pair in shown if f"95% CI {' to '.join(pair)}" not in recorded] == []
+    intervals = re.findall(r"95% CI (-?[\d.]+) to (-?[\d.]*\d)", text)
+    assert len(intervals) > 2
+    assert [pair for pair in intervals if f"95% CI {' to '.join(pair)}" not in recorded] == []
 
 
 def test_the_table_of_the_readme_is_that_of_the_record() -> None:
     earlier = pd.read_csv(ROOT / "results/ee8b3c5/comparison.csv")
     recorded = pd.read_csv(ROOT / "results/comparison.csv")
-    shown = re.findall(
+    readme_rows = re.findall(
         r"^\| `([a-z-]+)` \| [^|]+ \| ([\d.]+%) \| (\d+) \| ([\d,]+) \|", (ROOT / "README.md").read_text(), re.MULTILINE
     )
-    assert {name for name, *_ in shown} >= set(recorded["variant"])
-    for name, *row in shown:
+    assert {name for name, *_ in readme_rows} >= set(recorded["variant"])
+    for name, *row in readme_rows:
         table = next(part for source in (recorded, earlier) if len(part := source[source["variant"] == name]) > 0)
         mean = table["val_binary_accuracy"].mean()
         assert row == [f"{mean:.1%}", str(len(table)), f"{table['parameters'].iloc[0]:,}"], name

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from car_or_truck import params
-from car_or_truck.commands.search_space import Choices, Dimension, Range, parse, value_of, with_values
+from car_or_truck.commands.search_space import Choices, Dimension, Range, parse, set_values, value_of
 from car_or_truck.errors import Failure
 from helpers.clones import ROOT
 
@@ -72,10 +72,10 @@ def test_a_key_is_given_once() -> None:
 
 
 def test_values_change_the_variant_and_nothing_else() -> None:
-    changed = with_values(PARAMS, "sprint", {"loss.label_smoothing": 0.1, "blocks.0.filters": 16}, "here")
+    changed = set_values(PARAMS, "sprint", {"loss.label_smoothing": 0.1, "blocks.0.filters": 16}, "here")
     sprint = changed.variants["sprint"]
     assert (sprint.loss.label_smoothing, sprint.blocks[0].filters) == (0.1, 16)
-    back = with_values(changed, "sprint", {"loss.label_smoothing": 0.05, "blocks.0.filters": 32}, "here")
+    back = set_values(changed, "sprint", {"loss.label_smoothing": 0.05, "blocks.0.filters": 32}, "here")
     assert back == PARAMS != changed
 
 

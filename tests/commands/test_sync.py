@@ -76,21 +76,23 @@ class Server:
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
-    made = Server(tmp_path / "server")
-    yield made
-    made.kill()
+    mlflow_server = Server(tmp_path / "server")
+    yield mlflow_server
+    mlflow_server.kill()
 
 
-def told(store: str) -> dict[str, Any]:
+def describe_runs(store: str) -> dict[str, Any]:
     """All that a store tells of the cells' runs, but for what names the store itself."""
     client, all_runs = mlflow.MlflowClient(store), {}
-    for run in client.search_runs([found.experiment_id for found in client.search_experiments()], "tags.cell LIKE '%'"):
+    for run in client.search_runs(
+        [experiment.experiment_id for experiment in client.search_experiments()], "tags.cell LIKE '%'"
+    ):
 
         def artifacts(folder: str | None = None, run_id: str = run.info.run_id) -> list[tuple[str, int]]:
             return [
-                found
+                entry
                 for item in client.list_artifacts(run_id, folder)
-                for found in (artifacts(item.path) if item.is_dir else [(item.path, item.file_size)])
+                for entry in (artifacts(item.path) if item.is_dir else [(item.path, item.file_size)])
             ]
 
         all_runs[f"{run.info.run_name} {run.info.start_time}"] = {
@@ -104,12 +106,12 @@ def told(store: str) -> dict[str, Any]:
                 ]
                 for name in run.data.metrics
             },
-            "datasets": [(found.dataset.name, found.dataset.digest) for found in run.inputs.dataset_inputs],
+            "datasets": [(item.dataset.name, item.dataset.digest) for item in run.inputs.dataset_inputs],
             "artifacts": sorted(artifacts()),
             "models": len(run.outputs.model_outputs),
             "versions": [
-                (found.name, found.tags, found.description)
-                for found in client.search_model_versions(f"run_id = '{run.info.run_id}'")
+                (version.name, version.tags, version.description)
+                for version in client.search_model_versions(f"run_id = '{run.info.run_id}'")
             ],
         }
     return all_runs
@@ -147,11 +149,14 @@ def test_an_evaluation_of_an_earlier_training_is_not_taken_for_the_new_ones(
 def registry(store: str) -> Any:
     """Whose model each version is, the aliases, what the champions' versions say, and the comparisons."""
     client = mlflow.MlflowClient(store)
-    found = versions.versions(client, SYNTHETIC)
-    experiments = [found.experiment_id for found in client.search_experiments()]
+    registered = versions.versions(client, SYNTHETIC)
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     return (
-        {version.number: (version.tags["cell"], version.tags["model.sha256"]) for version in found},
-        {version.number: {key: version.tags[key] for key in version.tags if "promotion" in key} for version in found},
+        {version.number: (version.tags["cell"], version.tags["model.sha256"]) for version in registered},
+        {
+            version.number: {key: version.tags[key] for key in version.tags if "promotion" in key}
+            for version in registered
+        },
         client.get_registered_model(SYNTHETIC).aliases,
         {run.data.tags["comparison"] for run in client.search_runs(experiments, "tags.comparison LIKE '%'")},
     )
@@ -163,7 +168,7 @@ def lost(client: mlflow.MlflowClient) -> mlflow.MlflowClient:
     champions.promote(client, versions.find(client, "2"), None, Decision(()), "")
     champions.promote(client, versions.find(client, "1"), versions.find(client, "2"), Decision(()), "lighter")
     client.delete_registered_model(SYNTHETIC)
-    for run in client.search_runs([found.experiment_id for found in client.search_experiments()]):
+    for run in client.search_runs([experiment.experiment_id for experiment in client.search_experiments()]):
         if "cell" not in run.data.tags:
             client.delete_run(run.info.run_id)
     return client
@@ -241,13 +246,13 @@ def test_versions_that_were_lost_come_back_with_their_numbers_and_the_champion_w
 def test_what_people_deleted_in_the_ui_is_rebuilt(
     client: mlflow.MlflowClient, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    one, other = (versions.find(client, f"models:/{SYNTHETIC}/{number}") for number in (1, 2))
-    client.delete_run(one.run_id)
-    client.delete_logged_model(client.get_run(other.run_id).outputs.model_outputs[0].model_id)
+    first, second = (versions.find(client, f"models:/{SYNTHETIC}/{number}") for number in (1, 2))
+    client.delete_run(first.run_id)
+    client.delete_logged_model(client.get_run(second.run_id).outputs.model_outputs[0].model_id)
     sync.sync(params.load())
     assert "2 runs had to be rebuilt" in capsys.readouterr().out
-    cell, _ = read_trained(other.tags["variant"], 31415)
-    assert runs.find_run(cell) not in (other.run_id, None)
+    cell, _ = read_trained(second.tags["variant"], 31415)
+    assert runs.find_run(cell) not in (second.run_id, None)
     for number in (3, 4):
         assert runs.is_whole(versions.find(client, f"models:/{SYNTHETIC}/{number}").run_id)
     client.update_model_version(SYNTHETIC, "3", "A person's words.")
@@ -326,17 +331,17 @@ def test_a_server_that_dies_half_way_gets_all_of_it_later(project: Project, serv
 
     server.start()
     own = f"sqlite:///{project.root / 'mlflow.db'}"
-    assert told(server.url) != told(own)
+    assert describe_runs(server.url) != describe_runs(own)
     output = project.run("car-or-truck", "sync", MLFLOW_TRACKING_URI=server.url)
     assert "4 runs had to be delivered" in output  # the two of the finished project and its comparison too
-    assert told(server.url) == told(own)
+    assert describe_runs(server.url) == describe_runs(own)
     assert "no runs had to be delivered" in project.run("car-or-truck", "sync", MLFLOW_TRACKING_URI=server.url)
-    assert told(server.url) == told(own)
+    assert describe_runs(server.url) == describe_runs(own)
     mlflow.set_tracking_uri(server.url)
     (version,) = [
-        found
-        for found in mlflow.MlflowClient().search_model_versions("name = 'car-or-truck-rendered'")
-        if found.tags["variant"] == "exercise"
+        version
+        for version in mlflow.MlflowClient().search_model_versions("name = 'car-or-truck-rendered'")
+        if version.tags["variant"] == "exercise"
     ]
     mlflow.pyfunc.load_model(f"models:/{version.name}/{version.version}")
 
@@ -349,14 +354,14 @@ def test_a_server_that_is_up_sees_the_epochs_while_they_happen(project: Project,
     assert process.stdout
     with process.stdout:
         await_epochs(process, 2)
-        waited_since, seen = time.monotonic(), 0
-        while not seen and process.poll() is None:
+        waited_since, epochs = time.monotonic(), 0
+        while not epochs and process.poll() is None:
             assert time.monotonic() - waited_since < 60
-            seen = max([len(run["metrics"].get("loss", [])) for run in told(server.url).values()], default=0)
-        assert 0 < seen < 300
+            epochs = max([len(run["metrics"].get("loss", [])) for run in describe_runs(server.url).values()], default=0)
+        assert 0 < epochs < 300
         process.stdout.read()
     assert process.wait() == 0
-    (run,) = told(server.url).values()
+    (run,) = describe_runs(server.url).values()
     assert run["status"][0] == "FINISHED"
     assert len(run["metrics"]["val_loss"]) == 300
 
@@ -368,8 +373,8 @@ def test_a_server_that_never_answers_does_not_slow_the_training_down(project: Pr
     silent = socket.create_server(("127.0.0.1", 0))
     threading.Thread(target=lambda: [silent.accept() for _ in range(20)], daemon=True).start()
     url = f"http://127.0.0.1:{silent.getsockname()[1]}"
-    here = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "600", "PYTHONPATH": str(project.root / "src")}
-    process = start(project, MLFLOW_TRACKING_URI=url, **here)
+    variables = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "600", "PYTHONPATH": str(project.root / "src")}
+    process = start(project, MLFLOW_TRACKING_URI=url, **variables)
     assert process.stdout
     with process.stdout:
         await_epochs(process, 1)
@@ -388,7 +393,7 @@ def test_a_store_that_was_deleted_is_rebuilt_and_a_clone_fills_its_own(project: 
     project.run("car-or-truck", "promote", "1", "--force", "it is small")
     project.run("car-or-truck", "compare")
     registered, history = registry(own), project.run("car-or-truck", "promote", "--history")
-    before = told(own)
+    before = describe_runs(own)
     (project.root / "mlflow.db").unlink()
     shutil.rmtree(project.root / "mlruns")
     output = project.run("car-or-truck", "sync")
@@ -397,22 +402,22 @@ def test_a_store_that_was_deleted_is_rebuilt_and_a_clone_fills_its_own(project: 
     assert "champion: version 1" in output
     assert "The comparison was rebuilt from reports/.\n" in output
     own = f"sqlite:///{project.root / 'src' / '..' / 'mlflow.db'}"  # else MLflow's engine would read the deleted file
-    after = told(own)
+    after = describe_runs(own)
     assert len(after) == 2
     for run in after.values():
-        (like,) = [one for one in before.values() if one["tags"]["cell"] == run["tags"]["cell"]]
-        for name in like["metrics"]:
+        (original,) = [candidate for candidate in before.values() if candidate["tags"]["cell"] == run["tags"]["cell"]]
+        for name in original["metrics"]:
             assert [(step, value) for step, _, value in run["metrics"][name]] == [
-                (step, value) for step, _, value in like["metrics"][name]
+                (step, value) for step, _, value in original["metrics"][name]
             ]
-        assert {key: like["params"][key] for key in run["params"]} == run["params"]
-        figures = [item for item in like["artifacts"] if item[0].startswith("figures/")]
+        assert {key: original["params"][key] for key in run["params"]} == run["params"]
+        figures = [item for item in original["artifacts"] if item[0].startswith("figures/")]
         assert figures == [item for item in run["artifacts"] if item[0].startswith("figures/")]
         assert run["models"] == len(run["versions"]) == 1
     assert registry(own) == registered
     assert project.run("car-or-truck", "promote", "--history") == history
     assert project.run("car-or-truck", "sync") == "2 trained models in models/: no runs had to be rebuilt.\n"
-    assert told(own) == after
+    assert describe_runs(own) == after
     assert registry(own) == registered
 
     project.run("dvc", "remote", "add", "-d", "shared", str(tmp_path / "remote"))
@@ -427,4 +432,4 @@ def test_a_store_that_was_deleted_is_rebuilt_and_a_clone_fills_its_own(project: 
     output = elsewhere.run("car-or-truck", "sync")
     assert "2 runs had to be rebuilt" in output
     assert f"A models:/{SYNTHETIC}/N from elsewhere may mean another model" in output
-    assert len(told(f"sqlite:///{elsewhere.root / 'mlflow.db'}")) == 2
+    assert len(describe_runs(f"sqlite:///{elsewhere.root / 'mlflow.db'}")) == 2

@@ -77,7 +77,7 @@ def searched(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> 
 
 
 @pytest.fixture
-def here(searched: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def searched_folder(searched: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(searched)
     mlflow.set_tracking_uri(f"sqlite:///{searched / 'mlflow.db'}")
     return searched
@@ -94,8 +94,8 @@ def study(root: Path) -> Any:
 def runs() -> list[Any]:
     """Those of the trials, by number."""
     client = mlflow.MlflowClient()
-    found = client.search_runs([client.get_experiment_by_name(EXPERIMENT).experiment_id])
-    return sorted((run for run in found if "trial" in run.data.tags), key=lambda run: int(run.data.tags["trial"]))
+    all_runs = client.search_runs([client.get_experiment_by_name(EXPERIMENT).experiment_id])
+    return sorted((run for run in all_runs if "trial" in run.data.tags), key=lambda run: int(run.data.tags["trial"]))
 
 
 def winner(output: str) -> str:
@@ -115,8 +115,8 @@ def test_a_class_of_one_image_is_too_small_for_a_fold() -> None:
         search.fold(batches.Split(np.zeros((4, 1)), np.array([0, 0, 0, 1], np.uint8)))
 
 
-def test_values_come_out_of_the_ranges_after_the_variant_as_it_is(here: Path) -> None:
-    first, *others = study(here).trials
+def test_values_come_out_of_the_ranges_after_the_variant_as_it_is(searched_folder: Path) -> None:
+    first, *others = study(searched_folder).trials
     assert len(others) == TRIALS - 1
     assert first.params == {
         "optimizer.learning_rate": 0.003, "head.dropout": 0.0, "epochs": 2, "shuffle": "once",
@@ -142,12 +142,12 @@ def test_a_long_trial_says_how_far_it_is(monkeypatch: pytest.MonkeyPatch, capsys
     )
 
 
-def test_trials_are_runs_nested_in_their_studys(here: Path) -> None:
-    of_trials = runs()
-    (parent,) = {run.data.tags["mlflow.parentRunId"] for run in of_trials}
+def test_trials_are_runs_nested_in_their_studys(searched_folder: Path) -> None:
+    trial_runs = runs()
+    (parent,) = {run.data.tags["mlflow.parentRunId"] for run in trial_runs}
     assert mlflow.get_run(parent).info.status == "FINISHED"
     assert mlflow.get_run(parent).data.metrics["trials"] == TRIALS
-    for run, trial in zip(of_trials, study(here).trials, strict=True):
+    for run, trial in zip(trial_runs, study(searched_folder).trials, strict=True):
         curve = mlflow.MlflowClient().get_metric_history(run.info.run_id, "val_binary_accuracy")
         assert {point.step: point.value for point in curve} == trial.intermediate_values
         assert run.info.status == ("FINISHED" if trial.state.name == "COMPLETE" else "KILLED")
@@ -155,7 +155,7 @@ def test_trials_are_runs_nested_in_their_studys(here: Path) -> None:
 
 
 def test_a_search_that_is_done_prints_its_winner_again_and_trains_nothing(
-    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    searched_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(search, "fit", None)
     tune.tune(params.load(), "plain", OVER, TRIALS, None)
@@ -164,14 +164,16 @@ def test_a_search_that_is_done_prints_its_winner_again_and_trains_nothing(
     assert f"trials so far: {TRIALS}. 31 images of train to train on, 9 held out." in captured.err
 
 
-def test_the_winner_can_be_pasted_into_params(here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_winner_can_be_pasted_into_params(
+    searched_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     loaded = params.load()
     with pytest.MonkeyPatch.context() as patch:  # so that the last trial wins
         patch.setattr(tune, "select_best", lambda correct: Selection(list(correct)[-1], len(correct), 0.9, 0.8))
         tune.tune(loaded, "plain", OVER, TRIALS, None)
     output = capsys.readouterr().out
     assert "  # Corrected for having been chosen: 80.0%.\n" in output
-    text = (here / "params.yaml").read_text()
+    text = (searched_folder / "params.yaml").read_text()
     assert text.rstrip().splitlines()[-1].startswith("    ")  # in the variants
     (tmp_path / "params.yaml").write_text(text + output)
     pasted = params.load(tmp_path / "params.yaml")
@@ -186,14 +188,14 @@ def test_more_trials_add_to_a_study_and_another_range_or_seed_begins_another(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(search, "_train", lambda *_: np.array([True, False]))
-    found = []
+    studies = []
     for over, trials, seed in (
         (OVER[:1], 1, 7), (OVER[:1], 2, 7), (OVER[:1], 1, 8), (["optimizer.learning_rate=1e-3:1e-2:log"], 1, 7),
     ):  # fmt: skip
         tune.tune(params.load(), "plain", over, trials, seed)
-        found += re.findall(r"^Study (\S+), trials so far: (\d+)\.", capsys.readouterr().err, re.MULTILINE)
-    names, done = zip(*found, strict=True)
-    assert done == ("0", "1", "0", "0")
+        studies += re.findall(r"^Study (\S+), trials so far: (\d+)\.", capsys.readouterr().err, re.MULTILINE)
+    names, counts = zip(*studies, strict=True)
+    assert counts == ("0", "1", "0", "0")
     assert names[0] == names[1]
     assert len(set(names)) == 3
 
@@ -201,7 +203,7 @@ def test_more_trials_add_to_a_study_and_another_range_or_seed_begins_another(
 def test_a_trial_that_diverges_is_told_as_pruned_and_the_search_goes_on(
     project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def diverging(of: Any, trial: Any, *others: Any) -> Any:
+    def diverging(_: Any, trial: Any, *others: Any) -> Any:
         if trial.number == 1:
             raise Failure("Training diverged in epoch 1")
         return np.array([True, False])
@@ -268,8 +270,8 @@ def test_how_far_the_winner_leads_is_said_with_its_interval(
     right = iter([np.arange(50) < 30, np.arange(50) < 30 + better])
     monkeypatch.setattr(search, "_train", lambda *_: next(right))
     tune.tune(params.load(), "plain", OVER[:1], 2, None)
-    said = capsys.readouterr().out
-    low, high = map(float, re.findall(r"leads plain as it is by (-?[\d.]+) to (-?[\d.]+) points \(95% CI\)", said)[0])
+    output = capsys.readouterr().out
+    low, high = map(float, re.findall(r"leads plain as it is by (-?[\d.]+) to (-?[\d.]+) points \(95% CI\)", output)[0])
     assert low <= 2 * better <= high  # points of 50 images
     assert (low > 0) == (better == 20)
 
@@ -371,13 +373,13 @@ def test_a_killed_search_keeps_its_trials_and_ends_like_an_undisturbed_one(
     output = process.communicate(timeout=60)[0]
     assert process.returncode == (-how if how == signal.SIGKILL else 130)
     assert how == signal.SIGKILL or "The same command continues where the trial is." in output
-    again = project.run(*command)
-    assert f"trials so far: {number}." in again
-    assert f"trial {number} continues after epoch " in again
+    second_output = project.run(*command)
+    assert f"trials so far: {number}." in second_output
+    assert f"trial {number} continues after epoch " in second_output
     assert [trial.number for trial in study(project.root).trials] == list(range(TRIALS))
     assert len(runs()) == TRIALS  # the broken one went on in its run
     assert not list((project.root / ".dvc/tmp/tune").glob("*.npz"))
-    assert winner(again) == winner(undisturbed.run(*command))
+    assert winner(second_output) == winner(undisturbed.run(*command))
 
 
 @pytest.mark.slow

@@ -82,11 +82,11 @@ def test_of_two_workers_at_one_model_one_waits_and_trains_nothing(team: Team) ->
     for project in clones:  # a commit that the remote holds no model of, and whose training outlasts a silence
         project.edit(lambda tree: longer(tree, 200))
         project.run("git", "commit", "-qam", "x", code=0, **SAME_DATE)
-    one = start(clones[0], *commands, PYTHONPATH=str(clones[0].root / "src"))
-    await_epochs(one, 1)
+    process = start(clones[0], *commands, PYTHONPATH=str(clones[0].root / "src"))
+    await_epochs(process, 1)
     output = work_in(clones[1], CELL)
-    one.communicate(timeout=600)
-    assert one.returncode == 0
+    process.communicate(timeout=600)
+    assert process.returncode == 0
     assert "working on it; waiting" in output
     assert "  epoch " not in output
     assert digests(clones[0].root) == digests(clones[1].root)
@@ -144,8 +144,8 @@ def test_a_worker_trains_on_no_images_that_its_commit_would_not_make(team: Team)
     project.edit(lambda tree: tree["data"].update(image_size=24))  # without `dvc repro prepare`
     project.run("git", "commit", "-qam", "smaller")
     for _ in range(2):  # the second time, too
-        said = project.run("car-or-truck", "work", CELL, code=1, PYTHONPATH=str(project.root / "src"))
-        assert "The commit's dvc.lock is not of the images that its code and parameters make" in said
+        output = project.run("car-or-truck", "work", CELL, code=1, PYTHONPATH=str(project.root / "src"))
+        assert "The commit's dvc.lock is not of the images that its code and parameters make" in output
     assert not (project.root / "models").exists()
 
 
@@ -192,11 +192,11 @@ def test_the_examples_run_the_grid_by_their_schedulers(scheduler: str, team: Tea
         (tools / name).write_text(text)
         (tools / name).chmod(0o755)
     path = os.pathsep.join([str(tools), os.environ["PATH"]])
-    here = {"PATH": path, "TMPDIR": str(tmp_path), "PYTHONPATH": str(project.root / "src")}
+    environment = {"PATH": path, "TMPDIR": str(tmp_path), "PYTHONPATH": str(project.root / "src")}
     example = ROOT / "examples" / ("slurm.sh" if scheduler == "slurm" else "skypilot.yaml")
     if scheduler == "slurm":
         command = next(line for line in example.read_text().splitlines() if "sbatch --array=1-" in line).strip("# ")
-        project.run("sh", "-c", command.replace("examples/slurm.sh", str(example)), code=0, **here)
+        project.run("sh", "-c", command.replace("examples/slurm.sh", str(example)), code=0, **environment)
     else:
         task = YAML(typ="safe").load(example)
         values = {"REPOSITORY": str(project.root), "COMMIT": project.run("git", "rev-parse", "HEAD").strip()}
@@ -204,7 +204,9 @@ def test_the_examples_run_the_grid_by_their_schedulers(scheduler: str, team: Tea
         for seed in seeds:
             machine = tmp_path / f"machine{seed}"
             machine.mkdir()
-            variables = here | values | {"MODEL": f"tutorial-{seed}", "PYTHONPATH": str(machine / "car-or-truck/src")}
+            variables = (
+                environment | values | {"MODEL": f"tutorial-{seed}", "PYTHONPATH": str(machine / "car-or-truck/src")}
+            )
             for step in ("setup", "run"):
                 Project(machine).run("bash", "-c", task[step], code=0, **variables)
     project.run("dvc", "fetch", "--run-cache", "prepare")

@@ -15,10 +15,10 @@ from helpers.cells import cell, dataset, predictions, result
 def test_several_seeds_are_no_more_images() -> None:
     rng = np.random.default_rng(0)
     labels, probability = rng.integers(0, 2, 500).astype(np.uint8), rng.random(500)
-    alone = calibration._bins(labels, probability, 1)
-    together = calibration._bins(np.tile(labels, 5), np.tile(probability, 5), 5)
-    assert alone["images"].sum() > 400
-    pd.testing.assert_frame_equal(together, alone)
+    seed_bins = calibration._bins(labels, probability, 1)
+    pooled_bins = calibration._bins(np.tile(labels, 5), np.tile(probability, 5), 5)
+    assert seed_bins["images"].sum() > 400
+    pd.testing.assert_frame_equal(pooled_bins, seed_bins)
 
 
 def test_titles_speak_of_variants_by_the_mean_of_their_seeds(tmp_path: Path) -> None:

@@ -35,8 +35,8 @@ def compare(client: mlflow.MlflowClient, capsys: pytest.CaptureFixture[str]) -> 
 
 
 def comparison(project: Project) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((project.root / "reports/comparison.json").read_text())
-    return found
+    summary: dict[str, Any] = json.loads((project.root / "reports/comparison.json").read_text())
+    return summary
 
 
 def test_the_pair_is_told_as_its_predictions_have_it(finished: Project) -> None:
@@ -76,12 +76,12 @@ def test_what_dvc_plots_draws_is_complete(finished: Project) -> None:
 
 @pytest.mark.slow
 def test_what_compare_writes_is_a_function_of_what_it_reads(project: Project, empty_database: Path) -> None:
-    def written() -> dict[Path, bytes]:
+    def read_outputs() -> dict[Path, bytes]:
         reports = project.root / "reports"
         names = ("comparison.*", "metrics.json", "curves.csv", "report.html", "suspects.*", "plots/*")
         return {path: path.read_bytes() for name in names for path in reports.glob(name)}
 
-    before = written()
+    before = read_outputs()
     assert len(before) == 5 + 2 + 5
     assert project.run("git", "rev-parse", "HEAD").strip().encode() not in b"".join(before.values())
     project.run("git", "add", ".")
@@ -94,7 +94,7 @@ def test_what_compare_writes_is_a_function_of_what_it_reads(project: Project, em
     for path in before:
         path.unlink()
     project.run("car-or-truck", "compare")
-    assert written() == before
+    assert read_outputs() == before
 
 
 def test_times_are_shown_where_they_are_known(
@@ -180,7 +180,7 @@ def test_cells_that_are_missing_or_stale_are_shown_as_such(project: Project, com
     shutil.copytree(project.root / "models/tutorial/31415", project.root / "models/tutorial/7")
     printed = compare()
     output = comparison(project)
-    assert [(one["variant"], one["seed"], one["why"]) for one in output["missing"]] == [
+    assert [(cell["variant"], cell["seed"], cell["why"]) for cell in output["missing"]] == [
         ("tutorial", 7, "is not trained"),  # a copy of another cell is none
         ("exercise", 31415, "was trained with other parameters than params.yaml has now"),
         ("exercise", 7, "is not trained"),

@@ -87,15 +87,15 @@ def test_a_training_of_one_epoch_is_a_dot() -> None:
 
 
 def test_the_gap_is_drawn_from_where_half_is_learned() -> None:
-    found = figures.in_points(curves(2))
-    assert sorted(set(found["epoch"])) == [5, 6, 7, 8]
-    assert found["gap"].max() == pytest.approx(7)
+    points = figures.convert_to_points(curves(2))
+    assert sorted(set(points["epoch"])) == [5, 6, 7, 8]
+    assert points["gap"].max() == pytest.approx(7)
 
 
 def test_the_gap_of_a_model_that_ends_below_that_is_drawn_whole(tmp_path: Path) -> None:
     fallen = curves(2)
     fallen.loc[(fallen["variant"] == "v1") & (fallen["epoch"] == 8), "val_binary_accuracy"] = 0.5
-    assert len(figures.in_points(fallen).query("variant == 'v1'")) == 8
+    assert len(figures.convert_to_points(fallen).query("variant == 'v1'")) == 8
     figures.over_epochs(figures.GAP, fallen, looks(2), tmp_path / "gap.svg")
     assert {"v0", "v1"} <= set(texts(tmp_path / "gap.svg"))
 
@@ -111,7 +111,9 @@ def test_a_gap_starts_where_all_seeds_have_learned_half() -> None:
     late = curves(1).assign(seed=8, cell="v0-8")
     late.loc[late["epoch"] < 8, "val_binary_accuracy"] = 0.5
     axes = Figure().add_subplot()
-    figures.panel(figures.GAP, figures.in_points(pd.concat([curves(1), late], ignore_index=True)), looks(1), axes)
+    figures.panel(
+        figures.GAP, figures.convert_to_points(pd.concat([curves(1), late], ignore_index=True)), looks(1), axes
+    )
     assert list(axes.lines[0].get_xdata()) == [8]
     stopped = pd.concat([curves(1, 8).query("epoch < 5"), late.query("epoch > 6")], ignore_index=True)
     axes.clear()

@@ -38,18 +38,18 @@ def test_the_flags_of_several_variants_are_corrected_for_their_number() -> None:
     random = np.random.default_rng(5)
     correct = {f"v{number}": spread(random, deviation=0.02, images=1000, seeds=(3, 1))[0] for number in range(8)}
     correct["single"] = correct["v0"][:1]
-    each = [luck.seed_spread(variant, right).p for variant, right in correct.items()]
-    together = [found.p for found in luck.seed_spreads(correct)]
-    assert each[-1] is together[-1] is None
-    assert together[:-1] == pytest.approx(holm([p for p in each if p is not None]))
+    p_values = [luck.seed_spread(variant, right).p for variant, right in correct.items()]
+    corrected = [seed_spread.p for seed_spread in luck.seed_spreads(correct)]
+    assert p_values[-1] is corrected[-1] is None
+    assert corrected[:-1] == pytest.approx(holm([p for p in p_values if p is not None]))
 
 
 def test_seed_luck_is_said_with_one_seed_and_with_several() -> None:
     random = np.random.default_rng(3)
-    one = random.random((1, 5051)) < 0.884
+    single_seed = random.random((1, 5051)) < 0.884
     wide = np.stack([np.arange(5051) < count for count in (4000, 4500, 4200)])
     alike = np.stack([np.arange(5051) < 4400] * 2)
-    single, wide_spread, no_spread = luck.seed_spreads({"sprint": one, "wide": wide, "alike": alike})
+    single, wide_spread, no_spread = luck.seed_spreads({"sprint": single_seed, "wide": wide, "alike": alike})
     (perfect,) = luck.seed_spreads({"sure": np.ones((1, 40), bool)})
     assert perfect.words == "sure has one seed, which is right on all images: how far another moves it is unknown."
     assert single.words == (

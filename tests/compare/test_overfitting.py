@@ -13,15 +13,15 @@ LESSON = pd.read_csv(ROOT / "tests/train/lesson/exercise-log.csv")
 
 
 def test_the_lessons_log_is_read_as_its_author_reads_it() -> None:
-    read = result(cell("exercise"), predictions([0.2, 0.9], [0, 1]), LESSON)
-    found = Overfitting.of(read)
-    assert (found.epochs, read.scores["best_epoch"], found.overfit_epoch) == (50, 50, 30)
-    assert found.lowest == 0.4218
-    assert found.rise == pytest.approx(0.7014 - 0.4218)
-    assert read.scores["training_gap"] == pytest.approx(0.9803 - 0.8517)
-    assert found.gap == read.scores["generalization_gap"] == 0  # the table stands for both splits
-    assert 27 <= read.scores["overfit_onset"] <= 30
-    assert sentence("exercise", [found]) == (
+    lesson_result = result(cell("exercise"), predictions([0.2, 0.9], [0, 1]), LESSON)
+    case = Overfitting.from_result(lesson_result)
+    assert (case.epochs, lesson_result.scores["best_epoch"], case.overfit_epoch) == (50, 50, 30)
+    assert case.lowest == 0.4218
+    assert case.rise == pytest.approx(0.7014 - 0.4218)
+    assert lesson_result.scores["training_gap"] == pytest.approx(0.9803 - 0.8517)
+    assert case.gap == lesson_result.scores["generalization_gap"] == 0  # the table stands for both splits
+    assert 27 <= lesson_result.scores["overfit_onset"] <= 30
+    assert sentence("exercise", [case]) == (
         "exercise: strong overfitting: train accuracy is 0.0 points above validation; validation loss was lowest at "
         "epoch 30 and then rose by 0.28."
     )
@@ -41,7 +41,7 @@ def some(gap: float, rise: float = 0.0, collapsed: bool = False) -> Overfitting:
 
 
 @pytest.mark.parametrize(
-    ("found", "grade"),
+    ("case", "grade"),
     [
         (some(0.0), NONE),
         (some(-0.05), NONE),
@@ -56,20 +56,20 @@ def some(gap: float, rise: float = 0.0, collapsed: bool = False) -> Overfitting:
         (some(0.11, collapsed=True), "collapsed"),
     ],
 )
-def test_the_grade_follows_from_the_gap_or_the_rise(found: Overfitting, grade: str) -> None:
-    assert found.grade == grade
+def test_the_grade_follows_from_the_gap_or_the_rise(case: Overfitting, grade: str) -> None:
+    assert case.grade == grade
 
 
 def test_a_rise_that_is_no_harm_or_that_was_not_saved_is_no_overfitting() -> None:
     table = predictions([0.2, 0.9], [0, 1])
     losses = pd.DataFrame({"epoch": [1, 2, 3], "loss": 0.1, "binary_accuracy": 1.0, "val_binary_accuracy": 1.0})
-    tiny = Overfitting.of(result(cell(), table, losses.assign(val_loss=[1e-4, 2e-4, 9e-4]), kept_epoch=3))
+    tiny = Overfitting.from_result(result(cell(), table, losses.assign(val_loss=[1e-4, 2e-4, 9e-4]), kept_epoch=3))
     assert tiny.grade == NONE
     risen = losses.assign(val_loss=[0.3, 0.5, 0.6])
-    found = {kept: Overfitting.of(result(cell(), table, risen, kept_epoch=kept)) for kept in (1, 2, 3)}
-    assert {kept: case.grade for kept, case in found.items()} == {1: NONE, 2: "strong", 3: "strong"}
-    assert sentence("net", [found[1]]).startswith("net: no sign of overfitting, of the saved weights: ")
-    assert sentence("net", [found[3]]).startswith("net: strong overfitting: ")
+    cases = {epoch: Overfitting.from_result(result(cell(), table, risen, kept_epoch=epoch)) for epoch in (1, 2, 3)}
+    assert {epoch: case.grade for epoch, case in cases.items()} == {1: NONE, 2: "strong", 3: "strong"}
+    assert sentence("net", [cases[1]]).startswith("net: no sign of overfitting, of the saved weights: ")
+    assert sentence("net", [cases[3]]).startswith("net: strong overfitting: ")
 
 
 @pytest.mark.parametrize(

@@ -27,17 +27,17 @@ def test_the_report_fits_asks_for_nothing_and_sorts(
     report = (finished.root / "reports/report.html").as_uri()
     page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
     output: list[str] = []
-    asked: list[str] = []
+    urls: list[str] = []
     page.on("console", lambda message: output.append(message.text))
     page.on("pageerror", lambda error: output.append(str(error)))
-    page.on("request", lambda request: asked.append(request.url))
+    page.on("request", lambda request: urls.append(request.url))
     page.goto(report)
     for part in page.locator("details > summary").all():
         part.click()
     assert page.evaluate("document.documentElement.scrollWidth") == width
     assert page.evaluate("[...document.images].every(image => image.complete && image.naturalWidth)")
     assert output == []
-    assert [url for url in asked if not url.startswith("data:")] == [report]
+    assert [url for url in urls if not url.startswith("data:")] == [report]
 
     def accuracies() -> list[float]:
         return [float(text.rstrip("%")) for text in page.locator("#results tbody td:nth-child(2)").all_inner_texts()]

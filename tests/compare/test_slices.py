@@ -60,13 +60,13 @@ def test_significant_drops_are_named_the_largest_first_and_each_corruption_once(
     weak = model("weak", 1, FEW, blur_1=BLURRED, blur_2=STRONGLY_BLURRED, occlusion_2=OCCLUDED, noise_2=NOISY)
     dark = model("dark", 1, range(40))  # of the 66 dark pictures
     fine = model("fine", 1, range(3, COUNT, 11))
-    found = slices.conclude([weak, dark, fine], CLASSES)
-    assert found["sentences"] == [
+    summary = slices.conclude([weak, dark, fine], CLASSES)
+    assert summary["sentences"] == [
         "weak loses 30.0 points under strong blur and 9.0 under strong occlusion.",
         f"dark loses {100 * (160 / 200 - 26 / 66):.1f} points on dark pictures.",
         "fine is not significantly weaker on any of the 14 slices.",
     ]
-    rows = {(row["variant"], row["slice"]): row for row in found["table"]}
+    rows = {(row["variant"], row["slice"]): row for row in summary["table"]}
     assert (rows["weak", "noise_2"]["drop"], rows["weak", "noise_2"]["significant"]) == (0.05, False)
     assert len(rows) == 3 * (2 + 2 + 10)  # contrast, letterbox and colours are the same for all images
     assert rows["weak", "blur_1"]["drop"] == pytest.approx((50 - 19) / COUNT)
@@ -85,9 +85,9 @@ def test_holms_correction_is_for_all_slices_of_all_variants() -> None:
 
 def test_a_variant_is_the_mean_of_its_seeds() -> None:
     models = [model("weak", seed, FEW, noise_2=range(count)) for seed, count in ((1, 59), (2, 79), (3, 99))]
-    found = slices.conclude(models, CLASSES)
-    assert found["sentences"] == ["weak (3 seeds) loses 30.0 points under strong noise."]
-    (row,) = [row for row in found["table"] if row["slice"] == "noise_2"]
+    summary = slices.conclude(models, CLASSES)
+    assert summary["sentences"] == ["weak (3 seeds) loses 30.0 points under strong noise."]
+    (row,) = [row for row in summary["table"] if row["slice"] == "noise_2"]
     assert (row["seeds"], row["accuracy"]) == (3, pytest.approx(1 - 79 / COUNT))
 
 
@@ -108,8 +108,8 @@ def test_what_was_not_evaluated_on_slices_or_collapsed_is_left_out() -> None:
     fine = model("fine", 1, FEW)
     older = replace(fine, corrupted=fine.corrupted.drop(columns="noise_1"))
     smaller = replace(fine, corrupted=fine.corrupted.head(20))
-    found = slices.conclude([fine, collapsed, without, older, smaller], CLASSES)
-    assert {(row["variant"], row["seeds"]) for row in found["table"]} == {("fine", 1)}
+    summary = slices.conclude([fine, collapsed, without, older, smaller], CLASSES)
+    assert {(row["variant"], row["seeds"]) for row in summary["table"]} == {("fine", 1)}
     assert slices.conclude([collapsed, without], CLASSES) == {"sentences": [], "table": []}
 
 

@@ -38,15 +38,15 @@ AUDIT = {
 
 def results() -> list[Result]:
     """`plain` and `wide`, which has one more block; 32 and 28 of 40 images right."""
-    made = []
+    models = []
     for variant, changes, wrong in (
         ("plain", {}, 8),
         ("wide", {"blocks": [{"filters": 4}, {"filters": 8}]}, 12),
     ):
         history = HISTORY.assign(val_loss=[0.65, 0.651])
         described = cell(variant, IMAGES, recipe=recipe(loss={"label_smoothing": 0.05}, **changes))
-        made.append(result(described, answers(wrong), history))
-    return made
+        models.append(result(described, answers(wrong), history))
+    return models
 
 
 def answers(wrong: int, confidence: float = 0.9) -> pd.DataFrame:
@@ -64,12 +64,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         files.write_json(paths.AUDIT / "audit.json", AUDIT)
         (paths.PREPARED / "valid").mkdir(parents=True)
         np.save(paths.PREPARED / "valid" / "images.npy", np.zeros((COUNT, 32, 32, 3), np.uint8))
-        for made in results():
-            figures_of = made.cell.report_folder / "figures"
+        for model in results():
+            figure_folder = model.cell.report_folder / "figures"
             for name in ("learning_curves", "confusion", "architecture"):
-                files.write_text(figures_of / f"{name}.svg", f"<svg>{name} of {made.name}</svg>")
-            Image.new("RGB", (8, 8)).save(figures_of / "grad_cam.png")
-            write_pace(made.cell.fingerprint, Pace(seconds=10, cpu_seconds=20, images_per_second=30))
+                files.write_text(figure_folder / f"{name}.svg", f"<svg>{name} of {model.name}</svg>")
+            Image.new("RGB", (8, 8)).save(figure_folder / "grad_cam.png")
+            write_pace(model.cell.fingerprint, Pace(seconds=10, cpu_seconds=20, images_per_second=30))
         write()
         yield folder
 
@@ -115,8 +115,8 @@ def test_every_number_of_a_model_is_that_of_its_predictions(folder: Path, summar
 
 @pytest.mark.usefixtures("folder")
 def test_suspects_are_shown_with_the_mean_confidence_of_all_seeds() -> None:
-    made = [result(cell("plain", IMAGES, seed=seed), answers(8, sure)) for seed, sure in ((7, 0.9), (8, 0.96))]
-    html = report.render(Comparison.of(made, [], IMAGES), IMAGES)
+    models = [result(cell("plain", IMAGES, seed=seed), answers(8, sure)) for seed, sure in ((7, 0.9), (8, 0.96))]
+    html = report.render(Comparison.from_results(models, [], IMAGES), IMAGES)
     (suspects,) = re.findall(r"<h3>Label suspects</h3>(.*?)<details", html, re.DOTALL)
     assert re.findall(r"<figcaption>(.*?)<", suspects) == ["Car, predicted Truck 93%", "Truck, predicted Car 93%"] * 4
 
@@ -132,11 +132,11 @@ def test_each_model_is_shown_from_inside(page: str) -> None:
 
 @pytest.mark.usefixtures("folder")
 def test_models_are_shown_in_the_order_of_their_variants_means() -> None:
-    made = [
+    models = [
         result(cell(variant, IMAGES, seed=seed), answers(wrong))
         for variant, seed, wrong in (("lucky", 7, 2), ("lucky", 8, 20), ("steady", 7, 8), ("steady", 8, 9))
     ]
-    html = report.render(Comparison.of(made, [], IMAGES), IMAGES)
+    html = report.render(Comparison.from_results(models, [], IMAGES), IMAGES)
     assert re.findall(r"<summary>(\S+), the lower median of 2 seeds", html) == ["steady-8", "lucky-8"]
 
 
@@ -174,8 +174,8 @@ def test_the_lines_of_suspects_in_the_page_are_lines_of_the_file_of_exclusions(
     folder: Path, summary: dict[str, Any], page: str
 ) -> None:
     names = [f"valid/{number}.png" for number in range(8)]  # those that plain gets wrong
-    found = {"variant": "plain", "seeds": 1, "collapsed": False, "count": 8, "names": names}
-    assert summary["suspects"] == found
+    expected = {"variant": "plain", "seeds": 1, "collapsed": False, "count": 8, "names": names}
+    assert summary["suspects"] == expected
     assert list(pd.read_csv(folder / "reports/suspects.csv")["name"]) == names
     assert "8 validation images are predicted wrongly by the only seed of plain" in " ".join(page.split())
     (lines,) = re.findall(r"<pre>(valid/[^<]*)</pre>", page)
@@ -215,9 +215,9 @@ def test_a_single_change_is_told_with_its_interval_and_that_it_may_be_chance(sum
 )
 def test_the_size_of_the_data_is_no_change(size: int, changes: list[str]) -> None:
     table = predictions([0.2, 0.9, 0.7], [0, 1, 0])
-    made = [result(cell("plain"), table), result(cell("same", recipe=recipe(image_size=size)), table)]
-    said = Comparison.of(made, [], dataset()).summary["changes"]
-    assert [line.split(" (")[0].split(", gap")[0] for line in said] == changes
+    models = [result(cell("plain"), table), result(cell("same", recipe=recipe(image_size=size)), table)]
+    lines = Comparison.from_results(models, [], dataset()).summary["changes"]
+    assert [line.split(" (")[0].split(", gap")[0] for line in lines] == changes
 
 
 def test_the_report_sorts_overfitting_by_its_grade() -> None:
@@ -225,13 +225,13 @@ def test_the_report_sorts_overfitting_by_its_grade() -> None:
     table = table.assign(grade=["slight", "strong", "collapsed"], generalization_gap=[0.04, 0.01, 0.0])
     for name in ("interval_low", "interval_high", "training_gap", "val_expected_calibration_error", "multiply_adds"):
         table[name] = 0.0
-    shown = report_tables.tabulate(table, [report_tables.GRADE], "severity")
-    assert [[entry.text for entry in row] for row in shown.rows] == [
+    report_table = report_tables.tabulate(table, [report_tables.GRADE], "severity")
+    assert [[entry.text for entry in row] for row in report_table.rows] == [
         ["b", "strong"],
         ["a", "slight"],
         ["c*", "collapsed"],
     ]
-    assert [row[-1].value for row in shown.rows] == [3, 1, -1]
+    assert [row[-1].value for row in report_table.rows] == [3, 1, -1]
 
 
 def test_the_same_results_give_the_same_bytes(folder: Path) -> None:

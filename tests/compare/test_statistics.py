@@ -26,43 +26,43 @@ answers = st.integers(1, 60).flatmap(
 @given(answers)
 def test_mcnemar_is_that_of_statsmodels(pair: tuple[list[bool], list[bool]]) -> None:
     a, b = map(np.array, pair)
-    found = statistics.mcnemar_exact(a, b)
+    result = statistics.mcnemar_exact(a, b)
     table = [[(a & b).sum(), (a & ~b).sum()], [(~a & b).sum(), (~a & ~b).sum()]]
-    assert (found.only_first, found.only_second) == (table[0][1], table[1][0])
-    expected = mcnemar(table, exact=True).pvalue if found.only_first + found.only_second else 1
-    assert found.p == pytest.approx(expected)
+    assert (result.only_first, result.only_second) == (table[0][1], table[1][0])
+    expected = mcnemar(table, exact=True).pvalue if result.only_first + result.only_second else 1
+    assert result.p == pytest.approx(expected)
 
 
 @given(answers)
 def test_who_is_first_only_turns_the_signs(pair: tuple[list[bool], list[bool]]) -> None:
-    one, two = (statistics.paired_difference(*ordered, draws=2000) for ordered in (pair, pair[::-1]))
-    assert one.difference == pytest.approx(np.mean(pair[0]) - np.mean(pair[1]))
-    assert one.low - 1e-9 <= one.difference <= one.high + 1e-9
-    assert one.difference == pytest.approx(-two.difference)
+    forward, backward = (statistics.paired_difference(*ordered, draws=2000) for ordered in (pair, pair[::-1]))
+    assert forward.difference == pytest.approx(np.mean(pair[0]) - np.mean(pair[1]))
+    assert forward.low - 1e-9 <= forward.difference <= forward.high + 1e-9
+    assert forward.difference == pytest.approx(-backward.difference)
     statistics._quantiles.cache_clear()
-    assert statistics.paired_difference(*pair, draws=2000) == one  # in another process too
+    assert statistics.paired_difference(*pair, draws=2000) == forward  # in another process too
 
 
 def test_alike_answers_are_no_difference() -> None:
-    found = statistics.paired_difference([True, False, True], [True, False, True])
-    assert (found.difference, found.low, found.high, found.p) == (0, 0, 0, 1)
+    estimate = statistics.paired_difference([True, False, True], [True, False, True])
+    assert (estimate.difference, estimate.low, estimate.high, estimate.p) == (0, 0, 0, 1)
 
 
 @given(answers)
 def test_the_interval_of_two_models_agrees_with_mcnemars_test(pair: tuple[list[bool], list[bool]]) -> None:
-    found = statistics.paired_difference(*pair)
-    assert found.p == statistics.mcnemar_exact(*pair).p
-    assert (found.low > 1e-12 or found.high < -1e-12) == (found.p < 0.05)
+    estimate = statistics.paired_difference(*pair)
+    assert estimate.p == statistics.mcnemar_exact(*pair).p
+    assert (estimate.low > 1e-12 or estimate.high < -1e-12) == (estimate.p < 0.05)
 
 
 def test_the_interval_of_two_models_is_near_the_closed_form() -> None:
     random = np.random.default_rng(1)
     a, b = random.random((2, 4000)) < [[0.83], [0.8]]
-    found = statistics.paired_difference(a, b)
+    estimate = statistics.paired_difference(a, b)
     closed = ttest_rel(a.astype(float), b.astype(float))
     interval = closed.confidence_interval(0.95)
-    assert (found.low, found.high) == pytest.approx((interval.low, interval.high), abs=0.001)
-    assert found.p == pytest.approx(closed.pvalue, abs=0.002)
+    assert (estimate.low, estimate.high) == pytest.approx((interval.low, interval.high), abs=0.001)
+    assert estimate.p == pytest.approx(closed.pvalue, abs=0.002)
 
 
 CALIBRATED = [
@@ -141,7 +141,9 @@ def test_the_parts_of_the_variance_are_those_of_an_analysis_of_variance(number: 
     assert parts.images == pytest.approx(max(0, per_image.var(ddof=1) / 12 - luck))
     assert parts.p == pytest.approx(chi2.sf(ratio, parts.freedom))
     # Each recipe's ratio, with that of both as one seed more
-    assert parts.seeds == pytest.approx(sum(own * (parts.ratio + seen) / k for own, seen, k in by_recipe), abs=1e-12)
+    assert parts.seeds == pytest.approx(
+        sum(own * (parts.ratio + seed_ratio) / k for own, seed_ratio, k in by_recipe), abs=1e-12
+    )
     assert min(first, second, parts.freedom) - 0.1 <= parts.seeds_freedom <= parts.freedom
 
 
@@ -167,8 +169,8 @@ def test_the_images_needed_are_those_of_the_power_of_a_z_test() -> None:
     random = np.random.default_rng(11)
     a, b = random.random((2, 2000)) < [[0.82], [0.80]]
     per_image = a.astype(float) - b
-    wanted = NormalIndPower().solve_power(abs(per_image.mean()) / per_image.std(), alpha=0.05, power=0.8, ratio=0)
-    assert statistics.images_needed(a, b) == pytest.approx(wanted, rel=0.01)
+    expected = NormalIndPower().solve_power(abs(per_image.mean()) / per_image.std(), alpha=0.05, power=0.8, ratio=0)
+    assert statistics.images_needed(a, b) == pytest.approx(expected, rel=0.01)
 
 
 def test_where_images_cannot_help_seeds_may() -> None:
@@ -187,6 +189,6 @@ def test_where_images_cannot_help_seeds_may() -> None:
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=30))
 def test_the_pareto_front_is_what_no_point_beats(points: list[tuple[int, int]]) -> None:
     front = statistics.pareto_front([cost for cost, _ in points], [quality for _, quality in points])
-    for (cost, quality), kept in zip(points, front, strict=True):
+    for (cost, quality), is_optimal in zip(points, front, strict=True):
         beaten = any(c <= cost and q >= quality and (c, q) != (cost, quality) for c, q in points)
-        assert kept == (not beaten)
+        assert is_optimal == (not beaten)

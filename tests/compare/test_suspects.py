@@ -18,7 +18,7 @@ CLASSES = ("Car", "Truck")
 LABELS = [0, 0, 0, 1, 1, 1]
 
 
-def made(variant: str, *seeds: list[float]) -> list[Result]:
+def make_results(variant: str, *seeds: list[float]) -> list[Result]:
     """A variant with seeds 0, 1, ..., each with its probabilities for six images: three of each class."""
     return [
         result(cell(variant, seed=seed), predictions(probability, LABELS)) for seed, probability in enumerate(seeds)
@@ -26,11 +26,11 @@ def made(variant: str, *seeds: list[float]) -> list[Result]:
 
 
 def test_a_suspect_is_wrong_in_every_seed_of_the_best_variant_and_wrong_with_confidence() -> None:
-    results = made(
+    results = make_results(
         "worse",  # its best seed is the best of all models
         [0.1, 0.1, 0.1, 0.9, 0.1, 0.1],
         [0.9, 0.9, 0.9, 0.1, 0.1, 0.1],
-    ) + made(
+    ) + make_results(
         "best",
         [0.85, 0.1, 0.20, 0.01, 0.0, 0.9],
         [0.80, 0.1, 0.95, 0.09, 0.6, 0.9],  # the fifth image is predicted correctly, by one seed
@@ -76,8 +76,8 @@ def test_the_contact_sheet_shows_the_first_suspects(count: int, rows: int, tmp_p
         assert sheet.height == pytest.approx(140 * (1.55 * rows + 0.33), abs=1)
         pixels = np.asarray(sheet.convert("RGB"))
     shades = pixels[(pixels[:, :, 0] >= 100) & (pixels[:, :, 1:] == 0).all(axis=2), 0]
-    shown = {int(shade) - 100 for shade in np.unique(shades) if (shades == shade).sum() > 2000}
-    assert shown == set(2 * np.arange(min(count, suspects.MOST)))
+    places = {int(shade) - 100 for shade in np.unique(shades) if (shades == shade).sum() > 2000}
+    assert places == set(2 * np.arange(min(count, suspects.MOST)))
 
 
 def test_captions_of_suspects_are_no_wider_than_their_images(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -119,18 +119,18 @@ def test_a_tie_is_no_lead() -> None:
 
 def test_never_are_fewer_images_or_seeds_asked_for_than_there_are() -> None:
     random = np.random.default_rng(3)
-    asked = []
+    needs = []
     for _ in range(100):  # two seeds each, which truly spread
         centre = random.normal([0.88, 0.85], 0.008, (2, 2)).T
         hard = random.random((1, 1, 2000))
         right = hard + random.normal(0, 0.2, (2, 2, 2000)) < centre[:, :, None]
         (pair,) = verdict.compare_recipes({"a": right[0], "b": right[1]})
         if not pair.significant:
-            asked.append((pair.more_images, pair.more_seeds))
-    assert len(asked) > 20
-    assert all(images is None or images > 0 for images, _ in asked)
-    assert all(seeds is None or seeds > 2 for _, seeds in asked)
-    assert any(seeds for _, seeds in asked)
+            needs.append((pair.more_images, pair.more_seeds))
+    assert len(needs) > 20
+    assert all(images is None or images > 0 for images, _ in needs)
+    assert all(seeds is None or seeds > 2 for _, seeds in needs)
+    assert any(seeds for _, seeds in needs)
 
 
 def test_several_seeds_compare_recipes() -> None:

@@ -29,11 +29,11 @@ def simulated(temperature: float, count: int = 20_000) -> tuple[NDArray[np.uint8
 @pytest.mark.parametrize("truth", [0.5, 1.0, 2.5])
 def test_the_temperature_that_spoiled_the_probabilities_is_recovered(truth: float) -> None:
     labels, probability = simulated(truth)
-    found = calibration.temperature(labels, probability)
-    assert found == pytest.approx(truth, rel=0.04)
+    estimate = calibration.temperature(labels, probability)
+    assert estimate == pytest.approx(truth, rel=0.04)
     # An independent optimum: 1 / T is the coefficient of a logistic regression on the log-odds, without intercept.
     regression = LogisticRegression(C=np.inf, fit_intercept=False, tol=1e-8).fit(logit(probability)[:, None], labels)
-    assert found == pytest.approx(1 / regression.coef_.item(), rel=1e-3)
+    assert estimate == pytest.approx(1 / regression.coef_.item(), rel=1e-3)
 
 
 def test_a_temperature_repairs_the_calibration_error_that_it_caused() -> None:
@@ -60,10 +60,10 @@ def test_no_image_is_judged_by_a_temperature_that_knows_its_label() -> None:
         assert (changed[rest] != before[rest]).any()
         untouched = np.setdiff1d(peers, mine)
         assert (changed[untouched] != before[untouched]).all()
-        kept = probability.copy()
-        kept[place] = 0.5  # only its own calibrated probability and the other half's change
+        variation = probability.copy()
+        variation[place] = 0.5  # only its own calibrated probability and the other half's change
         same_half = np.setdiff1d(mine, [place])
-        np.testing.assert_array_equal(calibration.cross_fitted(labels, kept)[same_half], before[same_half])
+        np.testing.assert_array_equal(calibration.cross_fitted(labels, variation)[same_half], before[same_half])
 
 
 def test_where_no_answer_is_wrong_the_probabilities_stay_what_they_are() -> None:

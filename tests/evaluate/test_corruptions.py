@@ -50,11 +50,11 @@ def test_the_bars_stay_black_and_the_strong_strength_changes_more(name: str) -> 
 def test_a_picture_is_always_corrupted_the_same_whatever_stands_beside_it(name: str) -> None:
     images, about = boxed()
     strength = getattr(SHIPPED, name)[1]
-    together = corruptions.corrupt(images, about, name, strength)
+    forwards = corruptions.corrupt(images, about, name, strength)
     backwards = corruptions.corrupt(images[::-1], about[::-1], name, strength)
-    assert np.array_equal(together, backwards[::-1])
+    assert np.array_equal(forwards, backwards[::-1])
     other = about.assign(sha256=[checksum[::-1] for checksum in about["sha256"]])
-    has_chance = not np.array_equal(corruptions.corrupt(images, other, name, strength), together)
+    has_chance = not np.array_equal(corruptions.corrupt(images, other, name, strength), forwards)
     assert has_chance == (name in ("noise", "occlusion"))
 
 

@@ -22,9 +22,9 @@ from helpers.nets import recipe
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     """The figures that a test draws, instead of their files."""
-    kept: list[Figure] = []
-    monkeypatch.setattr(drawing, "save", lambda figure, path: kept.append(figure))
-    return kept
+    sheets: list[Figure] = []
+    monkeypatch.setattr(drawing, "save", lambda figure, path: sheets.append(figure))
+    return sheets
 
 
 def titles(figure: Figure) -> list[str]:
@@ -62,19 +62,19 @@ def test_learning_curves_say_what_only_the_training_has(drawn: list[Figure]) -> 
     assert drawn[1].get_supxlabel() == ""
 
 
-def shown(table: pd.DataFrame, classes: tuple[str, str] = ("Car", "Truck")) -> figures.Predictions:
+def wrap_predictions(table: pd.DataFrame, classes: tuple[str, str] = ("Car", "Truck")) -> figures.Predictions:
     return figures.Predictions("net", classes, np.zeros((len(table), 8, 8, 3), np.uint8), table)
 
 
 def test_the_confusion_matrix_counts_every_prediction(drawn: list[Figure]) -> None:
-    figures.confusion(shown(predictions([0.1, 0.5, 0.8, 0.3, 0.9], [0, 0, 0, 1, 1])), Path("confusion.png"))
+    figures.confusion(wrap_predictions(predictions([0.1, 0.5, 0.8, 0.3, 0.9], [0, 0, 0, 1, 1])), Path("confusion.png"))
     assert titles(drawn[0]) == ["net\n60.0% of 5 validation images correct"]
     words = [text.get_text() for text in drawn[0].axes[0].texts]
     assert words == ["2\n66.7%", "1\n33.3%", "1\n50.0%", "1\n50.0%"]
 
 
 def test_the_most_confident_mistakes_come_first(drawn: list[Figure]) -> None:
-    figures.mistakes(shown(predictions([0.6, 0.1, 0.9, 0.2, 0.7], [0, 0, 0, 1, 1])), Path("mistakes.png"))
+    figures.mistakes(wrap_predictions(predictions([0.6, 0.1, 0.9, 0.2, 0.7], [0, 0, 0, 1, 1])), Path("mistakes.png"))
     sheet = drawn[0]
     assert sheet.get_suptitle() == "net: the 3 most confident mistakes on validation"
     captions = [text.get_text().splitlines() for text in sheet.axes[0].texts]
@@ -94,7 +94,7 @@ def test_long_names_of_classes_do_not_overprint_each_other(drawn: list[Figure]) 
     from car_or_truck.evaluate import inspection_figures
 
     classes = ("European shorthair cat", "Passenger train of 1950s")
-    valid = shown(predictions([0.9, 0.8, 0.2, 0.1], [0, 0, 1, 1]), classes)
+    valid = wrap_predictions(predictions([0.9, 0.8, 0.2, 0.1], [0, 0, 1, 1]), classes)
     figures.mistakes(valid, Path("mistakes.png"))
     pictures: tuple[Any, Any, list[str]] = (valid.images, np.zeros((4, 2, 2)), [valid.caption(at) for at in range(4)])
     inspection_figures.grad_cam({"wrong:": pictures}, "net", Path("grad_cam.png"))
@@ -107,14 +107,14 @@ def test_long_names_of_classes_do_not_overprint_each_other(drawn: list[Figure]) 
 
 
 def test_a_model_without_a_mistake_is_said_to_have_none(drawn: list[Figure]) -> None:
-    figures.mistakes(shown(predictions([0.1, 0.9], [0, 1])), Path("mistakes.png"))
+    figures.mistakes(wrap_predictions(predictions([0.1, 0.9], [0, 1])), Path("mistakes.png"))
     assert drawn[0].get_suptitle() == "net: no mistake on validation"
     assert not any(axes.images for axes in drawn[0].axes)
 
 
 def test_a_line_of_calibration_passes_through_bins_of_enough_images_only(drawn: list[Figure]) -> None:
     table = predictions([0.05] * 12 + [0.55] * 2 + [0.95] * 12, [0] * 12 + [1, 0] + [1] * 12)
-    figures.calibration(shown(table), 0.05, Path("calibration.png"))
+    figures.calibration(wrap_predictions(table), 0.05, Path("calibration.png"))
     lines = [np.asarray(line.get_xdata(), float) for line in drawn[0].axes[0].lines if line.get_linewidth() == 1]
     assert lines[-1] == pytest.approx([0.05, 0.95])
 

@@ -95,10 +95,10 @@ def test_a_pool_behind_another_convolution_is_not_shown_as_that_of_the_first(blo
 def test_the_maps_of_a_block_are_its_own(blocks: list[dict[str, Any]]) -> None:
     from car_or_truck.evaluate import inspection
 
-    found = inspection.feature_maps(built(blocks=blocks), np.random.default_rng(0).random((32, 32, 3), np.float32))
-    assert [maps.detected.shape[-1] for maps in found] == [block["filters"] for block in blocks][: len(found)]
-    assert len(found) == (1 if "pool" in blocks[0] else 2)
-    assert all(maps.condensed is None or maps.condensed.shape[-1] == maps.detected.shape[-1] for maps in found)
+    block_maps = inspection.feature_maps(built(blocks=blocks), np.random.default_rng(0).random((32, 32, 3), np.float32))
+    assert [maps.detected.shape[-1] for maps in block_maps] == [block["filters"] for block in blocks][: len(block_maps)]
+    assert len(block_maps) == (1 if "pool" in blocks[0] else 2)
+    assert all(maps.condensed is None or maps.condensed.shape[-1] == maps.detected.shape[-1] for maps in block_maps)
 
 
 @pytest.mark.parametrize("weight", [0, 1e20], ids=["dead", "exploded"])

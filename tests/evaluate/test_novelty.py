@@ -8,7 +8,7 @@ from sklearn.covariance import LedoitWolf
 from threadpoolctl import threadpool_limits
 
 from car_or_truck.evaluate import novelty
-from car_or_truck.evaluate.reliability import Reliability, distances, with_features
+from car_or_truck.evaluate.reliability import Reliability, add_feature_output, distances
 from helpers.nets import fitted, recipe, split
 
 SIDE = 32
@@ -17,7 +17,7 @@ SIDE = 32
 def test_other_things_are_marked_and_drawn_vehicles_are_not() -> None:
     train, valid = split(300, SIDE), split(240, SIDE, "valid").images
     net, _, _ = fitted(recipe(blocks=[{"filters": 8}, {"filters": 16}], epochs=1), train)
-    probe = with_features(net)
+    probe = add_feature_output(net)
     features = [probe.predict(images / np.float32(255), verbose=0)[0] for images in (train.images, valid)]
     measured = Reliability(1.0, np.zeros(1), **novelty.fit(features[0], features[1][:120]))
 
@@ -39,9 +39,9 @@ def test_the_distance_is_scikit_learns() -> None:
     valid = random.normal(0, 3, (150, 5))
     measured = novelty.fit(train, valid)
     expected = LedoitWolf().fit(train).mahalanobis(valid)
-    found = distances(valid, measured["centre"], measured["whitening"])
-    np.testing.assert_allclose(found**2, expected, rtol=1e-3)
-    assert measured["limit"] == pytest.approx(np.sort(found)[149])  # ceil(151 * 0.99) = 150
+    actual_distances = distances(valid, measured["centre"], measured["whitening"])
+    np.testing.assert_allclose(actual_distances**2, expected, rtol=1e-3)
+    assert measured["limit"] == pytest.approx(np.sort(actual_distances)[149])  # ceil(151 * 0.99) = 150
 
 
 def test_on_new_images_like_those_that_set_the_limit_one_in_a_hundred_is_marked() -> None:

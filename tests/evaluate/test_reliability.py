@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from car_or_truck.evaluate.calibration import nonconformity
-from car_or_truck.evaluate.reliability import Reliability, conformal_quantile, distances, with_features
+from car_or_truck.evaluate.reliability import Reliability, add_feature_output, conformal_quantile, distances
 from car_or_truck.train import runtime
 from helpers.nets import EVERYTHING, built, split
 
@@ -61,22 +61,22 @@ def test_the_quantile_is_that_of_a_new_score_among_its_peers(share: float, rank:
 
 
 def test_confidence_is_that_of_the_predicted_class() -> None:
-    made = reliability(np.zeros(1), temperature=0.5)
+    model = reliability(np.zeros(1), temperature=0.5)
     odds = np.array([0.25, 4.0])  # squared by this temperature
-    np.testing.assert_allclose(made.confidence(odds / (1 + odds)), [16 / 17, 16 / 17])
-    assert made.confidence(np.array([0.5]))[0] == 0.5
-    assert (made.confidence(np.array([0.0, 1.0])) <= 1).all()
+    np.testing.assert_allclose(model.confidence(odds / (1 + odds)), [16 / 17, 16 / 17])
+    assert model.confidence(np.array([0.5]))[0] == 0.5
+    assert (model.confidence(np.array([0.0, 1.0])) <= 1).all()
 
 
 def test_the_file_gives_the_same_back_and_is_the_same_to_the_byte(tmp_path: Path) -> None:
-    made = reliability(np.linspace(0, 1, 5), limit=np.inf)
+    original = reliability(np.linspace(0, 1, 5), limit=np.inf)
     for name in ("one.npz", "two.npz"):
-        made.save(tmp_path / name)
+        original.save(tmp_path / name)
     assert (tmp_path / "one.npz").read_bytes() == (tmp_path / "two.npz").read_bytes()
     loaded = Reliability.load(tmp_path / "one.npz")
     assert loaded is not None
     assert (loaded.temperature, loaded.limit) == (2.0, np.inf)
-    np.testing.assert_array_equal(loaded.nonconformity, made.nonconformity)
+    np.testing.assert_array_equal(loaded.nonconformity, original.nonconformity)
     assert Reliability.load(tmp_path / "none.npz") is None
     np.savez(tmp_path / "other.npz", temperature=1.0)
     assert Reliability.load(tmp_path / "other.npz") is None
@@ -103,7 +103,7 @@ def test_features_come_with_the_very_same_probability(precision: str, changes: d
     try:
         net = built(**changes)
         images = split(12, 32).images.astype(np.float32) / 255
-        features, probability = with_features(net).predict(images, batch_size=5, verbose=0)
+        features, probability = add_feature_output(net).predict(images, batch_size=5, verbose=0)
         assert features.shape == (12, maps)
         assert features.dtype == np.float32
         np.testing.assert_array_equal(probability, net.predict(images, batch_size=5, verbose=0))
@@ -119,5 +119,5 @@ def test_a_feature_is_the_mean_root_of_a_channel() -> None:
     images = split(2, 32).images.astype(np.float32) / 255
     pooled = keras.Sequential(net.layers[:2])(images).numpy()  # convolution and pooling
     assert (pooled < 0).any()
-    features, _ = with_features(net).predict(images, verbose=0)
+    features, _ = add_feature_output(net).predict(images, verbose=0)
     np.testing.assert_allclose(features, np.sqrt(np.abs(pooled)).mean(axis=(1, 2)), rtol=1e-5)

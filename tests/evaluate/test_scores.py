@@ -32,7 +32,7 @@ def arrays(pairs: list[tuple[int, float]]) -> tuple[Any, Any]:
 
 
 def test_scores_are_those_of_the_confusion_matrix() -> None:
-    found = scores.all_scores(LABELS, PREDICTED)
+    result = scores.all_scores(LABELS, PREDICTED)
     # at 0.5: two right and one wrong Car, one right and one wrong Truck
     expected = {
         "binary_accuracy": 3 / 5,
@@ -44,7 +44,7 @@ def test_scores_are_those_of_the_confusion_matrix() -> None:
         "average_precision": 0.5 * 1 + 0.5 * 2 / 4,
         "roc_auc": np.mean([PREDICTED[truck] > PREDICTED[car] for truck in (3, 4) for car in (0, 1, 2)]),
     }
-    assert {name: found[name] for name in expected} == pytest.approx(expected)
+    assert {name: result[name] for name in expected} == pytest.approx(expected)
     assert scores.all_scores(LABELS, PREDICTED / 2)["precision"] == 0  # it never answers Truck
 
 
@@ -54,7 +54,7 @@ def test_scores_are_scikit_learns_or_keras_s(pairs: list[tuple[int, float]]) -> 
     labels, probability = arrays(pairs)
     assume(len(set(labels)) == 2)
     predicted = probability > 0.5
-    found = scores.all_scores(labels, probability)
+    result = scores.all_scores(labels, probability)
     low, high = proportion_confint((predicted == labels).sum(), len(labels), method="wilson")
     truth, answer = (keras.ops.convert_to_tensor(values[:, None], "float32") for values in (labels, probability))
     expected = {
@@ -67,9 +67,9 @@ def test_scores_are_scikit_learns_or_keras_s(pairs: list[tuple[int, float]]) -> 
         "f1": metrics.f1_score(labels, predicted),
         "brier_score": metrics.brier_score_loss(labels, probability),
     }
-    assert found["loss"] == pytest.approx(expected.pop("loss"), rel=0.02, abs=1e-5)  # Keras's is of float32
-    assert {name: found[name] for name in expected} == pytest.approx(expected, abs=1e-12)
-    assert found["binary_accuracy"] == pytest.approx(
+    assert result["loss"] == pytest.approx(expected.pop("loss"), rel=0.02, abs=1e-5)  # Keras's is of float32
+    assert {name: result[name] for name in expected} == pytest.approx(expected, abs=1e-12)
+    assert result["binary_accuracy"] == pytest.approx(
         float(keras.ops.mean(keras.metrics.binary_accuracy(truth, answer))), abs=1e-6
     )
 
@@ -170,19 +170,19 @@ def test_the_gap_is_of_the_saved_weights_and_the_training_gap_of_the_last_epoch(
     train = predictions([0.1, 0.9, 0.9, 0.9], [0, 0, 1, 1])
     valid = predictions([0.1, 0.1, 0.1, 0.9, 0.9], [0, 0, 1, 1, 0])
     history = HISTORY.assign(binary_accuracy=[0.5, 0.9])
-    found = score(history, 1, {"train": train, "valid": valid})
-    assert found["train_binary_accuracy"] == 3 / 4
-    assert found["val_binary_accuracy"] == 3 / 5
-    assert found["generalization_gap"] == 3 / 4 - 3 / 5
-    assert found["training_gap"] == pytest.approx(0.9 - 0.6)
-    assert (found["loss"], found["binary_accuracy"], found["kept_epoch"]) == (0.7, 0.5, 1)  # of the kept epoch
-    assert (found["val_accuracy_low"], found["val_accuracy_high"]) == scores.wilson(3, 5)
-    assert not [name for name in found if name.startswith("test_")]
+    result = score(history, 1, {"train": train, "valid": valid})
+    assert result["train_binary_accuracy"] == 3 / 4
+    assert result["val_binary_accuracy"] == 3 / 5
+    assert result["generalization_gap"] == 3 / 4 - 3 / 5
+    assert result["training_gap"] == pytest.approx(0.9 - 0.6)
+    assert (result["loss"], result["binary_accuracy"], result["kept_epoch"]) == (0.7, 0.5, 1)  # of the kept epoch
+    assert (result["val_accuracy_low"], result["val_accuracy_high"]) == scores.wilson(3, 5)
+    assert not [name for name in result if name.startswith("test_")]
 
 
 def test_a_test_split_is_scored_like_validation() -> None:
     table = predictions([0.1, 0.9, 0.6], [0, 1, 0])
-    found = score(HISTORY, 2, dict.fromkeys(("train", "valid", "test"), table))
-    valid = {name.removeprefix("val_"): value for name, value in found.items() if name.startswith("val_")}
-    test = {name.removeprefix("test_"): value for name, value in found.items() if name.startswith("test_")}
+    result = score(HISTORY, 2, dict.fromkeys(("train", "valid", "test"), table))
+    valid = {name.removeprefix("val_"): value for name, value in result.items() if name.startswith("val_")}
+    test = {name.removeprefix("test_"): value for name, value in result.items() if name.startswith("test_")}
     assert test == valid == scores.all_scores(np.array([0, 1, 0], np.uint8), np.array([0.1, 0.9, 0.6]))

@@ -103,39 +103,39 @@ FIRST = np.arange(COUNT) < COUNT // 3
 
 def test_a_part_is_tested_against_the_rest_by_fishers_exact_test() -> None:
     right = answers(0.75, 0.9, 0.9)
-    found = slices.natural_slice("dark", right, FIRST)
+    dark = slices.natural_slice("dark", right, FIRST)
     inside, all_right = int(right[0, FIRST].sum()), int(right.sum())
     tables = hypergeom(COUNT, all_right, 100).pmf(range(101))  # of all tables with these margins
-    assert found.p == pytest.approx(tables[tables <= tables[inside] * (1 + 1e-9)].sum())
-    assert (found.images, found.accuracy, (found.low, found.high)) == (100, inside / 100, wilson(inside, 100))
-    assert found.drop == pytest.approx(right.mean() - right[:, FIRST].mean())
-    assert found.drop_low < found.drop < found.drop_high
+    assert dark.p == pytest.approx(tables[tables <= tables[inside] * (1 + 1e-9)].sum())
+    assert (dark.images, dark.accuracy, (dark.low, dark.high)) == (100, inside / 100, wilson(inside, 100))
+    assert dark.drop == pytest.approx(right.mean() - right[:, FIRST].mean())
+    assert dark.drop_low < dark.drop < dark.drop_high
 
 
 def test_corrupted_images_are_tested_against_themselves_by_mcnemars_exact_test() -> None:
     clean, right = answers(0.9), answers(0.8)
-    found = slices.corrupted_slice("blur_1", clean, right)
+    blur = slices.corrupted_slice("blur_1", clean, right)
     lost, gained = int((clean & ~right).sum()), int((~clean & right).sum())
-    assert found.p == pytest.approx(mcnemar([[0, lost], [gained, 0]], exact=True).pvalue)
-    assert found.drop == pytest.approx((lost - gained) / COUNT)
+    assert blur.p == pytest.approx(mcnemar([[0, lost], [gained, 0]], exact=True).pvalue)
+    assert blur.drop == pytest.approx((lost - gained) / COUNT)
     assert slices.corrupted_slice("blur_1", clean, clean).p == 1
 
 
 def test_with_several_seeds_it_is_a_t_test_of_their_means() -> None:
     right, worse = answers(0.75, 0.9, 0.9, seeds=3), answers(0.7, 0.8, 0.8, seeds=3)
-    found = slices.natural_slice("dark", right, FIRST)
+    dark = slices.natural_slice("dark", right, FIRST)
     means = right.mean(axis=0)
     # With an image more that is right and one that is wrong
     errors = [sem([*means[part], 0, 1]) for part in (FIRST, ~FIRST)]
     drop = means[~FIRST].mean() - means[FIRST].mean()
-    assert found.p == pytest.approx(2 * t.sf(drop / np.hypot(*errors), FIRST.sum() - 1))
-    assert found.p > ttest_ind(means[~FIRST], means[FIRST], equal_var=False).pvalue
-    found = slices.corrupted_slice("blur_1", right, worse)
+    assert dark.p == pytest.approx(2 * t.sf(drop / np.hypot(*errors), FIRST.sum() - 1))
+    assert dark.p > ttest_ind(means[~FIRST], means[FIRST], equal_var=False).pvalue
+    blur = slices.corrupted_slice("blur_1", right, worse)
     change = means - worse.mean(axis=0)
     error = sem([*change, 1, -1])  # with an image more that is lost and one that is gained
-    assert found.p == pytest.approx(2 * t.sf(change.mean() / error, COUNT - 1))
-    assert (found.drop_low, found.drop_high) == pytest.approx(t.interval(0.95, COUNT - 1, change.mean(), error))
-    assert found.p > ttest_1samp(change, 0).pvalue
+    assert blur.p == pytest.approx(2 * t.sf(change.mean() / error, COUNT - 1))
+    assert (blur.drop_low, blur.drop_high) == pytest.approx(t.interval(0.95, COUNT - 1, change.mean(), error))
+    assert blur.p > ttest_1samp(change, 0).pvalue
 
 
 @pytest.mark.parametrize("seeds", [1, 3])
@@ -146,12 +146,12 @@ def test_a_slice_that_is_no_harder_is_rarely_significant_and_its_drop_is_covered
     for _ in range(rounds):
         easy = random.beta(2, 0.5, images)  # an image is as hard for every seed
         clean, corrupted = (random.random((seeds, images)) < easy for _ in range(2))
-        found = (
+        pair = (
             slices.natural_slice("dark", clean, np.arange(images) < images // 3),
             slices.corrupted_slice("blur_1", clean, corrupted),
         )
-        significant += [item.p < 0.05 for item in found]
-        covered += [item.drop_low <= 0 <= item.drop_high for item in found]
+        significant += [item.p < 0.05 for item in pair]
+        covered += [item.drop_low <= 0 <= item.drop_high for item in pair]
     assert (significant / rounds < 0.065).all()
     assert (significant / rounds > 0.005).all()
     assert (covered / rounds > 0.93).all()
@@ -164,9 +164,9 @@ def test_ten_images_that_are_all_right_are_no_certainty(inside: float, outside: 
     part = np.arange(120) < slices.FEWEST
     easy = np.where(part, inside, outside)
     drop = float((easy.mean() - easy[part]).mean())
-    found = [slices.natural_slice("dark", random.random((3, 120)) < easy, part) for _ in range(rounds)]
-    assert sum(item.drop_low <= drop <= item.drop_high for item in found) > 0.93 * rounds
-    assert inside != outside or sum(item.p < 0.05 for item in found) < 0.065 * rounds
+    trials = [slices.natural_slice("dark", random.random((3, 120)) < easy, part) for _ in range(rounds)]
+    assert sum(item.drop_low <= drop <= item.drop_high for item in trials) > 0.93 * rounds
+    assert inside != outside or sum(item.p < 0.05 for item in trials) < 0.065 * rounds
 
 
 def test_a_model_that_is_always_right_or_wrong_has_no_significant_slice() -> None:

@@ -31,7 +31,9 @@ SIZES = {"train": 24, "valid": 40, "test": 10}
 
 
 @pytest.fixture(params=["float32", pytest.param("mixed_bfloat16", marks=pytest.mark.slow)])
-def made(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TrainedCell]:
+def trained_cell(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[TrainedCell]:
     """A cell whose model and images are there, in a folder of its own."""
     monkeypatch.chdir(tmp_path)
     runtime.start(3, request.param)
@@ -68,26 +70,28 @@ def settings(**changes: Any) -> Evaluate:
     return load_params(ROOT / "params.yaml").evaluate.model_copy(update=changes)
 
 
-def test_every_number_follows_from_the_same_predictions(made: TrainedCell, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_number_follows_from_the_same_predictions(
+    trained_cell: TrainedCell, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sizes: list[int] = []
     in_order = batches.in_order
 
-    def recorded(part: batches.Split, batch_size: int) -> Any:
+    def record(part: batches.Split, batch_size: int) -> Any:
         sizes.append(batch_size)
         return in_order(part, batch_size)
 
-    monkeypatch.setattr(batches, "in_order", recorded)
-    scores = stage.evaluate(made, HISTORY, settings())
+    monkeypatch.setattr(batches, "in_order", record)
+    scores = stage.evaluate(trained_cell, HISTORY, settings())
     assert sizes == [7] * (3 + 10)  # the batch size that it was trained with; ten corruptions
 
-    folder = made.report_folder
+    folder = trained_cell.report_folder
     evaluation, metrics = (json.loads((folder / f"{name}.json").read_text()) for name in ("evaluation", "metrics"))
-    assert evaluation == {"cell": made.fingerprint, **scores, "describes": evaluation["describes"]}
+    assert evaluation == {"cell": trained_cell.fingerprint, **scores, "describes": evaluation["describes"]}
     assert metrics == {name: evaluation[name] for name in (*stage.METRICS, "describes")}
     for prefix, name in (("val", "predictions.csv"), ("test", "test_predictions.csv")):
         table = pd.read_csv(folder / name)
-        found = all_scores(table["label"].to_numpy(np.uint8), table["probability"].to_numpy())
-        assert {f"{prefix}_{key}": value for key, value in found.items()}.items() <= scores.items()  # to the last bit
+        values = all_scores(table["label"].to_numpy(np.uint8), table["probability"].to_numpy())
+        assert {f"{prefix}_{key}": value for key, value in values.items()}.items() <= scores.items()  # to the last bit
         right = (table["probability"] > 0.5) == (table["label"] == 1)
         assert scores[f"{prefix}_binary_accuracy"] == right.mean()
     assert scores["generalization_gap"] == scores["train_binary_accuracy"] - scores["val_binary_accuracy"]
@@ -102,20 +106,20 @@ def test_every_number_follows_from_the_same_predictions(made: TrainedCell, monke
     assert measured.limit == np.inf  # 40 images cannot tell what one in a hundred is
 
 
-@pytest.mark.parametrize("made", ["float32"], indirect=True)
+@pytest.mark.parametrize("trained_cell", ["float32"], indirect=True)
 def test_slices_follow_from_predictions_of_the_same_corrupted_images_for_every_model(
-    made: TrainedCell, monkeypatch: pytest.MonkeyPatch
+    trained_cell: TrainedCell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shown: list[Any] = []
+    image_arrays: list[Any] = []
     in_order = batches.in_order
 
-    def recorded(part: batches.Split, batch_size: int) -> Any:
-        shown.append(part.images)
+    def record(part: batches.Split, batch_size: int) -> Any:
+        image_arrays.append(part.images)
         return in_order(part, batch_size)
 
-    monkeypatch.setattr(batches, "in_order", recorded)
-    scores = stage.evaluate(made, HISTORY, settings())
-    folder = made.report_folder
+    monkeypatch.setattr(batches, "in_order", record)
+    scores = stage.evaluate(trained_cell, HISTORY, settings())
+    folder = trained_cell.report_folder
     predictions, corrupted, slices = (
         pd.read_csv(folder / f"{name}.csv") for name in ("predictions", "corrupted", "slices")
     )
@@ -125,11 +129,12 @@ def test_slices_follow_from_predictions_of_the_same_corrupted_images_for_every_m
     places = [predictions["name"].tolist().index(name) for name in corrupted["name"]]
     assert corrupted["label"].tolist() == valid.labels[places].tolist()
     darker = resized(valid.images[places], 16) * 0.35  # darkened before it is scaled, to half its side
-    assert np.abs(shown[-3].astype(float) - darker).max() <= 1.5
+    assert np.abs(image_arrays[-3].astype(float) - darker).max() <= 1.5
     table = slices.set_index("slice")
     clean = predictions.loc[places]
     before, after = (
-        (of["label"] == (of[column] > 0.5)).mean() for of, column in ((clean, "probability"), (corrupted, "blur_2"))
+        (frame["label"] == (frame[column] > 0.5)).mean()
+        for frame, column in ((clean, "probability"), (corrupted, "blur_2"))
     )
     assert table.loc["blur_2", "accuracy"] == after == scores["slice.blur_2.val_binary_accuracy"]
     assert table.loc["blur_2", "drop"] == pytest.approx(before - after)
@@ -139,13 +144,13 @@ def test_slices_follow_from_predictions_of_the_same_corrupted_images_for_every_m
     assert scores["largest_slice_drop"] == max([0.0, *significant])
 
 
-@pytest.mark.parametrize("made", ["float32"], indirect=True)
-def test_slices_can_be_switched_off(made: TrainedCell) -> None:
-    scores = stage.evaluate(made, HISTORY, settings(slices=False))
+@pytest.mark.parametrize("trained_cell", ["float32"], indirect=True)
+def test_slices_can_be_switched_off(trained_cell: TrainedCell) -> None:
+    scores = stage.evaluate(trained_cell, HISTORY, settings(slices=False))
     assert not [name for name in scores if "slice" in name]
-    assert (made.report_folder / "corrupted.csv").read_text() == "name,label\n"
-    assert (made.report_folder / "slices.csv").read_text() == "slice\n"
-    assert "slice" not in (made.report_folder / "metrics.json").read_text()
+    assert (trained_cell.report_folder / "corrupted.csv").read_text() == "name,label\n"
+    assert (trained_cell.report_folder / "slices.csv").read_text() == "slice\n"
+    assert "slice" not in (trained_cell.report_folder / "metrics.json").read_text()
 
 
 def test_what_was_selected_on_validation_says_so() -> None:

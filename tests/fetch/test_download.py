@@ -13,7 +13,7 @@ from fsspec import AbstractFileSystem
 
 from car_or_truck.errors import Failure
 from car_or_truck.fetch import download
-from car_or_truck.fetch.download import Unreachable, from_url, mask_secrets, read_url
+from car_or_truck.fetch.download import Unreachable, download_url, mask_secrets, read_url
 from helpers.sources import served
 
 CONTENT = bytes(range(250)) * 40  # 10 kB
@@ -35,7 +35,7 @@ def silent_port() -> Iterator[int]:
 
 
 @pytest.mark.parametrize(
-    ("url", "shown"),
+    ("url", "masked_url"),
     [
         ("https://example.org/a/b.zip", "https://example.org/a/b.zip"),
         ("https://user:pass@example.org:8443/a.zip", "https://***@example.org:8443/a.zip"),
@@ -55,8 +55,8 @@ def silent_port() -> Iterator[int]:
         ("s3://bucket/key", "s3://bucket/key"),
     ],
 )
-def test_a_url_is_shown_without_its_secrets(url: str, shown: str) -> None:
-    assert mask_secrets(url) == shown
+def test_a_url_is_shown_without_its_secrets(url: str, masked_url: str) -> None:
+    assert mask_secrets(url) == masked_url
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_an_archives_server_that_falls_silent_is_out_of_reach(
 ) -> None:
     monkeypatch.setattr(download, "READ_SECONDS", 0.3)
     with pytest.raises(Unreachable, match=r"^no answer for 0.3 seconds$"):
-        from_url(f"http://127.0.0.1:{silent_port}/a.zip", tmp_path / "a.zip")
+        download_url(f"http://127.0.0.1:{silent_port}/a.zip", tmp_path / "a.zip")
 
 
 def test_a_proxy_is_asked_as_by_kaggles_client(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,7 +143,7 @@ def test_a_proxy_that_refuses_means_out_of_reach(folder: Path, tmp_path: Path, m
     with served(folder) as url:
         monkeypatch.setenv("https_proxy", url)  # it knows no CONNECT
         with pytest.raises(Unreachable, match=r"^the proxy answers 501 Unsupported method"):
-            from_url("https://images.example.org/a.zip", tmp_path / "a.zip")
+            download_url("https://images.example.org/a.zip", tmp_path / "a.zip")
 
 
 class ClientError(Exception):
@@ -170,7 +170,7 @@ def test_an_error_that_only_the_clouds_client_knows_means_out_of_reach(tmp_path:
     fsspec.register_implementation("cloud", Cloud, clobber=True)
     Cloud.error = NoCredentialsError("Unable to locate credentials")
     with pytest.raises(Unreachable, match=r"^Unable to locate credentials$"):
-        from_url("cloud://bucket/a.zip", tmp_path / "a.zip")
+        download_url("cloud://bucket/a.zip", tmp_path / "a.zip")
     with pytest.raises(ValueError, match=r"^cannot be downloaded: Unable to locate credentials$"):
         read_url("cloud://bucket/a.jpg", 10_000, 30)
 
@@ -180,25 +180,25 @@ def test_a_cloud_in_trouble_is_out_of_reach_and_a_full_disk_is_not(tmp_path: Pat
     Cloud.error = OSError(errno.EBUSY, "Please reduce your request rate.")
     Cloud.error.__cause__ = RuntimeError("SlowDown")  # as s3fs translates what its client raises
     with pytest.raises(Unreachable, match=r"Please reduce your request rate\.$"):
-        from_url("cloud://bucket/a.zip", tmp_path / "a.zip")
+        download_url("cloud://bucket/a.zip", tmp_path / "a.zip")
     for status, expected in ((503, Unreachable), (301, Failure)):
         Cloud.error.__cause__ = ClientError(status)
         with pytest.raises(expected, match=f"the server answers {status} "):
-            from_url("cloud://bucket/a.zip", tmp_path / "a.zip")
+            download_url("cloud://bucket/a.zip", tmp_path / "a.zip")
     Cloud.error = OSError(errno.ENOSPC, "No space left on device")
     with pytest.raises(OSError, match="No space left on device"):
-        from_url("cloud://bucket/a.zip", tmp_path / "a.zip")
+        download_url("cloud://bucket/a.zip", tmp_path / "a.zip")
 
 
 def test_a_download_that_breaks_off_is_tried_again(folder: Path, tmp_path: Path) -> None:
     with served(folder, breaks=2) as address:
-        from_url(f"{address}/a.jpg", tmp_path / "a.jpg")
+        download_url(f"{address}/a.jpg", tmp_path / "a.jpg")
     assert (tmp_path / "a.jpg").read_bytes() == CONTENT
     with served(folder, breaks=3) as address, pytest.raises(Unreachable):
-        from_url(f"{address}/a.jpg", tmp_path / "a.jpg")
+        download_url(f"{address}/a.jpg", tmp_path / "a.jpg")
 
 
 @pytest.mark.parametrize("url", ["nonsense://host/a.zip", "https://user:SECRET@[::1/a.zip"])
 def test_a_url_that_cannot_be_opened_names_its_key_and_what_is_allowed(url: str, tmp_path: Path) -> None:
     with pytest.raises(Failure, match=r"^data.archive.url is .*, which cannot be opened: .* Allowed: a path, or a URL"):
-        from_url(url, tmp_path / "a.zip")
+        download_url(url, tmp_path / "a.zip")

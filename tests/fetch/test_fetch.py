@@ -472,8 +472,8 @@ def test_the_secrets_of_a_url_are_neither_printed_nor_remembered(
         with pytest.raises(Failure) as broken:
             fetch(data("archive", archive={"url": url.replace("a.zip", "b.zip")}), raw)
     assert fetch(settings, raw) == record  # the server is gone
-    shown = f"{address.replace('//', '//***@')}/a.zip?token=***&X-Amz-Signature=***"
-    assert record["origin"]["url"] == record["request"]["url"] == shown
+    masked_url = f"{address.replace('//', '//***@')}/a.zip?token=***&X-Amz-Signature=***"
+    assert record["origin"]["url"] == record["request"]["url"] == masked_url
     messages = [str(caught.value) for caught in (wrong_checksum, missing, broken)]
     assert all("/***@127.0.0.1" in message and "SECRET" not in message for message in messages)
     assert "SECRET" not in (raw / "SOURCE.json").read_text()
@@ -504,7 +504,7 @@ def test_a_name_that_looks_like_markup_is_printed_as_it_is(
     assert "archive: out of reach (there is no file /[b]/[x].zip)" in console
 
 
-def with_a_name_that_is_not_utf8(folder: Path) -> Path:
+def rename_to_latin1(folder: Path) -> Path:
     path = os.fsencode(folder / "train/Car")
     os.rename(path + b"/a.JPEG", path + b"/caf\xe9.JPEG")  # noqa: PTH104
     return folder
@@ -512,7 +512,7 @@ def with_a_name_that_is_not_utf8(folder: Path) -> Path:
 
 @pytest.mark.parametrize("source", ["directory", "archive"])
 def test_a_name_that_is_not_utf8_is_spelt_in_ascii(source: str, raw: Path, tmp_path: Path) -> None:
-    folder = with_a_name_that_is_not_utf8(photos(tmp_path / "photos"))
+    folder = rename_to_latin1(photos(tmp_path / "photos"))
     with tarfile.open(tmp_path / "a.tar", "w") as archive:
         archive.add(folder, "photos")
     settings = {"directory": {"path": str(folder)}, "archive": {"url": str(tmp_path / "a.tar")}}
@@ -521,7 +521,7 @@ def test_a_name_that_is_not_utf8_is_spelt_in_ascii(source: str, raw: Path, tmp_p
 
 
 def test_two_names_that_would_become_the_same_are_an_error(raw: Path, tmp_path: Path) -> None:
-    folder = with_a_name_that_is_not_utf8(photos(tmp_path / "photos"))
+    folder = rename_to_latin1(photos(tmp_path / "photos"))
     shutil.copyfile(folder / "train/Truck/a.JPEG", folder / "train/Car/caf%E9.JPEG")
     with pytest.raises(Failure, match=r"two images that would be train/Car/caf%E9\.JPEG"):
         fetch(data("directory", directory={"path": str(folder)}), raw)
@@ -554,7 +554,7 @@ def test_a_full_disk_is_reported_plainly_and_the_images_before_stay(tmp_path: Pa
     (tmp_path / "disk").mkdir()
     (tmp_path / "script.py").write_text(ON_A_FULL_DISK)
     script = f'mount -t tmpfs -o size=300k none disk && "{sys.executable}" script.py "{ROOT / "tests"}"'
-    done = subprocess.run([*IN_A_NAMESPACE, "sh", "-c", script], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "Cannot make disk/raw: No space left on device" in done.stdout
-    assert done.stdout.splitlines()[-1] == "Car Car SOURCE.json Truck Truck raw train valid"
+    process = subprocess.run([*IN_A_NAMESPACE, "sh", "-c", script], cwd=tmp_path, capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+    assert "Cannot make disk/raw: No space left on device" in process.stdout
+    assert process.stdout.splitlines()[-1] == "Car Car SOURCE.json Truck Truck raw train valid"

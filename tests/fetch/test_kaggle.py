@@ -20,7 +20,7 @@ import pytest
 
 from car_or_truck.errors import Failure
 from car_or_truck.fetch import download
-from car_or_truck.fetch.download import Unreachable, from_kaggle
+from car_or_truck.fetch.download import Unreachable, download_from_kaggle
 from car_or_truck.fetch.stage import fetch
 from helpers.clones import photos
 from helpers.sources import data, nothing_was_written
@@ -138,10 +138,10 @@ def test_the_version_is_recorded_and_unknown_counts_are_a_warning(
 
 def test_a_pinned_version_is_asked_for_and_kept_offline(kaggle: Kaggle, tmp_path: Path) -> None:
     pinned = f"{DATASET}/versions/2"
-    assert from_kaggle(pinned)[1] == 2
+    assert download_from_kaggle(pinned)[1] == 2
     assert not any(path.endswith("GetDataset") for path in kaggle.asked)
     kaggle.status = 503
-    assert from_kaggle(pinned)[1] == 2  # from kagglehub's own cache
+    assert download_from_kaggle(pinned)[1] == 2  # from kagglehub's own cache
 
 
 def test_a_download_that_breaks_off_is_resumed_where_it_stopped(kaggle: Kaggle, raw: Path) -> None:
@@ -163,7 +163,7 @@ def test_a_server_that_falls_silent_is_out_of_reach_within_the_limit(
     monkeypatch.setattr(download, "READ_SECONDS", 0.3)
     kaggle.silent.clear()
     with pytest.raises(Unreachable, match="timed out"):
-        from_kaggle(DATASET)
+        download_from_kaggle(DATASET)
 
 
 @pytest.mark.parametrize("status", [404, 403, 401])
@@ -217,4 +217,4 @@ def test_an_unplugged_network_is_out_of_reach(
     ask_at(closed_port, monkeypatch)
     monkeypatch.setenv("KAGGLEHUB_CACHE", str(tmp_path / "cache"))
     with pytest.raises(Unreachable, match="Connection refused"):
-        from_kaggle(DATASET)
+        download_from_kaggle(DATASET)

@@ -8,8 +8,8 @@ from car_or_truck.fetch.standin import draw as renderer
 
 def test_the_same_seed_draws_the_same_pictures() -> None:
     for number in (0, 7):
-        first, again = (np.asarray(renderer.draw(1, "train", number)) for _ in range(2))
-        assert np.array_equal(first, again)
+        first, second = (np.asarray(renderer.draw(1, "train", number)) for _ in range(2))
+        assert np.array_equal(first, second)
 
 
 @pytest.mark.parametrize("other", [(2, "train", 0), (1, "valid", 0), (1, "train", 2)])

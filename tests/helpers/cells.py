@@ -64,19 +64,21 @@ def result(
     """As `evaluate` would score it, with the table's predictions for every split; `kept_epoch`: else the last."""
     from car_or_truck.evaluate.stage import score
 
-    made = trained(described, kept_epoch or len(history))
-    scores = score(history, made.kept_epoch, {"train": table, "valid": table})
+    trained_cell = trained(described, kept_epoch or len(history))
+    scores = score(history, trained_cell.kept_epoch, {"train": table, "valid": table})
     scores |= {"parameters": 100, "multiply_adds": 1000, "heat_on_bars": 0.05, "bars": 0.25}
-    return Result({"cell": made.fingerprint, **scores}, table, made, history)
+    return Result({"cell": trained_cell.fingerprint, **scores}, table, trained_cell, history)
 
 
-def write_training(made: TrainedCell, history: pd.DataFrame = HISTORY) -> None:
+def write_training(trained_cell: TrainedCell, history: pd.DataFrame = HISTORY) -> None:
     """As `train` leaves it, without the model."""
-    files.write_json(made.model_folder / "cell.json", made.model_dump(mode="json", by_alias=True))
-    files.write_text(made.model_folder / "history.csv", history.to_csv(index=False))
+    files.write_json(trained_cell.model_folder / "cell.json", trained_cell.model_dump(mode="json", by_alias=True))
+    files.write_text(trained_cell.model_folder / "history.csv", history.to_csv(index=False))
 
 
-def write_evaluation(made: TrainedCell, table: pd.DataFrame) -> None:
+def write_evaluation(trained_cell: TrainedCell, table: pd.DataFrame) -> None:
     """As `evaluate` leaves it, as far as `compare` reads it."""
-    files.write_json(made.report_folder / "evaluation.json", {"cell": made.fingerprint, "val_binary_accuracy": 0.5})
-    files.write_text(made.report_folder / "predictions.csv", table.to_csv(index=False))
+    files.write_json(
+        trained_cell.report_folder / "evaluation.json", {"cell": trained_cell.fingerprint, "val_binary_accuracy": 0.5}
+    )
+    files.write_text(trained_cell.report_folder / "predictions.csv", table.to_csv(index=False))

@@ -64,8 +64,8 @@ def environment(**variables: str) -> dict[str, str]:
 
 
 def git(root: Path, *arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=True)
-    return done.stdout.strip()
+    result = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=True)
+    return result.stdout.strip()
 
 
 class Project:
@@ -76,7 +76,7 @@ class Project:
 
     def run(self, *command: str, code: int | None = 0, **variables: str) -> str:
         """Run a command as a user would; returns stdout and stderr together, and checks the exit code."""
-        done = subprocess.run(
+        result = subprocess.run(
             command,
             cwd=self.root,
             env=environment(**{"COLUMNS": "100", **variables}),
@@ -85,8 +85,8 @@ class Project:
             text=True,
             timeout=600,
         )
-        assert code is None or done.returncode == code, done.stdout
-        return done.stdout
+        assert code is None or result.returncode == code, result.stdout
+        return result.stdout
 
     def edit(self, change: Callable[[Any], object]) -> None:
         """Change params.yaml, keeping its comments and its merge keys."""
@@ -100,8 +100,8 @@ class Project:
         path = self.root / "src/car_or_truck" / module
         text = path.read_text()
         for name, value in values.items():
-            text, found = re.subn(rf"^{name} = \S+", f"{name} = {value}", text, flags=re.MULTILINE)
-            assert found == 1, name
+            text, count = re.subn(rf"^{name} = \S+", f"{name} = {value}", text, flags=re.MULTILINE)
+            assert count == 1, name
         path.write_text(text)
 
     def stale(self) -> set[str]:
@@ -144,8 +144,8 @@ def clone(into: Path) -> Project:
 def digests(root: Path, *folders: str) -> dict[str, str]:
     """The digest of each file in these folders; without any, of those that the models' stages wrote."""
     folders = folders or ("models", "reports/cells")
-    written = [path for folder in folders for path in (root / folder).rglob("*") if path.is_file()]
-    return {str(path.relative_to(root)): sha256(path) for path in written}
+    paths = [path for folder in folders for path in (root / folder).rglob("*") if path.is_file()]
+    return {str(path.relative_to(root)): sha256(path) for path in paths}
 
 
 def copy(project: Project, into: Path) -> Project:

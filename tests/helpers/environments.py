@@ -19,8 +19,8 @@ def new_environment(folder: Path, *packages: str, python: str = sys.executable) 
         ["venv", "--no-python-downloads", "--python", python, str(folder)],
         ["pip", "install", "--python", str(folder / "bin/python"), *packages],
     ):
-        done = subprocess.run(["uv", *command], stderr=subprocess.PIPE, text=True, timeout=900)
-        if done.returncode and LACKING.search(done.stderr):
-            pytest.skip(f"An environment cannot be made here: {done.stderr.strip()[-200:]}")
-        assert done.returncode == 0, done.stderr
+        result = subprocess.run(["uv", *command], stderr=subprocess.PIPE, text=True, timeout=900)
+        if result.returncode and LACKING.search(result.stderr):
+            pytest.skip(f"An environment cannot be made here: {result.stderr.strip()[-200:]}")
+        assert result.returncode == 0, result.stderr
     return folder / "bin"

@@ -73,9 +73,9 @@ def can_make_hosts() -> bool:
     if os.geteuid() != 0 or shutil.which("ip") is None:
         return False
     probe = f"ct-probe-{os.getpid()}"  # of one of the processes that share the tests
-    done = subprocess.run(["ip", "netns", "add", probe], capture_output=True)
+    result = subprocess.run(["ip", "netns", "add", probe], capture_output=True)
     subprocess.run(["ip", "netns", "delete", probe], capture_output=True)
-    return done.returncode == 0
+    return result.returncode == 0
 
 
 @contextmanager
@@ -87,20 +87,22 @@ def hosts(folder: Path, count: int) -> Iterator[list[Host]]:
 
     mine = f"ct{os.getpid()}"  # not another process's; Linux allows 15 letters
     bridge = f"{mine}-br"
-    made = [Host(f"{mine}-{number}", f"10.77.0.{number}", folder / f"home{number}") for number in range(1, count + 1)]
+    new_hosts = [
+        Host(f"{mine}-{number}", f"10.77.0.{number}", folder / f"home{number}") for number in range(1, count + 1)
+    ]
     try:
         ip("link", "add", bridge, "type", "bridge")
         ip("link", "set", bridge, "up")
-        for host in made:
+        for host in new_hosts:
             host.home.mkdir(parents=True)
             ip("netns", "add", host.name)
             ip("link", "add", f"{host.name}-out", "type", "veth", "peer", "name", "eth0", "netns", host.name)
             ip("link", "set", f"{host.name}-out", "master", bridge, "up")
             for command in (f"addr add {host.address}/24 dev eth0", "link set eth0 up", "link set lo up", DEFAULT):
                 ip("-netns", host.name, *command.split())
-        yield made
+        yield new_hosts
     finally:
-        for host in made:
+        for host in new_hosts:
             host.kill()
             subprocess.run(["ip", "netns", "delete", host.name], capture_output=True)
         subprocess.run(["ip", "link", "delete", bridge], capture_output=True)

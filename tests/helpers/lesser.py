@@ -56,9 +56,9 @@ def lesser_server(folder: Path, empty_database: Path) -> Iterator[Lesser]:
     """
     folder.mkdir()
     database = f"sqlite:///{shutil.copyfile(empty_database, folder / 'server.db')}"
-    made = Lesser()
-    server = make_server("127.0.0.1", 0, made, threaded=True)
-    made.url = f"http://127.0.0.1:{server.port}"
+    lesser = Lesser()
+    server = make_server("127.0.0.1", 0, lesser, threaded=True)
+    lesser.url = f"http://127.0.0.1:{server.port}"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(SERVE_ARTIFACTS_ENV_VAR, "true")
         patch.setenv(ARTIFACTS_DESTINATION_ENV_VAR, str(folder / "artifacts"))
@@ -68,7 +68,7 @@ def lesser_server(folder: Path, empty_database: Path) -> Iterator[Lesser]:
         thread = threading.Thread(target=server.serve_forever, args=[0.01])  # seconds: how long shutdown waits
         thread.start()
         try:
-            yield made
+            yield lesser
         finally:
             server.shutdown()
             thread.join()

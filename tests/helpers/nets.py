@@ -70,5 +70,5 @@ def fitted(chosen: Recipe, part: batches.Split, seed: int = 1) -> tuple[Any, Any
     with tempfile.TemporaryDirectory() as folder:
         saved = Checkpoint(Path(folder) / "cell.npz")
         data = Data(part, split(8, part.images.shape[1], "valid"))
-        history, kept = fit(net, setup(chosen, seed), data, saved)
-    return net, history, kept
+        history, kept_epoch = fit(net, setup(chosen, seed), data, saved)
+    return net, history, kept_epoch

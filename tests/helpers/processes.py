@@ -35,19 +35,19 @@ def start(project: Project, *command: str, **variables: str) -> subprocess.Popen
     )
 
 
-def await_epochs(process: subprocess.Popen[str], wanted: int) -> str:
+def await_epochs(process: subprocess.Popen[str], count: int) -> str:
     """Read what it prints until so many epochs are done."""
-    return await_line(process, r" +\d+/\d+ ", wanted)
+    return await_line(process, r" +\d+/\d+ ", count)
 
 
-def await_line(process: subprocess.Popen[str], pattern: str, wanted: int = 1) -> str:
+def await_line(process: subprocess.Popen[str], pattern: str, count: int = 1) -> str:
     """Read what it prints until so many lines begin like this."""
     printed = ""
     assert process.stdout
     for line in process.stdout:
         printed += line
-        wanted -= bool(re.match(pattern, line))
-        if not wanted:
+        count -= bool(re.match(pattern, line))
+        if not count:
             return printed
     raise AssertionError(f"it ended too early: {printed}")
 

@@ -51,10 +51,10 @@ class Store:
             model for model in self.client.search_logged_models([self.experiment]) if model.source_run_id == run_id
         ]
         tags = {"cell": cell, "variant": cell, "seed": "1", **tags}
-        made = self.client.create_model_version(
+        version = self.client.create_model_version(
             NAME, f"models:/{model.model_id}", run_id, tags=tags, model_id=model.model_id
         )
-        return int(made.version)
+        return int(version.version)
 
     def alias(self, alias: str, number: int) -> None:
         """What a person does in the UI."""
@@ -63,12 +63,12 @@ class Store:
     @property
     def aliases(self) -> dict[str, int]:
         """Which version has which alias."""
-        given = self.client.get_registered_model(NAME).aliases
-        return {alias: int(number) for alias, number in given.items()}
+        aliases = self.client.get_registered_model(NAME).aliases
+        return {alias: int(number) for alias, number in aliases.items()}
 
 
 def runs(client: mlflow.MlflowClient, of_cells: bool = True) -> list[Any]:
     """The runs of the cells, or those of the comparisons."""
     experiment = client.get_experiment_by_name("car-or-truck-rendered")
-    found = client.search_runs([experiment.experiment_id], order_by=["attributes.start_time"])
-    return [run for run in found if ("cell" in run.data.tags) == of_cells]
+    all_runs = client.search_runs([experiment.experiment_id], order_by=["attributes.start_time"])
+    return [run for run in all_runs if ("cell" in run.data.tags) == of_cells]

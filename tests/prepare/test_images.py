@@ -30,16 +30,16 @@ def test_every_mode_comes_out_as_it_looks(mode: str, tmp_path: Path) -> None:
     path = tmp_path / ("a.tif" if mode == "CMYK" else "a.png")
     converted = picture().convert(mode)
     converted.save(path)
-    seen = images.decode(path, 128).pixels.astype(int)
-    assert seen.shape == (128, 128, 3)
-    assert np.abs(seen - np.asarray(converted.convert("RGB")).astype(int)).mean() < 2
+    pixels = images.decode(path, 128).pixels.astype(int)
+    assert pixels.shape == (128, 128, 3)
+    assert np.abs(pixels - np.asarray(converted.convert("RGB")).astype(int)).mean() < 2
 
 
 def test_sixteen_bits_are_scaled_not_clipped(tmp_path: Path) -> None:
     grey = np.asarray(picture().convert("L")).astype(np.uint16)
     Image.fromarray(grey * 257).save(tmp_path / "a.png")
-    seen = images.decode(tmp_path / "a.png", 128).pixels[:, :, 0].astype(int)
-    assert np.abs(seen - grey.astype(int)).max() <= 1
+    pixels = images.decode(tmp_path / "a.png", 128).pixels[:, :, 0].astype(int)
+    assert np.abs(pixels - grey.astype(int)).max() <= 1
 
 
 def test_a_transparent_part_is_black(tmp_path: Path) -> None:
@@ -59,8 +59,8 @@ def test_a_rotated_photograph_with_odd_exif_data_is_turned_too(tmp_path: Path) -
     exif += struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0)  # the camera was turned
     exif += struct.pack("<HHI4sI", 0x011A, 2, 3, b"72", 0)  # a resolution as text, which Pillow cannot write back
     picture().rotate(90).save(tmp_path / "a.jpg", exif=exif, quality=100, subsampling=0)
-    seen = images.decode(tmp_path / "a.jpg", 128).pixels.astype(int)
-    assert np.abs(seen - np.asarray(picture()).astype(int)).mean() < 2
+    pixels = images.decode(tmp_path / "a.jpg", 128).pixels.astype(int)
+    assert np.abs(pixels - np.asarray(picture()).astype(int)).mean() < 2
 
 
 @pytest.mark.parametrize("form", ["jpg", "png", "webp"])
@@ -78,8 +78,8 @@ def test_grey_levels_between_0_and_1_are_not_black(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("width", "height"), [(200, 100), (100, 200), (64, 64), (1, 300)])
 def test_any_shape_is_letterboxed_whole(width: int, height: int, tmp_path: Path) -> None:
     Image.new("RGB", (width, height), "white").save(tmp_path / "a.png")
-    seen = images.decode(tmp_path / "a.png", 128).pixels
-    white = seen.min(axis=2) > 250
+    pixels = images.decode(tmp_path / "a.png", 128).pixels
+    white = pixels.min(axis=2) > 250
     assert white.any(axis=0).sum() == max(1, round(128 * min(1, width / height)))
     assert white.any(axis=1).sum() == max(1, round(128 * min(1, height / width)))
     bars = [np.argmax(lines.any(axis=axis)) for axis in (0, 1) for lines in (white, white[::-1, ::-1])]
@@ -181,8 +181,8 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1000)
 
 def decoded_alone(path: Path) -> tuple[list[str], str]:
     """What a process of its own prints: the reason if any, its peak memory (MB) beyond its imports; and its stderr."""
-    done = subprocess.run([sys.executable, "-c", DECODES, str(path)], capture_output=True, text=True, check=True)
-    return done.stdout.splitlines(), done.stderr
+    process = subprocess.run([sys.executable, "-c", DECODES, str(path)], capture_output=True, text=True, check=True)
+    return process.stdout.splitlines(), process.stderr
 
 
 @pytest.mark.parametrize("kind", [np.uint16, np.float32])
@@ -207,13 +207,13 @@ def test_every_format_is_found_and_read(name: str, tmp_path: Path) -> None:
 
     picture().save(tmp_path / name)
     assert is_image(Path(name))
-    seen = images.decode(tmp_path / name, 128)
-    assert (seen.width, seen.height) == (128, 128)
-    assert np.abs(seen.pixels.astype(int) - np.asarray(picture()).astype(int)).mean() < 12  # GIF has 256 colours
+    image = images.decode(tmp_path / name, 128)
+    assert (image.width, image.height) == (128, 128)
+    assert np.abs(image.pixels.astype(int) - np.asarray(picture()).astype(int)).mean() < 12  # GIF has 256 colours
 
 
 def test_a_photograph_in_cmyk_comes_out_as_it_looks(tmp_path: Path) -> None:
     picture().convert("CMYK").save(tmp_path / "a.jpg", quality=95)
-    seen = images.decode(tmp_path / "a.jpg", 128)
-    assert seen.mode == "CMYK"
-    assert np.abs(seen.pixels.astype(int) - np.asarray(picture()).astype(int)).mean() < 6
+    image = images.decode(tmp_path / "a.jpg", 128)
+    assert image.mode == "CMYK"
+    assert np.abs(image.pixels.astype(int) - np.asarray(picture()).astype(int)).mean() < 6

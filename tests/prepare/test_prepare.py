@@ -113,8 +113,8 @@ def test_broken_files_are_listed_and_left_out(folder: Path) -> None:
     assert audit["digest"] != whole["digest"]
     part = batches.load(folder / "prepared", "train")
     assert len(part.images) == len(part.labels) == 9
-    kept = np.load(folder / "prepared/train/images.npy")  # the shorter array is whole: read without a map too
-    assert kept.shape[0] == 9
+    pixels = np.load(folder / "prepared/train/images.npy")  # the shorter array is whole: read without a map too
+    assert pixels.shape[0] == 9
     assert files.read_json(folder / "audit/audit.json", "") == audit
 
 
@@ -168,8 +168,8 @@ def test_excluded_images_are_in_no_array_and_stand_in_the_audit_with_their_reaso
     assert audit["digest"] != whole["digest"]
     assert audit["raw_digest"] == whole["raw_digest"]
     for split, count in (("train", 11), ("valid", 39)):
-        kept = [name for name in index[split] if f"{split}/{name}" not in excluded]
-        assert names(folder, split) == kept
+        kept_names = [name for name in index[split] if f"{split}/{name}" not in excluded]
+        assert names(folder, split) == kept_names
         assert len(batches.load(folder / "prepared", split).images) == sum(audit["counts"][split].values()) == count
 
 

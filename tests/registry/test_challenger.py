@@ -50,8 +50,8 @@ def test_the_most_accurate_that_passes_the_gates_is_the_challenger_until_it_is_c
     named()  # by the same models
     assert client.get_model_version(NAME, str(exercise.number)).description == "A person's words."
     (exercise_result,) = [result for result in results() if result.variant == "exercise"]
-    again = versions.register(exercise.run_id, exercise_result.cell, exercise_result.scores)
-    assert again == versions.find(client, "challenger")  # an evaluation renews the card, and keeps that in it
+    renewed_version = versions.register(exercise.run_id, exercise_result.cell, exercise_result.scores)
+    assert renewed_version == versions.find(client, "challenger")  # an evaluation renews the card, and keeps that in it
     assert selection in client.get_model_version(NAME, str(exercise.number)).description
 
     client.set_registered_model_alias(NAME, "champion", str(exercise.number))

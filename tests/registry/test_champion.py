@@ -264,11 +264,11 @@ def test_a_record_that_was_lost_is_restored_whole_however_often_that_is_broken_o
     champions.settle(store.client, NAME)
     promote(store.client, 2)
 
-    def told() -> list[Any]:
+    def read_record() -> list[Any]:
         record = [replace(move, run_id="") for move in champions.history(store.client, NAME)]
         return [record, store.aliases, *(store.client.get_model_version(NAME, number).tags for number in "123")]
 
-    before = told()
+    before = read_record()
     assert champions.restore(store.client, NAME) == 0
     for move in champions.history(store.client, NAME):
         store.client.delete_run(move.run_id)
@@ -281,7 +281,7 @@ def test_a_record_that_was_lost_is_restored_whole_however_often_that_is_broken_o
     for steps in (0, 1, 2, 3, 5, 7, 9, 99):
         with suppress(BrokenOff):
             champions.restore(Breaking(store.client, steps), NAME)
-    assert told() == before
+    assert read_record() == before
     assert champions.settle(store.client, NAME) == []
 
 
@@ -309,9 +309,9 @@ def test_two_moves_of_the_champion_take_turns_and_a_killed_one_does_not_stop_the
         monkeypatch.setattr(stores, "PATIENCE", 0.01)
         rollback = threading.Thread(target=commands.rollback, args=[Console()])
         rollback.start()
-        said = ""
-        while "waiting for it" not in said:
-            said += capsys.readouterr().err
+        output = ""
+        while "waiting for it" not in output:
+            output += capsys.readouterr().err
             rollback.join(0.05)
             assert rollback.is_alive()
         assert store.aliases["champion"] == 2

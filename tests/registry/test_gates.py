@@ -106,9 +106,9 @@ def test_a_number_at_a_limit_that_it_must_not_reach_fails_by_nothing_that_can_be
 )
 def test_predictions_that_changed_since_they_were_evaluated_are_noticed(change: float, passes: bool) -> None:
     evaluated = scoring(0.9).probability
-    now = evaluated.copy()
-    now[17] += change
-    assert gates.same_predictions(evaluated, now, LIMITS).passes == passes
+    served = evaluated.copy()
+    served[17] += change
+    assert gates.same_predictions(evaluated, served, LIMITS).passes == passes
 
 
 @given(probability=arrays(float, len(LABELS), elements=st.floats(0, 1)), gap=st.floats(-1, 1))

@@ -90,14 +90,14 @@ def test_the_model_answers_in_a_clean_environment_made_from_its_own_requirements
     script = """
 import json, sys
 import mlflow, pandas
-asked = pandas.DataFrame({"image": json.load(sys.stdin)})
-answer = mlflow.pyfunc.load_model(sys.argv[1]).predict(asked)
+rows = pandas.DataFrame({"image": json.load(sys.stdin)})
+answer = mlflow.pyfunc.load_model(sys.argv[1]).predict(rows)
 net = mlflow.tensorflow.load_model(sys.argv[1])
 assert not any(name.split(".")[0] == "car_or_truck" for name in sys.modules)
 print(json.dumps([list(answer["probability"]), net.count_params()]))
 """
     environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "TF_CPP_MIN_LOG_LEVEL": "2"}
-    done = subprocess.run(
+    process = subprocess.run(
         [python, "-c", script, folder],
         input=json.dumps(images),
         capture_output=True,
@@ -105,7 +105,7 @@ print(json.dumps([list(answer["probability"]), net.count_params()]))
         cwd=tmp_path,
         env=environment,
     )
-    assert done.returncode == 0, done.stderr
-    output, parameters = json.loads(done.stdout.splitlines()[-1])
+    assert process.returncode == 0, process.stderr
+    output, parameters = json.loads(process.stdout.splitlines()[-1])
     assert output == pytest.approx(expected, abs=1e-3)
     assert parameters in (107_085, 253_133)

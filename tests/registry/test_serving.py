@@ -100,10 +100,10 @@ def test_a_net_that_sees_less_than_was_prepared_gets_what_it_was_trained_on() ->
 def test_many_pictures_are_answered_as_one_by_one() -> None:
     model = classifier()
     pixels = RANDOM.integers(0, 256, (150, 32, 32, 3), np.uint8)
-    together = model.probability(pixels)
-    assert together.shape == (150,)
+    probability = model.probability(pixels)
+    assert probability.shape == (150,)
     np.testing.assert_allclose(
-        together[[0, 77, 149]], [model.probability(pixels[[n]])[0] for n in (0, 77, 149)], atol=1e-6
+        probability[[0, 77, 149]], [model.probability(pixels[[n]])[0] for n in (0, 77, 149)], atol=1e-6
     )
     assert model.probability(pixels[:0]).shape == (0,)
 

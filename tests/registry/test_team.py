@@ -131,8 +131,8 @@ def test_a_colleague_who_may_promote_finds_the_models_of_another(team: Team, cli
     client.set_registered_model_alias(NAME, "challenger", number["exercise"])
     team.run("anna", "car-or-truck", "promote", number["tutorial"], "--force", "first")
     team.run("ben", "car-or-truck", "promote", "--force", "second")
-    now = aliases(client)
-    assert (now["champion"], now["previous"]) == ("exercise", "tutorial")
+    variants = aliases(client)
+    assert (variants["champion"], variants["previous"]) == ("exercise", "tutorial")
     assert [(move.reason, move.status) for move in champions.history(client, NAME)] == [
         ("second", "FINISHED"),
         ("first", "FINISHED"),

@@ -125,8 +125,8 @@ def test_a_new_evaluation_replaces_what_an_earlier_one_measured(
     assert measured
     replace(measured, temperature=1.25).save(path)
     assert versions.record_evaluation(registered.run_id, cell, evaluation.scores)
-    kept = mlflow.artifacts.download_artifacts(f"{registered.uri}/data/reliability.npz", dst_path=str(tmp_path))
-    assert Path(kept).read_bytes() == path.read_bytes()
+    local_copy = mlflow.artifacts.download_artifacts(f"{registered.uri}/data/reliability.npz", dst_path=str(tmp_path))
+    assert Path(local_copy).read_bytes() == path.read_bytes()
     path.unlink()  # an evaluation by earlier code
     assert versions.record_evaluation(registered.run_id, cell, evaluation.scores)
 
@@ -136,9 +136,9 @@ def test_evaluating_again_adds_no_version_and_renews_tags_and_card(client: mlflo
     cell, _ = read_trained("exercise", 31415)
     evaluation = read_evaluation(cell)
     assert evaluation
-    again = versions.register(registered.run_id, cell, {**evaluation.scores, "val_binary_accuracy": 0.125})
-    assert again
-    assert again.number == registered.number
+    renewed_version = versions.register(registered.run_id, cell, {**evaluation.scores, "val_binary_accuracy": 0.125})
+    assert renewed_version
+    assert renewed_version.number == registered.number
     assert len(versions.versions(client, NAME)) == len(before)
     assert version(client, "exercise").tags["accuracy"] == "0.1250"
     assert "12.5% of 40 validation images" in client.get_model_version(NAME, str(registered.number)).description
@@ -162,15 +162,15 @@ def test_the_evaluation_of_a_model_trained_again_to_the_same_bytes_reaches_the_r
     assert evaluation
     path = project.root / "reports/cells/exercise/31415/metrics.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"val_binary_accuracy": 0.125}))
-    again = training.rebuild(cell, history)
-    assert versions.record_evaluation(again, cell, {**evaluation.scores, "val_binary_accuracy": 0.125}) == registered
-    for run_id in (again, registered.run_id):
+    new_id = training.rebuild(cell, history)
+    assert versions.record_evaluation(new_id, cell, {**evaluation.scores, "val_binary_accuracy": 0.125}) == registered
+    for run_id in (new_id, registered.run_id):
         run = client.get_run(run_id)
         assert run.data.metrics["accuracy"] == 0.125
         assert "12.5% of 40 validation images" in run.data.tags["mlflow.note.content"]
-        known = provenance.read_evaluations(run_id)
-        assert known
-        assert known[1]["valid"].scores["val_binary_accuracy"] == 0.125
+        trace = provenance.read_evaluations(run_id)
+        assert trace
+        assert trace[1]["valid"].scores["val_binary_accuracy"] == 0.125
 
 
 def test_the_card_names_the_size_of_the_input_where_it_differs() -> None:
@@ -193,16 +193,16 @@ def test_the_card_speaks_of_unlike_pictures_where_there_are_images_to_tell_them(
 
 
 @pytest.mark.parametrize(
-    "wanted", ["{n}", "models:/{name}/{n}", "challenger", "@challenger", "models:/{name}@challenger"]
+    "version_name", ["{n}", "models:/{name}/{n}", "challenger", "@challenger", "models:/{name}@challenger"]
 )
-def test_a_version_is_found_by_all_its_names(wanted: str, client: mlflow.MlflowClient) -> None:
+def test_a_version_is_found_by_all_its_names(version_name: str, client: mlflow.MlflowClient) -> None:
     registered = version(client, "exercise")
     client.set_registered_model_alias(NAME, "challenger", str(registered.number))
-    assert versions.find(client, wanted.format(n=registered.number, name=NAME)).number == registered.number
+    assert versions.find(client, version_name.format(n=registered.number, name=NAME)).number == registered.number
 
 
 @pytest.mark.parametrize(
-    ("wanted", "says"),
+    ("version_name", "says"),
     [
         ("99", "has no version '99'. It has 2, 1"),
         ("champion", "has no version 'champion'. `car-or-truck promote` makes one. It has 2, 1"),
@@ -211,10 +211,10 @@ def test_a_version_is_found_by_all_its_names(wanted: str, client: mlflow.MlflowC
     ],
 )
 def test_a_version_that_is_not_there_is_named_with_those_that_are(
-    wanted: str, says: str, client: mlflow.MlflowClient
+    version_name: str, says: str, client: mlflow.MlflowClient
 ) -> None:
     with pytest.raises(Failure) as caught:
-        versions.find(client, wanted)
+        versions.find(client, version_name)
     assert says in str(caught.value)
 
 
@@ -243,8 +243,8 @@ def test_a_store_that_does_not_say_is_not_taken_for_one_that_has_nothing(
 
     for name in ("get_registered_model", "get_model_version", "get_model_version_by_alias"):
         monkeypatch.setattr(small_store.client, name, refuse)
-    for wanted in ("1", "champion", f"models:/{REAL}/1"):
+    for version_name in ("1", "champion", f"models:/{REAL}/1"):
         with pytest.raises(Failure, match=says):
-            versions.find(small_store.client, wanted)
+            versions.find(small_store.client, version_name)
     with pytest.raises(Failure, match=says):
         versions.exists(small_store.client, REAL, "1")

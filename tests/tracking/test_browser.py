@@ -65,7 +65,7 @@ def runs(client: mlflow.MlflowClient) -> tuple[str, dict[str, str]]:
 
 @pytest.mark.slow
 def test_runs_curves_figures_datasets_and_comparison_are_shown(page: Any, client: mlflow.MlflowClient) -> None:
-    experiment, found = runs(client)
+    experiment, run_ids = runs(client)
     page.show(f"/experiments/{experiment}/runs")
     for cell in CELLS:
         page.get_by_role("link", name=cell).first.wait_for()
@@ -73,7 +73,7 @@ def test_runs_curves_figures_datasets_and_comparison_are_shown(page: Any, client
     for column in ("Run Name", "Dataset", "Duration"):
         page.get_by_text(column, exact=True).first.wait_for()
 
-    run = f"/experiments/{experiment}/runs/{found['exercise-31415']}"
+    run = f"/experiments/{experiment}/runs/{run_ids['exercise-31415']}"
     page.show(run)
     for text in ("generalization_gap", "val_binary_accuracy", "recipe.optimizer.name", "rendered-train", "git.commit"):
         page.get_by_text(text).first.wait_for()
@@ -82,7 +82,7 @@ def test_runs_curves_figures_datasets_and_comparison_are_shown(page: Any, client
     page.show(f"{run}/artifacts/figures/learning_curves.png")
     page.locator("img[src*='learning_curves'], img[src^='blob:']").first.wait_for()
 
-    ids = json.dumps([found[cell] for cell in CELLS], separators=(",", ":"))
+    ids = json.dumps([run_ids[cell] for cell in CELLS], separators=(",", ":"))
     keys = json.dumps(["val_loss", "loss"], separators=(",", ":"))
     page.show(f'/metric?runs={ids}&experiments=["{experiment}"]&metric="val_loss"&plot_metric_keys={keys}&x_axis=step')
     for cell in CELLS:
@@ -97,8 +97,8 @@ def test_a_fresh_browser_reaches_each_answer_in_two_clicks(client: mlflow.Mlflow
 
     first, *_ = str(client.get_experiment_by_name(NAME).tags["mlflow.note.content"]).splitlines()
     answers = first.partition(" [")[0]
-    _, found = runs(client)
-    measured = {name: client.get_run(found[name]).data.metrics for name in CELLS}
+    _, run_ids = runs(client)
+    measured = {name: client.get_run(run_ids[name]).data.metrics for name in CELLS}
     source = {"PYTHONPATH": os.environ.get("PYTHONPATH", "")}
     with (
         running(project, "car-or-truck", "ui", "--port", "{port}", ready="/health", **source) as address,
@@ -119,11 +119,11 @@ def test_a_fresh_browser_reaches_each_answer_in_two_clicks(client: mlflow.Mlflow
         page.get_by_text(answers).first.wait_for()
 
         assert len(links) == 2
-        for link, metric, shown in zip(
+        for link, metric, caption in zip(
             links, ("accuracy", "generalization_gap"), ("accuracy_low", "How badly each overfits"), strict=True
         ):
             page = fresh(link)  # the first click
-            page.get_by_text(shown).first.wait_for()
+            page.get_by_text(caption).first.wait_for()
             page.get_by_text(f"Sort: {metric}").wait_for()
             rows = page.get_by_role("link", name=re.compile("-31415$")).all_inner_texts()
             names = list(dict.fromkeys(rows))

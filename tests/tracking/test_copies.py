@@ -71,8 +71,8 @@ class Person(Store):
 @pytest.fixture
 def server(tmp_path: Path, empty_database: Path) -> Iterator[Lesser]:
     copies._say_once.cache_clear()  # an earlier server may have had this one's port
-    with lesser_server(tmp_path / "server", empty_database) as made:
-        yield made
+    with lesser_server(tmp_path / "server", empty_database) as lesser:
+        yield lesser
 
 
 @pytest.fixture
@@ -176,11 +176,11 @@ def test_card_and_note_name_the_versions_of_the_server(
 ) -> None:
     deliver(ada, ada.make("cell", "bytes"))
     other, same = bob.make("other", "others"), bob.make("cell", "bytes")
-    for run_id, here, number in ((other, 1, 2), (same, 2, 1)):
+    for run_id, own_number, number in ((other, 1, 2), (same, 2, 1)):
         copy, _ = deliver(bob, run_id)
-        text = f"A card. {USE.format(number)}, not models:/{NAME}/{here}1"
+        text = f"A card. {USE.format(number)}, not models:/{NAME}/{own_number}1"
         assert remote.get_run(copy).data.tags["mlflow.note.content"] == versions(remote)[number].description.replace(
-            f"{NAME}/11", f"{NAME}/{here}1"
+            f"{NAME}/11", f"{NAME}/{own_number}1"
         )
         assert remote.get_run(copy).data.tags["mlflow.note.content"] == text
 
@@ -214,7 +214,7 @@ def test_a_logged_model_has_its_tags_metrics_and_dataset_as_at_home(
     copy, _ = deliver(ada, run_id)
     (output,) = remote.get_run(copy).outputs.model_outputs
 
-    def told() -> list[tuple[Any, ...]]:
+    def read_metrics() -> list[tuple[Any, ...]]:
         metrics = remote.get_logged_model(output.model_id).metrics
         return sorted((point.value, point.dataset_name, point.dataset_digest, point.run_id) for point in metrics)
 
@@ -222,10 +222,10 @@ def test_a_logged_model_has_its_tags_metrics_and_dataset_as_at_home(
     assert (model.tags["kept"], model.params, str(model.status)) == ("last", {"epochs": "2"}, "READY")
     assert model.tags["mlflow.note.content"] == remote.get_run(copy).data.tags["mlflow.note.content"]
     remote.set_logged_model_tags(output.model_id, {"mlflow.note.content": "theirs"})  # it stands
-    assert told() == [(0.5, "archive-valid", "digest", copy)]
+    assert read_metrics() == [(0.5, "archive-valid", "digest", copy)]
     ada.evaluate(run_id, 0.75)
     assert deliver(ada, run_id) == (copy, True)
-    assert told() == [(0.5, "archive-valid", "digest", copy), (0.75, "archive-valid", "digest", copy)]
+    assert read_metrics() == [(0.5, "archive-valid", "digest", copy), (0.75, "archive-valid", "digest", copy)]
     assert remote.get_logged_model(output.model_id).tags["mlflow.note.content"] == "theirs"
     assert deliver(ada, run_id) == (copy, False)
 
@@ -274,7 +274,7 @@ def test_a_server_without_registry_shows_the_progress_of_trainings_and_says_that
 
 
 @pytest.mark.parametrize(
-    ("lacks", "said"),
+    ("lacks", "messages"),
     [
         pytest.param(
             [LOGGED_MODELS],
@@ -291,7 +291,7 @@ def test_a_server_without_registry_shows_the_progress_of_trainings_and_says_that
 )
 def test_a_server_that_lacks_a_part_gets_the_others(
     lacks: list[str],
-    said: list[str],
+    messages: list[str],
     ada: Person,
     server: Lesser,
     remote: mlflow.MlflowClient,
@@ -304,8 +304,8 @@ def test_a_server_that_lacks_a_part_gets_the_others(
     delivered = [deliver(ada, run_id) for run_id in runs]
     assert [added for _, added in delivered] == [True, True]
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("The tracking server")]
-    assert len(lines) == len(said)
-    assert all(expected in line for expected, line in zip(said, lines, strict=True))
+    assert len(lines) == len(messages)
+    assert all(expected in line for expected, line in zip(messages, lines, strict=True))
     for place, (copy, _) in enumerate(delivered):
         run = remote.get_run(copy)
         assert (run.info.status, run.info.user_id, run.data.metrics) == ("FINISHED", "ada", {"accuracy": 0.5})
@@ -320,7 +320,7 @@ def test_a_server_that_lacks_a_part_gets_the_others(
     assert [request for request in server.changes if not request.endswith("/create")] == []
     assert "The tracking server" not in capsys.readouterr().out
     server.answers = {}
-    expected = {} if len(said) > 1 or REGISTRY in lacks else {1: delivered[0][0], 2: delivered[1][0]}
+    expected = {} if len(messages) > 1 or REGISTRY in lacks else {1: delivered[0][0], 2: delivered[1][0]}
     assert {number: version.run_id for number, version in versions(remote).items()} == expected
 
 
@@ -389,9 +389,9 @@ def test_a_server_of_mlflow_2_gets_all_but_logged_models_and_serves_the_pipeline
     path = f"PATH={mlflow_2}{os.pathsep}{os.environ['PATH']}"
     options = ["--backend-store-uri", "sqlite:///server.db", "--artifacts-destination", "./artifacts", "--workers", "1"]
     with running(Project(tmp_path / "server"), "env", path, "mlflow", "server", *options, ready="/health") as address:
-        said = project.run("car-or-truck", "sync", MLFLOW_TRACKING_URI=address)
-        assert said.count("has no logged models") == said.count("The tracking server") == 1
-        assert "3 runs had to be delivered" in said
+        output = project.run("car-or-truck", "sync", MLFLOW_TRACKING_URI=address)
+        assert output.count("has no logged models") == output.count("The tracking server") == 1
+        assert "3 runs had to be delivered" in output
         assert "no runs had to be delivered" in project.run("car-or-truck", "sync", MLFLOW_TRACKING_URI=address)
         remote = mlflow.MlflowClient(address)
         experiment = remote.get_experiment_by_name(SYNTHETIC).experiment_id
@@ -401,10 +401,10 @@ def test_a_server_of_mlflow_2_gets_all_but_logged_models_and_serves_the_pipeline
         assert {version.run_id for version in registered} == {
             run.info.run_id for run in runs if "cell" in run.data.tags
         }
-        said = project.run("car-or-truck", "promote", "1", "--force", "a test", MLFLOW_TRACKING_URI=address)
-        assert "is now the champion" in said
+        output = project.run("car-or-truck", "promote", "1", "--force", "a test", MLFLOW_TRACKING_URI=address)
+        assert "is now the champion" in output
         photo = next((project.root / "data/raw/valid/Car").iterdir())
-        said = project.run("car-or-truck", "predict", str(photo), MLFLOW_TRACKING_URI=address)
-        assert f"Using {SYNTHETIC} version 1" in said
-        said = project.run("car-or-truck", "clean", "--dry-run", MLFLOW_TRACKING_URI=address)
-        assert "Nothing to remove" in said
+        output = project.run("car-or-truck", "predict", str(photo), MLFLOW_TRACKING_URI=address)
+        assert f"Using {SYNTHETIC} version 1" in output
+        output = project.run("car-or-truck", "clean", "--dry-run", MLFLOW_TRACKING_URI=address)
+        assert "Nothing to remove" in output

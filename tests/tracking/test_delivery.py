@@ -22,23 +22,23 @@ from helpers.stores import Store
 def test_a_delivered_model_gets_what_a_later_evaluation_measured(
     client: mlflow.MlflowClient, project: Project, empty_database: Path, tmp_path: Path
 ) -> None:
-    run_id, there = version(client, "exercise").run_id, f"sqlite:///{tmp_path / 'there.db'}"
+    run_id, server_uri = version(client, "exercise").run_id, f"sqlite:///{tmp_path / 'there.db'}"
     shutil.copyfile(empty_database, tmp_path / "there.db")
 
     def deliver() -> tuple[str, bool]:
-        mlflow.set_tracking_uri(there)  # a store that is a file looks its models up in the current one
+        mlflow.set_tracking_uri(server_uri)  # a store that is a file looks its models up in the current one
         try:
-            return delivery.deliver(run_id, there)
+            return delivery.deliver(run_id, server_uri)
         finally:
             mlflow.set_tracking_uri(store.own())
 
     copy, added = deliver()
     assert added
-    remote = mlflow.MlflowClient(there)
+    remote = mlflow.MlflowClient(server_uri)
     (model,) = remote.get_run(copy).outputs.model_outputs
-    kept = Path(remote.get_logged_model(model.model_id).artifact_location.removeprefix("file://"))
+    model_folder = Path(remote.get_logged_model(model.model_id).artifact_location.removeprefix("file://"))
     path = project.root / "reports/cells/exercise/31415/reliability.npz"
-    assert (kept / "data/reliability.npz").read_bytes() == path.read_bytes()
+    assert (model_folder / "data/reliability.npz").read_bytes() == path.read_bytes()
     assert deliver() == (copy, False)
 
     measured = Reliability.load(path)
@@ -46,7 +46,7 @@ def test_a_delivered_model_gets_what_a_later_evaluation_measured(
     replace(measured, temperature=1.25).save(path)
     runs.add_reliability(run_id, path)
     assert deliver() == (copy, True)
-    assert (kept / "data/reliability.npz").read_bytes() == path.read_bytes()
+    assert (model_folder / "data/reliability.npz").read_bytes() == path.read_bytes()
     assert deliver() == (copy, False)
 
 
@@ -75,18 +75,22 @@ def test_a_logged_model_that_was_deleted_does_not_stop_the_delivery_of_its_run(
     assert server.client.search_logged_models([server.experiment]) == []
 
 
-@pytest.mark.parametrize("gone", ["models", "trace"])
+@pytest.mark.parametrize("lost_folder", ["models", "trace"])
 def test_a_run_whose_files_are_gone_here_does_not_stop_the_delivery_of_others(
-    gone: str, empty_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    lost_folder: str,
+    empty_database: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     ours, server = (Store(tmp_path / name, empty_database) for name in ("ours", "server"))
     monkeypatch.chdir(ours.root)
     copies._say_once.cache_clear()
     run_id = ours.train("net")
-    if gone == "models":
+    if lost_folder == "models":
         model = ours.client.search_logged_models([ours.experiment])[0]
         ours.client.log_outputs(run_id, [LoggedModelOutput(model.model_id, 0)])
-    shutil.rmtree(ours.root / "mlruns/car-or-truck" / (gone if gone == "models" else run_id))
+    shutil.rmtree(ours.root / "mlruns/car-or-truck" / (lost_folder if lost_folder == "models" else run_id))
     copy, added = delivery.deliver(run_id, server.client.tracking_uri)
     assert added
     assert server.client.get_run(copy).info.status == "FINISHED"
@@ -98,12 +102,12 @@ def test_an_experiment_in_the_servers_trash_is_said_with_the_way_to_bring_it_bac
 ) -> None:
     ours, server = (Store(tmp_path / name, empty_database) for name in ("ours", "server"))
     monkeypatch.chdir(ours.root)
-    run_id, there = ours.train("net"), server.client.tracking_uri
+    run_id, server_uri = ours.train("net"), server.client.tracking_uri
     server.client.delete_experiment(server.experiment)
-    remedy = f"mlflow experiments restore --experiment-id {server.experiment}, with MLFLOW_TRACKING_URI={there}"
+    remedy = f"mlflow experiments restore --experiment-id {server.experiment}, with MLFLOW_TRACKING_URI={server_uri}"
     with pytest.raises(Failure, match="'car-or-truck' is in the trash") as caught:
-        delivery.deliver(run_id, there)
+        delivery.deliver(run_id, server_uri)
     assert str(caught.value).endswith(remedy)
-    monkeypatch.setattr(store, "server", lambda: there)
+    monkeypatch.setattr(store, "server", lambda: server_uri)
     delivery.hand_over(run_id)  # the stage goes on
     assert "did not take this run (The MLflow experiment 'car-or-truck' is in the trash." in capsys.readouterr().out

@@ -6,7 +6,7 @@ import sys
 from car_or_truck.tracking.processes import is_gone, this_process
 
 
-def at(process: str, seconds: float) -> str:
+def shift_start(process: str, seconds: float) -> str:
     """The same name, of a process that began so many seconds later."""
     start, _, created = process.rpartition(":")
     return f"{start}:{float(created) + seconds:.2f}"
@@ -14,11 +14,11 @@ def at(process: str, seconds: float) -> str:
 
 def test_this_process_lives_even_after_the_clock_was_set() -> None:
     for seconds in (0, 2, -2):
-        assert not is_gone(at(this_process(), seconds))
+        assert not is_gone(shift_start(this_process(), seconds))
 
 
 def test_a_process_whose_number_another_one_has_now_is_gone() -> None:
-    assert is_gone(at(this_process(), -3600))
+    assert is_gone(shift_start(this_process(), -3600))
 
 
 def test_a_process_that_has_ended_is_gone_and_one_elsewhere_may_live() -> None:

@@ -10,14 +10,14 @@ from car_or_truck.tracking.progress import LiveProgress, progress
 
 
 def test_a_training_is_a_table_of_62_columns(capsys: pytest.CaptureFixture[str]) -> None:
-    shown = progress(12, best=0.6)  # it continues a training
-    shown.set_params({"epochs": 100, "steps": 2})
-    shown.on_train_begin()
+    callback = progress(12, best=0.6)  # it continues a training
+    callback.set_params({"epochs": 100, "steps": 2})
+    callback.on_train_begin()
     for epoch, accuracy in ((97, 0.58), (98, 0.61), (99, 0.605)):
-        shown.on_epoch_begin(epoch)
+        callback.on_epoch_begin(epoch)
         time.sleep(0.01)
         metrics = {"loss": 0.9475, "binary_accuracy": 0.5586, "val_loss": 1.0053, "val_binary_accuracy": accuracy}
-        shown.on_epoch_end(epoch, metrics)
+        callback.on_epoch_end(epoch, metrics)
     header, *lines = capsys.readouterr().out.splitlines()
     assert header.split() == ["epoch", "loss", "acc", "val_loss", "val_acc", "img/s", "left"]
     assert [line.split()[0] for line in lines] == ["98/100", "99/100", "100/100"]
@@ -31,16 +31,16 @@ def test_on_a_terminal_a_bar_shows_the_running_epoch_until_its_line_replaces_it(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
-    shown = progress(12)
-    assert isinstance(shown, LiveProgress)
-    shown.set_params({"epochs": 3, "steps": 4})
-    shown.on_train_begin()
-    shown.on_epoch_begin(0)
-    shown.shown = 0
-    shown.on_train_batch_end(1, {"loss": 0.75})
-    shown.shown += 60  # so that the next step comes too soon, on a slow machine too
-    shown.on_train_batch_end(2, {"loss": 0.5})
-    shown.on_epoch_end(0, {"loss": 0.5, "binary_accuracy": 0.75, "val_loss": 0.6, "val_binary_accuracy": 0.625})
+    callback = progress(12)
+    assert isinstance(callback, LiveProgress)
+    callback.set_params({"epochs": 3, "steps": 4})
+    callback.on_train_begin()
+    callback.on_epoch_begin(0)
+    callback.draw_time = 0
+    callback.on_train_batch_end(1, {"loss": 0.75})
+    callback.draw_time += 60  # so that the next step comes too soon, on a slow machine too
+    callback.on_train_batch_end(2, {"loss": 0.5})
+    callback.on_epoch_end(0, {"loss": 0.5, "binary_accuracy": 0.75, "val_loss": 0.6, "val_binary_accuracy": 0.625})
     _, bar, line = capsys.readouterr().out.split("\r")
     assert bar.startswith("    1/3   0.7500  ")
     assert "0.5000" not in bar

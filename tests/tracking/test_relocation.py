@@ -60,12 +60,14 @@ def stand(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
 @pytest.fixture
 def original(empty_database: Path, tmp_path: Path) -> Store:
     """A store with a version that has an alias, a run in the trash, and an experiment that the UI made."""
-    made = Store(tmp_path / "größer als 50% #1", empty_database)
-    made.alias("champion", made.register("a"))
-    made.client.delete_run(made.train("b"))
-    made.client.create_experiment("mine", (tmp_path / "größer als 50% #1 too" / "mlruns" / NAME).as_uri() + "/mine")
-    made.client.set_tag(made.train("c"), "made.in", str(made.root))
-    return made
+    old_store = Store(tmp_path / "größer als 50% #1", empty_database)
+    old_store.alias("champion", old_store.register("a"))
+    old_store.client.delete_run(old_store.train("b"))
+    old_store.client.create_experiment(
+        "mine", (tmp_path / "größer als 50% #1 too" / "mlruns" / NAME).as_uri() + "/mine"
+    )
+    old_store.client.set_tag(old_store.train("c"), "made.in", str(old_store.root))
+    return old_store
 
 
 def locations(root: Path) -> set[str]:
@@ -179,21 +181,21 @@ def test_a_copy_made_independent_and_its_original_work_on_their_own(
     assert "is independent already" in capsys.readouterr().out
 
     monkeypatch.setattr(clean, "dvc_experiments", set)
-    for here, there in ((copy, original.root), (original.root, copy)):
-        stand(here)
-        others = contents(there)
-        made = Store.__new__(Store)
-        made.root, made.client, made.experiment = here, store.open_store(), original.experiment
-        run = made.client.get_run(made.train(f"new in {here.name}"))
-        assert relocation.lies_in(run.info.artifact_uri, here / "mlruns")
-        folder = here / "models" / "tutorial" / "31415"
+    for root, other_root in ((copy, original.root), (original.root, copy)):
+        stand(root)
+        others = contents(other_root)
+        own_store = Store.__new__(Store)
+        own_store.root, own_store.client, own_store.experiment = root, store.open_store(), original.experiment
+        run = own_store.client.get_run(own_store.train(f"new in {root.name}"))
+        assert relocation.lies_in(run.info.artifact_uri, root / "mlruns")
+        folder = root / "models" / "tutorial" / "31415"
         folder.mkdir(parents=True)
         (folder / "cell.json").write_text(json.dumps({"cell": "a"}))
         clean.clean(params.load(ROOT / "params.yaml"), Console(width=200))
-        assert f"run new in {here.name}-1" in capsys.readouterr().out
-        left = made.client.search_runs([original.experiment])
+        assert f"run new in {root.name}-1" in capsys.readouterr().out
+        left = own_store.client.search_runs([original.experiment])
         assert {run.data.tags["cell"] for run in left} == {"a"}
-        assert contents(there) == others
+        assert contents(other_root) == others
 
 
 def test_a_database_on_its_own_gets_its_artifacts_from_where_they_are(
@@ -231,8 +233,10 @@ def test_a_copy_inside_of_its_original_is_told_from_it(
     assert not store.make_independent()
     inner.joinpath("mlflow.db").rename(tmp_path / "mlflow.db")  # locations in both folders: each stays what it is
     with closing(sqlite3.connect(tmp_path / "mlflow.db")) as connection, connection:
-        here, outer = (str(root.as_uri()) for root in (inner, small_store.root))
-        connection.execute("UPDATE experiments SET artifact_location = replace(artifact_location, ?, ?)", (here, outer))
+        inner_uri, outer_uri = (str(root.as_uri()) for root in (inner, small_store.root))
+        connection.execute(
+            "UPDATE experiments SET artifact_location = replace(artifact_location, ?, ?)", (inner_uri, outer_uri)
+        )
     (tmp_path / "mlflow.db").rename(inner / "mlflow.db")
     assert store.make_independent()
     check_whole(inner)
@@ -246,8 +250,8 @@ def test_a_kill_while_locations_are_rewritten_leaves_the_store_as_it_was(
         small_store.alias("champion", small_store.register(cell))
     before, after = locations(small_store.root), small_store.root.with_name("after")
     small_store.root.rename(after)
-    done = subprocess.run([sys.executable, "-c", KILLED, str(calls)], cwd=after)
-    assert done.returncode == -signal.SIGKILL
+    process = subprocess.run([sys.executable, "-c", KILLED, str(calls)], cwd=after)
+    assert process.returncode == -signal.SIGKILL
     assert locations(after) == before
     stand(after)
     check_whole(after)
@@ -348,7 +352,7 @@ def test_a_finished_project_goes_on_where_it_is_moved_and_where_it_is_copied(pro
         for run in client.search_runs([experiment]):
             assert relocation.lies_in(run.info.artifact_uri, each.root / "mlruns")
     after = contents(moved.root / "mlruns")
-    for known in (before, after):  # MLflow notes beside a model by what name it was asked for
-        for name in [name for name in known if name.endswith("registered_model_meta")]:
-            del known[name]
+    for listing in (before, after):  # MLflow notes beside a model by what name it was asked for
+        for name in [name for name in listing if name.endswith("registered_model_meta")]:
+            del listing[name]
     assert after == before

@@ -13,27 +13,27 @@ from car_or_truck.tracking import runs
 from helpers.stores import Store
 
 
-def trained(made: Store) -> tuple[str, str]:
+def trained(store: Store) -> tuple[str, str]:
     """A finished run and its logged model."""
-    run_id = made.train("net")
-    (model,) = made.client.search_logged_models([made.experiment])
-    made.client.log_outputs(run_id, [LoggedModelOutput(model.model_id, 0)])
+    run_id = store.train("net")
+    (model,) = store.client.search_logged_models([store.experiment])
+    store.client.log_outputs(run_id, [LoggedModelOutput(model.model_id, 0)])
     return run_id, model.model_id
 
 
 @pytest.mark.parametrize(
-    ("use", "what"),
+    ("use", "method"),
     [(runs.is_whole, "get_run"), (runs.is_whole, "get_logged_model"), (runs.can_continue, "get_run")],
 )
 def test_a_store_that_is_locked_is_not_taken_for_one_that_lost_the_run(
-    use: Callable[[str], bool], what: str, small_store: Store, monkeypatch: pytest.MonkeyPatch
+    use: Callable[[str], bool], method: str, small_store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_id, _ = trained(small_store)
 
     def locked(*_: object, **__: object) -> None:
         raise MlflowException("(sqlite3.OperationalError) database is locked")
 
-    monkeypatch.setattr(SqlAlchemyStore, what, locked)
+    monkeypatch.setattr(SqlAlchemyStore, method, locked)
     with pytest.raises(MlflowException, match="database is locked"):
         use(run_id)
 

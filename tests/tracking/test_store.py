@@ -72,8 +72,8 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "dvc.yaml").touch()
     (root / ".dvc").mkdir()
     (root / "kept").mkdir()
-    done = subprocess.run([sys.executable, "-c", KILLED], cwd=root)
-    assert done.returncode == -signal.SIGKILL
+    process = subprocess.run([sys.executable, "-c", KILLED], cwd=root)
+    assert process.returncode == -signal.SIGKILL
     return root
 
 
@@ -142,11 +142,11 @@ def test_a_run_whose_process_is_gone_is_closed_by_the_next_command(
 ) -> None:
     with subprocess.Popen(["true"]) as ended:
         ended.wait()
-    gone = small_store.train("gone", "RUNNING", **{processes.TAG: f"{platform.node()}:{ended.pid}:0.00"})
-    here = small_store.train("here", "RUNNING", **{processes.TAG: processes.this_process()})
+    ended_id = small_store.train("gone", "RUNNING", **{processes.TAG: f"{platform.node()}:{ended.pid}:0.00"})
+    live_id = small_store.train("here", "RUNNING", **{processes.TAG: processes.this_process()})
     store.connect(NAME)
     assert capsys.readouterr().out == "MLflow run gone-1: its process is gone, so it is marked KILLED.\n"
-    assert [small_store.client.get_run(run_id).info.status for run_id in (gone, here)] == ["KILLED", "RUNNING"]
+    assert [small_store.client.get_run(run_id).info.status for run_id in (ended_id, live_id)] == ["KILLED", "RUNNING"]
     store.connect(NAME)
     assert capsys.readouterr().out == ""
 
@@ -172,8 +172,8 @@ def test_only_a_broken_store_is_to_be_moved_away(says: str, remedy: str) -> None
 
 def test_a_server_that_answers_is_not_to_be_started() -> None:
     refusal = RestException({"error_code": "INVALID_STATE", "message": "The run must be active."})
-    said = "The MLflow store https://mlflow.example.org cannot be used: INVALID_STATE: The run must be active."
-    assert str(store.unusable(refusal, "https://mlflow.example.org")) == said
+    message = "The MLflow store https://mlflow.example.org cannot be used: INVALID_STATE: The run must be active."
+    assert str(store.unusable(refusal, "https://mlflow.example.org")) == message
     assert str(store.unusable(OSError("Connection refused"), "https://mlflow.example.org")).endswith(
         "Connection refused. Start its server, or unset MLFLOW_TRACKING_URI to use mlflow.db here."
     )
@@ -197,10 +197,10 @@ def test_a_locked_store_is_said_in_one_line(
                 cli.main()
         finally:
             event.remove(Engine, "before_cursor_execute", impatient)
-    said = capsys.readouterr().err
-    assert said.startswith("The MLflow store sqlite:")
-    assert said.endswith("Another process writes to it: try again.\n")
-    assert said.count("\n") == 1
+    output = capsys.readouterr().err
+    assert output.startswith("The MLflow store sqlite:")
+    assert output.endswith("Another process writes to it: try again.\n")
+    assert output.count("\n") == 1
 
 
 def test_waiting_for_another_command_is_said(
@@ -221,13 +221,13 @@ def test_waiting_for_another_command_is_said(
     with other:
         assert other.stdout
         other.stdout.readline()
-        waiting, said = threading.Thread(target=wait), ""
+        waiting, output = threading.Thread(target=wait), ""
         waiting.start()
-        while "waiting for it" not in said:
-            said += capsys.readouterr().err
+        while "waiting for it" not in output:
+            output += capsys.readouterr().err
             waiting.join(0.01)
             assert waiting.is_alive()
-        assert f"holds {folder}/promotion.lock; waiting for it" in said
+        assert f"holds {folder}/promotion.lock; waiting for it" in output
         other.communicate("\n")
         waiting.join()
     with store.one_at_a_time("promotion"):  # it was released

@@ -127,8 +127,8 @@ def test_a_resumed_training_has_each_epoch_once_in_its_own_run(repository: Store
     assert run.info.status == "KILLED"
     with pytest.raises(Interrupted):
         train(checkpoint(repository), 0)
-    (again,) = repository.client.search_runs([repository.experiment])
-    assert again.info.run_id == run.info.run_id
+    (resumed_run,) = repository.client.search_runs([repository.experiment])
+    assert resumed_run.info.run_id == run.info.run_id
     for name in METRICS:
         points = repository.client.get_metric_history(run.info.run_id, name)
         assert [(point.step, point.timestamp, point.value) for point in points] == [
@@ -188,10 +188,10 @@ def test_a_training_killed_while_its_model_was_logged_goes_on_in_a_run_with_one_
         log_half_a_model()
     with training.training_run(cell(), checkpoint(small_store), {}):
         pass
-    again, killed = client.search_runs([small_store.experiment], order_by=["attributes.start_time DESC"])
-    assert (again.info.status, killed.info.status) == ("FINISHED", "KILLED")
-    assert client.get_run(again.info.run_id).outputs.model_outputs == []
-    assert [point.step for point in client.get_metric_history(again.info.run_id, "val_loss")] == [1]
+    new_run, killed_run = client.search_runs([small_store.experiment], order_by=["attributes.start_time DESC"])
+    assert (new_run.info.status, killed_run.info.status) == ("FINISHED", "KILLED")
+    assert client.get_run(new_run.info.run_id).outputs.model_outputs == []
+    assert [point.step for point in client.get_metric_history(new_run.info.run_id, "val_loss")] == [1]
 
 
 def test_the_trace_holds_the_whole_cell_also_where_a_value_is_null(repository: Store) -> None:

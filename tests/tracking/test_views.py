@@ -31,9 +31,11 @@ def compared(right: dict[str, int], gaps: dict[str, float]) -> Comparison:
     for variant, count in right.items():
         wrong = np.arange(200) >= count
         probability = np.where(wrong, 0.9 - 0.8 * LABELS, 0.1 + 0.8 * LABELS)
-        made = result(cell(variant), predictions(probability.tolist(), LABELS.tolist()))
-        results.append(replace(made, scores=made.scores | {"generalization_gap": gaps[variant], "overfit_rise": 0.0}))
-    return Comparison.of(results, [], dataset())
+        cell_result = result(cell(variant), predictions(probability.tolist(), LABELS.tolist()))
+        results.append(
+            replace(cell_result, scores=cell_result.scores | {"generalization_gap": gaps[variant], "overfit_rise": 0.0})
+        )
+    return Comparison.from_results(results, [], dataset())
 
 
 @pytest.mark.parametrize(
@@ -64,18 +66,18 @@ def test_the_headline_gives_both_answers(right: dict[str, int], gaps: tuple[floa
 def test_the_experiment_has_verdict_and_views_and_its_runs_have_colours(client: mlflow.MlflowClient) -> None:
     experiment = client.get_experiment_by_name(SYNTHETIC)
     first, *_ = experiment.tags["mlflow.note.content"].splitlines()
-    found, missing = read_results(params.load(), read_dataset())  # what small nets learn depends on the processor
-    assert first.startswith(views.headline(Comparison.of(found, missing, read_dataset())))
+    results, missing = read_results(params.load(), read_dataset())  # what small nets learn depends on the processor
+    assert first.startswith(views.headline(Comparison.from_results(results, missing, read_dataset())))
     assert "Synthetic images, not photographs." in first
     for key, sort in {"best-on-validation": "accuracy", "most-overfitted": "generalization_gap"}.items():
         assert f"viewStateShareKey={key}" in first
         view = json.loads(experiment.tags[f"mlflow.sharedViewState.{key}"])
         state = json.loads(zlib.decompress(base64.b64decode(view["state"].removeprefix("deflate;"))))
         assert (state["orderByKey"], state["orderByAsc"]) == (f"metrics.`{sort}`", False)
-        shown = {column.split("`")[1] for column in state["selectedColumns"]} - {"Models"}
+        columns = {column.split("`")[1] for column in state["selectedColumns"]} - {"Models"}
         charted = {chart["metricKey"] for chart in state["compareRunCharts"] if "metricKey" in chart}
         for run in runs(client):
-            assert shown | charted <= set(run.data.metrics)
+            assert columns | charted <= set(run.data.metrics)
     colours = {run.data.tags["variant"]: run.data.tags["mlflow.runColor"] for run in runs(client)}
     assert colours == drawing.variant_colours(["tutorial", "exercise"])
     (comparison,) = runs(client, of_cells=False)

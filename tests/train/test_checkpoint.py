@@ -60,10 +60,10 @@ def trained(chosen: Any, path: Path, precision: str, break_off_after: int | None
     saved.read()
     try:
         data = Data(split(24, 32), split(12, 32, "valid"))
-        history, kept = fit(net, setup(chosen, precision=precision), data, saved, [Breaker()])
+        history, kept_epoch = fit(net, setup(chosen, precision=precision), data, saved, [Breaker()])
     finally:
         keras.mixed_precision.set_global_policy("float32")
-    return net, history, kept
+    return net, history, kept_epoch
 
 
 @pytest.mark.parametrize(
@@ -103,8 +103,8 @@ def test_a_finished_training_is_not_trained_again(
 ) -> None:
     history, content = finished_training
     (tmp_path / "cell.npz").write_bytes(content)
-    again = trained(recipe(), tmp_path / "cell.npz", "float32", break_off_after=1)  # no epoch runs
-    assert again[1].equals(history)
+    result = trained(recipe(), tmp_path / "cell.npz", "float32", break_off_after=1)  # no epoch runs
+    assert result[1].equals(history)
 
 
 @pytest.mark.parametrize("keep", [0, 100, 0.5, 0.98])
@@ -151,15 +151,15 @@ def test_a_killed_process_goes_on_in_its_own_run_and_ends_with_the_same_bytes(pr
 
     client = mlflow.MlflowClient(f"sqlite:///{project.root / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("car-or-truck-rendered")
-    found = [
+    runs = [
         run
         for run in client.search_runs([experiment.experiment_id])
         if run.data.params.get("recipe.epochs") == str(EPOCHS)
     ]
-    assert [run.info.status for run in found] == ["FINISHED", "FINISHED"]  # the untroubled one, and this one
+    assert [run.info.status for run in runs] == ["FINISHED", "FINISHED"]  # the untroubled one, and this one
     history = pd.read_csv(folder / "history.csv")
     for name in METRICS:
-        points = client.get_metric_history(found[0].info.run_id, name)
+        points = client.get_metric_history(runs[0].info.run_id, name)
         assert sorted(point.step for point in points) == list(history["epoch"])  # each once
         assert {point.step: point.value for point in points} == dict(zip(history["epoch"], history[name], strict=True))
     assert not list((project.root / ".dvc/tmp/training").glob("*.npz"))

@@ -62,10 +62,10 @@ def test_batches_are_scaled_pictures_in_the_order_given() -> None:
     part = split(10, 16)
     order = np.array([[3, 1, 4, 0, 5, 9, 2, 6, 8, 7], [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]], np.int32)
     dataset = batches.stream(part, order, 4)
-    found = [(images.numpy(), labels.numpy()) for images, labels in dataset]
-    assert [len(labels) for _, labels in found] == [4, 4, 2, 4, 4, 2]  # each epoch ends with its own short batch
+    pairs = [(images.numpy(), labels.numpy()) for images, labels in dataset]
+    assert [len(labels) for _, labels in pairs] == [4, 4, 2, 4, 4, 2]  # each epoch ends with its own short batch
     assert len(dataset) == 6
-    pictures, labels = (np.concatenate([batch[place] for batch in found]) for place in (0, 1))
+    pictures, labels = (np.concatenate([pair[place] for pair in pairs]) for place in (0, 1))
     assert pictures.dtype == labels.dtype == np.float32
     np.testing.assert_allclose(pictures, part.images[order.ravel()] / np.float32(255), rtol=1e-6)
     assert np.array_equal(labels[:, 0], part.labels[order.ravel()])
@@ -102,13 +102,13 @@ def test_the_best_epochs_weights_are_kept_when_asked_for() -> None:
     settings: dict[str, Any] = {"epochs": 6, "optimizer": {"name": "adam", "learning_rate": 0.01}}
     valid = split(8, 32, "valid")
     for keep in ("last", "best"):
-        net, history, kept = fitted(recipe(keep=keep, **settings), part)
+        net, history, kept_epoch = fitted(recipe(keep=keep, **settings), part)
         accuracy = history["val_binary_accuracy"]
-        assert kept == (6 if keep == "last" else 1 + accuracy.argmax())
+        assert kept_epoch == (6 if keep == "last" else 1 + accuracy.argmax())
         net.compile(loss="binary_crossentropy", metrics=["binary_accuracy"])
-        judged = net.evaluate(batches.in_order(valid, 8), return_dict=True)
-        assert judged["binary_accuracy"] == pytest.approx(accuracy[kept - 1])
-        assert judged["loss"] == pytest.approx(history["val_loss"][kept - 1])
+        scores = net.evaluate(batches.in_order(valid, 8), return_dict=True)
+        assert scores["binary_accuracy"] == pytest.approx(accuracy[kept_epoch - 1])
+        assert scores["loss"] == pytest.approx(history["val_loss"][kept_epoch - 1])
 
 
 def test_a_saved_net_predicts_the_same(tmp_path: Any) -> None:
@@ -120,9 +120,9 @@ def test_a_saved_net_predicts_the_same(tmp_path: Any) -> None:
     part = split(16, 32)
     net = convnet.inference_copy(fitted(recipe(epochs=1), part)[0])
     save(net, tmp_path / "model.keras")
-    again = keras.saving.load_model(tmp_path / "model.keras")
+    loaded_net = keras.saving.load_model(tmp_path / "model.keras")
     dataset = batches.in_order(part, 8)
-    assert np.array_equal(net.predict(dataset), again.predict(dataset))
+    assert np.array_equal(net.predict(dataset), loaded_net.predict(dataset))
 
 
 def test_a_loss_that_is_no_number_stops_with_the_likely_causes() -> None:

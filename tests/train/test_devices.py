@@ -45,9 +45,9 @@ with strategy.scope():
     net = convnet.build(chosen, 32)
     saved = Checkpoint(Path(sys.argv[3]))
     saved.read()
-    history, kept = fit(net, setup(chosen), Data(train, valid), saved)
-used = convnet.inference_copy(net)
-answers = used.predict(batches.in_order(valid, 8), verbose=0)[:, 0]
+    history, kept_epoch = fit(net, setup(chosen), Data(train, valid), saved)
+inference_net = convnet.inference_copy(net)
+answers = inference_net.predict(batches.in_order(valid, 8), verbose=0)[:, 0]
 print(history.to_json(double_precision=15, orient="records"))
 print(answers.tolist())
 """
@@ -66,24 +66,24 @@ def test_onednn_computes_on_any_x86_processor_unless_a_person_says_otherwise(
     chosen: dict[str, str], script: str, expected: str
 ) -> None:
     environment = {key: value for key, value in os.environ.items() if key not in OFF} | chosen
-    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
-    assert done.stdout.strip() == expected, done.stderr
+    process = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
+    assert process.stdout.strip() == expected, process.stderr
 
 
 @pytest.mark.slow
 def test_two_devices_share_each_batch_and_learn_what_one_learns(tmp_path: Path) -> None:
-    told = []
+    results = []
     for place, devices in enumerate(("1", "2", "2")):
         path = tmp_path / f"{min(place, 1)}.npz"  # the third takes up the second's finished training
-        done = subprocess.run(
+        process = subprocess.run(
             [sys.executable, "-c", SCRIPT, str(Path(__file__).parents[1]), devices, str(path)],
             capture_output=True,
             text=True,
             timeout=300,
         )
-        assert done.returncode == 0, done.stderr
-        history, answers = (json.loads(line) for line in done.stdout.splitlines()[-2:])
-        told.append(([[row["loss"], row["val_loss"], row["val_binary_accuracy"]] for row in history], answers))
-    np.testing.assert_allclose(told[1][0], told[0][0], rtol=1e-3)  # they add up in another order
-    np.testing.assert_allclose(told[1][1], told[0][1], rtol=1e-3)
-    assert told[2] == told[1]
+        assert process.returncode == 0, process.stderr
+        history, answers = (json.loads(line) for line in process.stdout.splitlines()[-2:])
+        results.append(([[row["loss"], row["val_loss"], row["val_binary_accuracy"]] for row in history], answers))
+    np.testing.assert_allclose(results[1][0], results[0][0], rtol=1e-3)  # they add up in another order
+    np.testing.assert_allclose(results[1][1], results[0][1], rtol=1e-3)
+    assert results[2] == results[1]

@@ -74,7 +74,7 @@ def test_batch_norm_is_kerass_own_in_one_operation(count: int, precision: str) -
     ours, keras_own = (kind(dtype=policy) for kind in (BatchNormalization, keras.layers.BatchNormalization))
     maps = tf.cast(draw.normal(3.0, 2.0, (count, 6, 6, 4)), policy.compute_dtype)
     weights = [draw.random(4, np.float32) for _ in range(4)]
-    found = []
+    results = []
     for layer in (ours, keras_own):
         layer.build(maps.shape)
         layer.set_weights(weights)
@@ -83,12 +83,12 @@ def test_batch_norm_is_kerass_own_in_one_operation(count: int, precision: str) -
             learning = layer(maps, training=True)
             loss = tf.reduce_sum(tf.sin(tf.cast(learning, tf.float32)))
         gradients = tape.gradient(loss, [maps, *layer.trainable_variables])
-        found.append([learning, layer(maps, training=False), *gradients, *layer.get_weights()])
+        results.append([learning, layer(maps, training=False), *gradients, *layer.get_weights()])
     loose = 1e-4 if precision == "float32" else 0.05  # bfloat16 has three digits
-    for one, other in zip(*found, strict=True):
-        np.testing.assert_allclose(tf.cast(one, tf.float32), tf.cast(other, tf.float32), rtol=loose, atol=loose)
-    for one, other in zip(ours.get_weights(), keras_own.get_weights(), strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-5)
+    for value, expected in zip(*results, strict=True):
+        np.testing.assert_allclose(tf.cast(value, tf.float32), tf.cast(expected, tf.float32), rtol=loose, atol=loose)
+    for weight, expected in zip(ours.get_weights(), keras_own.get_weights(), strict=True):
+        np.testing.assert_allclose(weight, expected, rtol=1e-5)
 
 
 def test_a_net_with_batch_norm_is_saved_with_kerass_own_alone(tmp_path: Any) -> None:
@@ -100,10 +100,10 @@ def test_a_net_with_batch_norm_is_saved_with_kerass_own_alone(tmp_path: Any) -> 
     part = split(16, 32)
     net = fitted(recipe(blocks=[{"filters": 4, "batch_norm": True}, {"filters": 4, "residual": True}]), part)[0]
     save(convnet.inference_copy(net), tmp_path / "model.keras")
-    again = keras.saving.load_model(tmp_path / "model.keras")
-    assert {type(layer).__module__.split(".")[0] for layer in again.layers} == {"keras"}
+    loaded_net = keras.saving.load_model(tmp_path / "model.keras")
+    assert {type(layer).__module__.split(".")[0] for layer in loaded_net.layers} == {"keras"}
     dataset = batches.in_order(part, 8)
-    np.testing.assert_allclose(again.predict(dataset), net.predict(dataset), rtol=1e-5)
+    np.testing.assert_allclose(loaded_net.predict(dataset), net.predict(dataset), rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -126,11 +126,11 @@ def test_the_learning_rate_follows_its_schedule() -> None:
         chosen = recipe(epochs=10, optimizer={"name": "sgd", "learning_rate": 1.0}, schedule=schedule)
         net = convnet.build(chosen, 16)
         convnet.compile_net(net, chosen, 10)
-        found = []
+        values = []
         for step in range(0, 101, 10):
             net.optimizer.iterations.assign(step)
-            found.append(float(net.optimizer.learning_rate))
-        return found
+            values.append(float(net.optimizer.learning_rate))
+        return values
 
     assert rates(name="constant") == [1.0] * 11
     cosine = rates(name="cosine")
@@ -165,17 +165,17 @@ WORDS: list[dict[str, Any]] = [
 @pytest.mark.parametrize("augment", [*WORDS, {key: value for word in WORDS for key, value in word.items()}])
 def test_augmentation_changes_pictures_anew_each_epoch_and_keeps_labels(augment: dict[str, Any]) -> None:
     part = split(16, 32)
-    first, again = (streamed(part, epochs=2, augment=augment) for _ in range(2))
+    first, second = (streamed(part, epochs=2, augment=augment) for _ in range(2))
     plain = streamed(part, epochs=2)
-    for one, other, original in zip(first, again, plain, strict=True):
-        assert np.array_equal(one[0], other[0])  # the same seed changes them in the same way
-        assert np.array_equal(one[1], original[1])
-        assert one[0].min() >= 0
-        assert one[0].max() <= 1 + 1e-6
+    for batch, second_batch, original in zip(first, second, plain, strict=True):
+        assert np.array_equal(batch[0], second_batch[0])  # the same seed changes them in the same way
+        assert np.array_equal(batch[1], original[1])
+        assert batch[0].min() >= 0
+        assert batch[0].max() <= 1 + 1e-6
     changed = [
         not np.array_equal(a, b)
-        for one, two in zip(first, plain, strict=True)
-        for a, b in zip(one[0], two[0], strict=True)
+        for batch, original in zip(first, plain, strict=True)
+        for a, b in zip(batch[0], original[0], strict=True)
     ]
     assert sum(changed) > len(changed) / 4
     assert not np.array_equal(first[0][0], first[2][0])  # the second epoch differs from the first
@@ -223,11 +223,11 @@ def test_valid_is_never_changed() -> None:
     net, history, _ = fitted(recipe(epochs=2, class_weight="balanced", **chosen), part)
     from car_or_truck.train import convnet
 
-    judged = convnet.inference_copy(net)
-    judged.compile(loss="binary_crossentropy", metrics=["binary_accuracy"])
-    found = judged.evaluate(batches.in_order(split(8, 32, "valid"), 8), return_dict=True, verbose=0)
-    assert found["loss"] == pytest.approx(history["val_loss"].iloc[-1], rel=1e-5)  # neither smoothing nor penalty
-    assert found["binary_accuracy"] == pytest.approx(history["val_binary_accuracy"].iloc[-1])
+    inference_net = convnet.inference_copy(net)
+    inference_net.compile(loss="binary_crossentropy", metrics=["binary_accuracy"])
+    scores = inference_net.evaluate(batches.in_order(split(8, 32, "valid"), 8), return_dict=True, verbose=0)
+    assert scores["loss"] == pytest.approx(history["val_loss"].iloc[-1], rel=1e-5)  # neither smoothing nor penalty
+    assert scores["binary_accuracy"] == pytest.approx(history["val_binary_accuracy"].iloc[-1])
 
 
 def test_every_word_at_once_trains_and_repeats() -> None:
@@ -253,8 +253,8 @@ def test_every_word_at_once_trains_and_repeats() -> None:
 
 def test_early_stopping_ends_the_training_and_the_history() -> None:
     chosen = recipe(epochs=30, early_stopping={"patience": 1}, optimizer={"name": "sgd", "learning_rate": 3.0})
-    _, history, kept = fitted(chosen, split(24, 32))
-    assert kept == len(history) < 30
+    _, history, kept_epoch = fitted(chosen, split(24, 32))
+    assert kept_epoch == len(history) < 30
 
 
 def test_a_smaller_side_is_the_mean_of_what_it_covers(tmp_path: Any) -> None:
@@ -328,8 +328,8 @@ def test_an_impossible_word_is_refused_by_its_key(path: str, value: Any) -> None
     node[key] = value
     with pytest.raises(ValidationError) as caught:
         Recipe.model_validate(tree)
-    found = {".".join(str(part) for part in detail["loc"]) for detail in caught.value.errors()}
-    assert any(name.startswith(path) for name in found)
+    keys = {".".join(str(part) for part in detail["loc"]) for detail in caught.value.errors()}
+    assert any(name.startswith(path) for name in keys)
 
 
 def test_a_block_that_tensorflow_cannot_run_is_refused() -> None:
@@ -371,8 +371,8 @@ def test_a_base_sees_its_own_preprocessing() -> None:
     image = np.random.default_rng(0).random((2, 32, 32, 3), np.float32)
     inner = next(layer for layer in net.get_layer("features").layers if layer.name == "vgg16")
     expected = inner.predict(keras.applications.vgg16.preprocess_input(image * 255), verbose=0)
-    found = net.get_layer("features").predict(image, verbose=0)
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+    features = net.get_layer("features").predict(image, verbose=0)
+    np.testing.assert_allclose(features, expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -395,12 +395,12 @@ def test_a_frozen_base_is_computed_once_and_gives_the_same_net(name: str, poolin
     before = convnet.build(chosen, 32).get_layer("features").count_params()
     net, history, _ = fitted(chosen, part)
     assert net.get_layer("features").count_params() == before
-    judged = convnet.inference_copy(net)
-    save(judged, tmp_path / "model.keras")
-    again = keras.saving.load_model(tmp_path / "model.keras")
-    again.compile(loss="binary_crossentropy", metrics=["binary_accuracy"])
-    found = again.evaluate(batches.in_order(valid, 8), return_dict=True, verbose=0)
-    assert found["loss"] == pytest.approx(history["val_loss"].iloc[-1], rel=1e-4)
+    inference_net = convnet.inference_copy(net)
+    save(inference_net, tmp_path / "model.keras")
+    loaded_net = keras.saving.load_model(tmp_path / "model.keras")
+    loaded_net.compile(loss="binary_crossentropy", metrics=["binary_accuracy"])
+    scores = loaded_net.evaluate(batches.in_order(valid, 8), return_dict=True, verbose=0)
+    assert scores["loss"] == pytest.approx(history["val_loss"].iloc[-1], rel=1e-4)
 
 
 def test_a_base_trained_from_a_layer_on_trains_those_alone() -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from car_or_truck.errors import Failure, in_one_line
+from car_or_truck.errors import Failure, summarize
 from car_or_truck.train.checkpoint import Checkpoint
 
 FOLDER = "car-or-truck"  # in the remote
@@ -67,23 +67,23 @@ class Remote:
         Two that start within the same second may both go on: they do the same work twice, to the same bytes.
         """
         place, me = self.place("workers", f"{cell}.json"), f"{platform.node()}:{os.getpid()}"
-        waited, seen, since = False, None, time.monotonic()
+        waited, last_sign, since = False, None, time.monotonic()
         while (sign := self._sign(place)) is not None and sign.get("worker") != me:
-            if sign and sign != seen:
-                seen, since = sign, time.monotonic()
+            if sign and sign != last_sign:
+                last_sign, since = sign, time.monotonic()
             elif time.monotonic() - since > SILENCE:
                 break
             if not waited:
                 print(f"{cell}: {sign.get('worker', 'another worker')} may be working on it; waiting.", flush=True)
                 waited = True
             time.sleep(HEARTBEAT / 2)
-        done = threading.Event()
+        stop_event = threading.Event()
 
         def live() -> None:
             while True:
                 with suppress(Exception):  # each file system raises its own; the next one may come through
                     self.fs.pipe_file(place, json.dumps({"worker": me, "time": time.time()}).encode())
-                if done.wait(HEARTBEAT):
+                if stop_event.wait(HEARTBEAT):
                     return
 
         self.fs.makedirs(self.fs.parent(place), exist_ok=True)
@@ -92,7 +92,7 @@ class Remote:
         try:
             yield waited
         finally:
-            done.set()
+            stop_event.set()
             thread.join()
             with suppress(Exception):  # what is left of a worker counts as dead after SILENCE
                 if (self._sign(place) or {}).get("worker") == me:  # else another one took over
@@ -121,7 +121,7 @@ def shared_checkpoint(saved: Checkpoint) -> Callable[[], None]:
     try:
         remote.bring(saved)
     except Exception as error:  # each file system raises its own
-        print(f"No checkpoint came from DVC's remote: {in_one_line(error, 200)}", flush=True)
+        print(f"No checkpoint came from DVC's remote: {summarize(error, 200)}", flush=True)
     place, sent = remote.place("checkpoints", saved.path.name), time.monotonic()
 
     def send() -> None:
@@ -133,7 +133,7 @@ def shared_checkpoint(saved: Checkpoint) -> Callable[[], None]:
             remote.fs.makedirs(remote.fs.parent(place), exist_ok=True)
             remote.fs.put_file(str(saved.path), place)
         except Exception as error:
-            print(f"The checkpoint was not sent to DVC's remote: {in_one_line(error, 200)}", flush=True)
+            print(f"The checkpoint was not sent to DVC's remote: {summarize(error, 200)}", flush=True)
 
     return send
 

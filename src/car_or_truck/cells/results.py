@@ -86,9 +86,9 @@ def read_results(params: Params, dataset: Dataset) -> tuple[list[Result], list[M
 
     Cells are looked up by name, so what removed or renamed variants left behind is ignored.
     """
-    read = [_read_result(*cell, params, dataset) for cell in params.cells]
-    results = [item for item in read if isinstance(item, Result)]
-    missing = [item for item in read if isinstance(item, Missing)]
+    outcomes = [_read_result(*cell, params, dataset) for cell in params.cells]
+    results = [item for item in outcomes if isinstance(item, Result)]
+    missing = [item for item in outcomes if isinstance(item, Missing)]
     if not results:
         others = f" ({len(missing) - 1} more cannot be compared either)" if len(missing) > 1 else ""
         raise Failure(f"There is nothing to compare: {missing[0].name} {missing[0].why}{others}. Run `dvc repro`.")
@@ -96,16 +96,16 @@ def read_results(params: Params, dataset: Dataset) -> tuple[list[Result], list[M
 
 
 def _read_result(variant: str, seed: int, params: Params, dataset: Dataset) -> Result | Missing:
-    wanted = params.train
+    settings = params.train
     try:
         cell, history = read_trained(variant, seed)
     except Failure:
         return Missing(variant, seed, "is not trained")
     if (
         cell.recipe != params.variants[variant]
-        or cell.batch_size != wanted.batch_size
-        or wanted.precision not in ("auto", cell.precision)
-        or wanted.threads not in (None, cell.threads)
+        or cell.batch_size != settings.batch_size
+        or settings.precision not in ("auto", cell.precision)
+        or settings.threads not in (None, cell.threads)
     ):
         return Missing(variant, seed, "was trained with other parameters than params.yaml has now")
     if cell.data.arrays != dataset.arrays:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from car_or_truck.cli import look, registry, search, stages, team  # noqa: F401 (they add their verbs to the app)
 from car_or_truck.cli.app import app
-from car_or_truck.errors import Failure, without_passwords
+from car_or_truck.errors import Failure, mask_passwords
 
 __all__ = ["app", "main"]
 
@@ -20,8 +20,8 @@ def main() -> None:
     """Run the command. Exits 0 on success, 1 on a failure explained on stderr, 2 on wrong usage."""
     gc.set_threshold(50_000)  # objects, not 700: imports make many, and no garbage
     atexit.register(gc.freeze)  # at its end Python would look through all objects for garbage, for seconds
-    here = str(Path(sys.executable).parent)  # `dvc` of this environment, which may not be activated
-    os.environ["PATH"] = os.pathsep.join([here, os.environ.get("PATH", os.defpath)])
+    bin_folder = str(Path(sys.executable).parent)  # `dvc` of this environment, which may not be activated
+    os.environ["PATH"] = os.pathsep.join([bin_folder, os.environ.get("PATH", os.defpath)])
     try:
         app()
     except Exception as error:
@@ -33,7 +33,7 @@ def main() -> None:
             print(store_trouble, file=sys.stderr)
         else:
             print(
-                f"Unexpected {type(error).__name__}: {without_passwords(str(error))} "
+                f"Unexpected {type(error).__name__}: {mask_passwords(str(error))} "
                 "(`car-or-truck --debug ...` shows the traceback.)",
                 file=sys.stderr,
             )

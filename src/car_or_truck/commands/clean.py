@@ -53,8 +53,8 @@ def clean(params: Params, console: Console, dry_run: bool = False) -> None:
         for name, part in unused.items():
             for line in _lines(part):
                 console.print(f"{name}: {line}", highlight=False, soft_wrap=True)
-            for kept in part.foreign:
-                console.print(f"{name}: kept {kept}", highlight=False, soft_wrap=True)
+            for description in part.foreign:
+                console.print(f"{name}: kept {description}", highlight=False, soft_wrap=True)
         if not any(unused.values()):
             console.print("Nothing to remove: an alias, models/ or a DVC experiment refers to all that was made here.")
         elif dry_run:
@@ -90,9 +90,9 @@ def trained_cells(params: Params) -> set[str]:
         and not (paths.model_folder(variant, seed) / "cell.json").is_file()
     ]
     if missing or not cells:
-        lacking = f"lacks {', '.join(missing)}" if missing else "is empty"
+        problem = f"lacks {', '.join(missing)}" if missing else "is empty"
         raise Failure(
-            f"{paths.MODELS}/ {lacking}, so unused runs are not known. Run `dvc checkout` or `dvc pull` first."
+            f"{paths.MODELS}/ {problem}, so unused runs are not known. Run `dvc checkout` or `dvc pull` first."
         )
     return cells | {checkpoint.stem for checkpoint in paths.scratch("training").glob("*.npz")}
 
@@ -101,13 +101,13 @@ def dvc_experiments() -> set[str]:
     """The names of all DVC experiments."""
     command = ["dvc", "exp", "list", "--all-commits", "--name-only"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
+        result = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
     except (OSError, subprocess.SubprocessError) as error:
-        said = error.stderr.strip().splitlines() if isinstance(error, subprocess.CalledProcessError) else []
+        messages = error.stderr.strip().splitlines() if isinstance(error, subprocess.CalledProcessError) else []
         raise Failure(
-            f"`{' '.join(command)}` fails ({said[-1] if said else error}), so DVC's experiments are not known."
+            f"`{' '.join(command)}` fails ({messages[-1] if messages else error}), so DVC's experiments are not known."
         ) from None
-    return {line.strip() for line in done.stdout.splitlines() if line.strip()}
+    return {line.strip() for line in result.stdout.splitlines() if line.strip()}
 
 
 def find_unused(client: mlflow.MlflowClient, name: str, cells: set[str], experiments: set[str]) -> Unused:
@@ -116,8 +116,8 @@ def find_unused(client: mlflow.MlflowClient, name: str, cells: set[str], experim
     registered = versions.versions(client, name)
     aliased = {version.number for version in versions.aliases(client, name).values()} if registered else set()
     order = ["attributes.start_time DESC"]
-    made = list(runs.pages(lambda token: client.search_runs(experiment, order_by=order, page_token=token)))
-    compared = [run for run in made if names.COMPARISON in run.data.tags and run.info.status == "FINISHED"]
+    all_runs = list(runs.pages(lambda token: client.search_runs(experiment, order_by=order, page_token=token)))
+    compared = [run for run in all_runs if names.COMPARISON in run.data.tags and run.info.status == "FINISHED"]
     newest = compared[0].info.run_id if compared else None
 
     def is_wanted(tags: dict[str, str]) -> bool:
@@ -125,21 +125,21 @@ def find_unused(client: mlflow.MlflowClient, name: str, cells: set[str], experim
 
     def is_shared(version: Version) -> bool:
         named = version.tags.get(version_copies.RUNS, "").split(", ")
-        return any(run.info.run_id in named and _elsewhere(run, []) for run in made)
+        return any(run.info.run_id in named and _elsewhere(run, []) for run in all_runs)
 
-    kept = {newest} | {
+    kept_ids = {newest} | {
         version.run_id
         for version in registered
         if version.number in aliased or is_wanted(version.tags) or is_shared(version)
     }
     every = runs.pages(lambda token: client.search_model_versions(page_token=token))
-    kept |= {version.run_id for version in every if version.name != name}
+    kept_ids |= {version.run_id for version in every if version.name != name}
     models = _logged_models(client, experiment)
     unused = Unused()
-    for run in made:
+    for run in all_runs:
         ours = "cell" in run.data.tags or names.COMPARISON in run.data.tags
         under_way = run.info.status in ("RUNNING", "SCHEDULED")
-        if not ours or under_way or is_wanted(run.data.tags) or run.info.run_id in kept:
+        if not ours or under_way or is_wanted(run.data.tags) or run.info.run_id in kept_ids:
             continue
         logged = [model for model in models if model.source_run_id == run.info.run_id]
         elsewhere = _elsewhere(run, [run.info.artifact_uri, *(model.artifact_location for model in logged)])
@@ -148,20 +148,20 @@ def find_unused(client: mlflow.MlflowClient, name: str, cells: set[str], experim
         else:
             unused.runs.append(run)
             unused.models += logged
-    gone = {run.info.run_id for run in unused.runs}
-    active = {run.info.run_id for run in made}
+    unused_ids = {run.info.run_id for run in unused.runs}
+    active_ids = {run.info.run_id for run in all_runs}
     unused.models += [  # of runs that a person deleted
         model
         for model in models
         if model.source_run_id
-        and model.source_run_id not in active | kept
+        and model.source_run_id not in active_ids | kept_ids
         and not _elsewhere(_run(client, model.source_run_id), [model.artifact_location])
     ]
     for version in registered:
-        if version.number in aliased or is_wanted(version.tags) or version.run_id in active - gone:
+        if version.number in aliased or is_wanted(version.tags) or version.run_id in active_ids - unused_ids:
             continue
         location = client.get_model_version_download_uri(name, str(version.number))
-        elsewhere = "" if version.run_id in gone else _elsewhere(_run(client, version.run_id), [location])
+        elsewhere = "" if version.run_id in unused_ids else _elsewhere(_run(client, version.run_id), [location])
         if elsewhere:
             unused.foreign.append(f"{version}, which {elsewhere}")
         else:

@@ -18,7 +18,7 @@ from rich.console import Console
 from car_or_truck.commands import sync
 from car_or_truck.commands.repro import Job, failed_line, run_side_by_side, stale_jobs
 from car_or_truck.commands.work import check_images, committed, run_dvc
-from car_or_truck.errors import Failure, in_one_line
+from car_or_truck.errors import Failure, summarize
 from car_or_truck.git import git
 from car_or_truck.params import Params
 from car_or_truck.tracking import store
@@ -55,7 +55,7 @@ def repro_on_ray(params: Params, address: str, needs: Needs, console: Console) -
         try:
             ray.init(address, include_dashboard=False, log_to_driver=False)
         except (ConnectionError, ValueError, RuntimeError) as error:
-            raise Failure(f"The Ray cluster {address!r} cannot be used: {in_one_line(error, 200)}") from None
+            raise Failure(f"The Ray cluster {address!r} cannot be used: {summarize(error, 200)}") from None
         tracking = {key: value for key, value in os.environ.items() if key.startswith("MLFLOW_TRACKING_")}
         task = ray.remote(num_cpus=needs.cpus, num_gpus=needs.gpus, max_retries=0)(run_work)
 
@@ -68,7 +68,7 @@ def repro_on_ray(params: Params, address: str, needs: Needs, console: Console) -
                     job.note += f"on {ray.get(reference)}"
                     return
                 except ray.exceptions.RayTaskError as error:  # `run_work` failed: another attempt would, too
-                    raise Failure(in_one_line(error.cause, 600)) from None
+                    raise Failure(summarize(error.cause, 600)) from None
                 except ray.exceptions.TaskCancelledError:
                     raise
                 except ray.exceptions.RayError as error:  # its node or its worker died
@@ -83,10 +83,10 @@ def repro_on_ray(params: Params, address: str, needs: Needs, console: Console) -
             failure = error
         finally:
             ray.shutdown()
-        done = [f"{stage}@{job.cell}" for job in jobs if job.state == "done" for stage in ("train", "evaluate")]
-        if done:
+        stages = [f"{stage}@{job.cell}" for job in jobs if job.state == "done" for stage in ("train", "evaluate")]
+        if stages:
             run_dvc("fetch", "--run-cache", "prepare")
-            run_dvc("repro", "--pull", "--single-item", *done)
+            run_dvc("repro", "--pull", "--single-item", *stages)
             if not store.server():  # the runs lie on the nodes
                 sync.sync(params)
         if failure:
@@ -107,9 +107,11 @@ def run_work(cell: str, url: str, commit: str, tracking: dict[str, str], checkpo
             part = f"{clone}.part"
             shutil.rmtree(part, ignore_errors=True)  # of a clone that was cut off
             for command in (["clone", "--quiet", url, part], ["-C", part, "checkout", "--quiet", "--detach", commit]):
-                done = subprocess.run(["git", *command], stderr=subprocess.PIPE, text=True)
-                if done.returncode:
-                    raise Failure(f"On {node} `git {' '.join(command)}` fails: {' '.join(done.stderr.split())[-200:]}")
+                result = subprocess.run(["git", *command], stderr=subprocess.PIPE, text=True)
+                if result.returncode:
+                    raise Failure(
+                        f"On {node} `git {' '.join(command)}` fails: {' '.join(result.stderr.split())[-200:]}"
+                    )
             Path(part).rename(clone)
     environment = {**os.environ, **tracking, "PYTHONPATH": str(clone / "src")}
     command = [sys.executable, "-m", "car_or_truck", "work", cell, "--checkpoint-every", str(checkpoint_seconds)]

@@ -25,7 +25,7 @@ from rich.console import Console
 from starlette.requests import ClientDisconnect
 
 from car_or_truck.commands.predict import confidence
-from car_or_truck.errors import Failure, in_one_line
+from car_or_truck.errors import Failure, summarize
 from car_or_truck.fetch.standin.draw import draw
 from car_or_truck.prepare import images
 from car_or_truck.registry import loading, versions
@@ -101,9 +101,9 @@ def application(version: Version, classifier: Future[Any], worker: Executor) -> 
 def answer(classifier: Future[Any], content: bytes) -> dict[str, Any]:
     """What the page shows for a picture file. Raises Failure when that cannot be read."""
     try:
-        shown = images.decode(BytesIO(content), SHOWN).pixels
+        pixels = images.decode(BytesIO(content), SHOWN).pixels
     except (ValueError, MemoryError) as error:
-        reason = in_one_line(error)
+        reason = summarize(error)
         if reason == "not an image":
             reason = f"it is not one of {', '.join(images.FORMATS)}. Save other kinds, such as HEIC, as JPEG"
         raise Failure(f"This picture cannot be read: {reason}.") from None
@@ -114,16 +114,16 @@ def answer(classifier: Future[Any], content: bytes) -> dict[str, Any]:
         "label": row["label"],
         "confidence": confidence(row),
         "unlike": bool(row.get("unlike")),
-        "picture": images.png_base64(shown),
-        "lit": images.png_base64(_lit(shown, loading.heat(net, picture)[0])),
+        "picture": images.png_base64(pixels),
+        "lit": images.png_base64(_lit(pixels, loading.heat(net, picture)[0])),
     }
 
 
-def _lit(shown: NDArray[np.uint8], heat: NDArray[np.float32]) -> NDArray[np.uint8]:
+def _lit(pixels: NDArray[np.uint8], heat: NDArray[np.float32]) -> NDArray[np.uint8]:
     """The picture [side, side, 3] with its heat [h, w] laid over it, as in the figures."""
     enlarged = Image.fromarray(heat).resize((SHOWN, SHOWN), Image.Resampling.BICUBIC)
     colours = mpl.colormaps["inferno"](np.asarray(enlarged).clip(0, 1), bytes=True)[..., :3]
-    return np.asarray(Image.blend(Image.fromarray(shown), Image.fromarray(colours), 0.45))
+    return np.asarray(Image.blend(Image.fromarray(pixels), Image.fromarray(colours), 0.45))
 
 
 def _load(version: Version) -> Any:

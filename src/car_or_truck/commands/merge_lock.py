@@ -10,7 +10,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from car_or_truck import files
-from car_or_truck.errors import Failure, in_one_line
+from car_or_truck.errors import Failure, summarize
 from car_or_truck.lock import lock_text
 
 ABSENT, CONFLICT = object(), object()  # neither is equal to anything in a file
@@ -42,7 +42,7 @@ def _stages(path: Path, side: str) -> dict[str, Any]:
             return stages
         reason = "it holds something else than stages of schema 2.0"
     except (OSError, ValueError, YAMLError, AttributeError, KeyError, TypeError) as error:
-        reason = in_one_line(error)
+        reason = summarize(error)
     raise Failure(f"{side} ({path}) is not a lock file of DVC: {reason}.\nMerge dvc.lock by hand, or restore one side.")
 
 
@@ -61,8 +61,8 @@ def _settle(name: str, sides: list[dict[str, Any]], merged: dict[str, Any]) -> N
         for path in inputs["deps"]:
             for producer in [stage for side in sides[1:] for stage in side if path in _contents(side[stage], "outs")]:
                 _settle(producer, sides, merged)
-                known = {} if merged[producer] in (ABSENT, CONFLICT) else _contents(merged[producer], "outs")
-                inputs["deps"][path] = known.get(path, CONFLICT)
+                hashes = {} if merged[producer] in (ABSENT, CONFLICT) else _contents(merged[producer], "outs")
+                inputs["deps"][path] = hashes.get(path, CONFLICT)
         merged[name] = next((stage for stage in (ours, theirs) if _inputs(stage) == inputs), CONFLICT)
 
 

@@ -20,7 +20,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from rich.console import Console
 
-from car_or_truck.errors import Failure, in_one_line
+from car_or_truck.errors import Failure, summarize
 from car_or_truck.fetch import download, folders
 from car_or_truck.registry import loading, versions
 from car_or_truck.registry.versions import CHAMPION
@@ -69,7 +69,7 @@ def predict(images: list[str], model: str | None, output: Output, console: Conso
     classifier = _classifier(model, console)
     width = min(60, max(len(picture.name) for picture in requested))
     tables: list[pd.DataFrame] = []
-    shown: list[Pixels] = []
+    explained_pictures: list[Pixels] = []
     for start in range(0, len(requested), BATCH):
         table, decoded = _predict_batch(classifier, requested[start : start + BATCH], output.coverage)
         if output.form == "csv":
@@ -79,13 +79,13 @@ def predict(images: list[str], model: str | None, output: Output, console: Conso
             for row in table.to_dict("records"):
                 print(line(row, width, output.coverage))
         tables.append(table)
-        shown += decoded[: MOST_EXPLAINED - len(shown)] if output.explain else []
+        explained_pictures += decoded[: MOST_EXPLAINED - len(explained_pictures)] if output.explain else []
     predictions = pd.concat(tables, ignore_index=True)
     if output.form == "json":
         print(json.dumps(predictions.to_dict("records"), indent=2))
-    if output.explain and shown:
-        _explain(classifier, shown, predictions[: len(shown)], output.explain)
-        more = f" of the first {len(shown)}" if len(predictions) > len(shown) else ""
+    if output.explain and explained_pictures:
+        _explain(classifier, explained_pictures, predictions[: len(explained_pictures)], output.explain)
+        more = f" of the first {len(explained_pictures)}" if len(predictions) > len(explained_pictures) else ""
         console.print(f"Where the model looks{more}: {output.explain}", highlight=False)
     return len(requested) - len(predictions)
 
@@ -145,7 +145,7 @@ def _predict_batch(
         try:
             return np.asarray(classifier.decode(picture.read()))
         except (ValueError, OSError, MemoryError) as error:
-            return in_one_line(error)
+            return summarize(error)
 
     names, decoded = [], []
     with ThreadPoolExecutor(MOST_DECODED) as pool:
@@ -170,7 +170,7 @@ def _classifier(model: str | None, console: Console) -> Any:
     with console.status("Loading the model ..."):  # nothing where the console is no terminal
         if model and (Path(model) / "cell.json").is_file():
             loading.start()
-            classifier, cell = loading.from_folder(Path(model))
+            classifier, cell = loading.load_folder(Path(model))
             label, stand_in = f"{model} ({cell.name})", cell.stand_in
         elif model and "/" in model and not model.startswith("models:/"):
             raise Failure(f"{model} has no cell.json: give a folder that `train` wrote, as models/tutorial/31415.")

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from car_or_truck import paths
 from car_or_truck.cells.cell import read_dataset
-from car_or_truck.errors import Failure, in_one_line
+from car_or_truck.errors import Failure, summarize
 from car_or_truck.params import Params, Promotion
 from car_or_truck.prepare.images import png_base64
 from car_or_truck.registry import champion as champions
@@ -28,11 +28,11 @@ from car_or_truck.train import batches
 PICTURES = 8  # files that the served model is asked about, one by one
 
 
-def promote(params: Params, wanted: str | None, console: Console, dry_run: bool = False, force: str = "") -> None:
-    """Make the wanted version (None: the challenger) the champion if every gate passes, or if forced."""
+def promote(params: Params, version_name: str | None, console: Console, dry_run: bool = False, force: str = "") -> None:
+    """Make the named version (None: the challenger) the champion if every gate passes, or if forced."""
     with store.one_at_a_time("promotion"):
         client = versions.open_registry()
-        version = versions.find(client, wanted) if wanted else None
+        version = versions.find(client, version_name) if version_name else None
         name = version.name if version else versions.model_name(client)
         if not dry_run:
             _settle(client, name, console)
@@ -118,13 +118,13 @@ def judge(limits: Promotion, version: Version, champion: Version | None) -> Deci
     """
     dataset = read_dataset()
     split = "test" if "test" in dataset.counts else "valid"
-    known = provenance.read_evaluations(version.run_id)
-    if known is None or not {"valid", split} <= known[1].keys():
+    record = provenance.read_evaluations(version.run_id)
+    if record is None or not {"valid", split} <= record[1].keys():
         raise Failure(
             f"The evaluation of {version} is missing in its MLflow run. Run "
             "`dvc repro --force --single-item evaluate@VARIANT-SEED`."
         )
-    cell, evaluations = known
+    cell, evaluations = record
     if any(cell.data.arrays.get(name) != dataset.arrays[name] for name in ("valid", split)):
         raise Failure(
             f"{version} was evaluated on other images (digest {cell.data.digest[:12]}) than data/prepared holds "
@@ -150,7 +150,7 @@ def _serving_gates(
         note = "files, as they are served"
         predicted = loading.predict_split(model.get_raw_model(), valid, batch_size)
     except Exception as error:  # whatever keeps a model from predicting keeps it from being champion
-        same, note = 0, f"the model fails: {in_one_line(error, 200)}"
+        same, note = 0, f"the model fails: {summarize(error, 200)}"
         predicted = np.full(len(evaluated), np.inf)
     return (
         Gate("pictures predicted as evaluated", same, ">=", len(pictures), note),

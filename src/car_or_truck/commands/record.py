@@ -53,21 +53,22 @@ def record(params: Params) -> None:
                 f"{_folder(result)} is of other images ({result.cell.data.source} {result.cell.data.digest[:12]}) than "
                 f"data/prepared holds ({dataset.source} {dataset.digest[:12]}). For a new record, move {RECORD}/ away."
             )
-    here = {result.name for result in results}
-    others = [result for result in earlier if result.name not in here]
-    kept = [result for result in others if _alike(result.cell, latest.get(result.variant, result.cell))]
-    known = here | {result.name for result in kept}
-    dropped = [result for result in others if result.name not in known]
+    local_names = {result.name for result in results}
+    others = [result for result in earlier if result.name not in local_names]
+    kept_results = [result for result in others if _alike(result.cell, latest.get(result.variant, result.cell))]
+    kept_names = local_names | {result.name for result in kept_results}
+    dropped_results = [result for result in others if result.name not in kept_names]
     for result in results:
         _copy(result)
-    for result in dropped:
+    for result in dropped_results:
         shutil.rmtree(_folder(result))
-    variants = [*params.variants, *sorted({result.variant for result in kept} - params.variants.keys())]
+    variants = [*params.variants, *sorted({result.variant for result in kept_results} - params.variants.keys())]
     # Read from the record, so that it does not matter which of them are here.
-    shown = sorted(_recorded(), key=lambda result: (variants.index(result.variant), result.seed))
-    _write(Comparison.of(shown, [], dataset), dataset)
-    files.write_text(LOCK, lock_text(_merge_stages(stages, recorded, here, {result.name for result in shown} - here)))
-    _tell(results, kept, dropped, missing)
+    recorded_results = sorted(_recorded(), key=lambda result: (variants.index(result.variant), result.seed))
+    _write(Comparison.from_results(recorded_results, [], dataset), dataset)
+    former_names = {result.name for result in recorded_results} - local_names
+    files.write_text(LOCK, lock_text(_merge_stages(stages, recorded, local_names, former_names)))
+    _tell(results, kept_results, dropped_results, missing)
 
 
 def _recorded() -> list[Result]:
@@ -118,8 +119,8 @@ def _write(comparison: Comparison, dataset: Dataset) -> None:
 
 def tabulate(table: pd.DataFrame, origins: pd.DataFrame) -> pd.DataFrame:
     """A row a variant, the most accurate first: means over its seeds, and its lowest and highest accuracy."""
-    known = table.assign(model=table["variant"] + "-" + table["seed"].astype(str)).merge(origins, on="model")
-    by_variant = known.groupby("variant", sort=False)
+    models = table.assign(model=table["variant"] + "-" + table["seed"].astype(str)).merge(origins, on="model")
+    by_variant = models.groupby("variant", sort=False)
     rows = by_variant.agg(
         accuracy=("val_binary_accuracy", "mean"),
         lowest=("val_binary_accuracy", "min"),
@@ -138,12 +139,12 @@ def _origins(results: Sequence[Result]) -> pd.DataFrame:
     """origins.csv: what each model cost, where, and the commit at which it was first recorded."""
     as_text = {"cell": str, "commit": str}  # digits alone, or with an e, would be read as a number
     earlier = pd.read_csv(ORIGINS, dtype=as_text).to_dict("records") if ORIGINS.is_file() else []
-    known: dict[str, dict[str, Any]] = {str(row["cell"]): row for row in earlier}
+    rows_by_cell: dict[str, dict[str, Any]] = {str(row["cell"]): row for row in earlier}
     commit, rows = git("rev-parse", "HEAD") or "unknown", []
     for result in results:
         cell, pace = result.cell.fingerprint, read_pace(result.cell.fingerprint)
-        if cell in known and (pace is None or round(pace.cpu_seconds, 1) == known[cell]["cpu_seconds"]):
-            rows.append(known[cell])
+        if cell in rows_by_cell and (pace is None or round(pace.cpu_seconds, 1) == rows_by_cell[cell]["cpu_seconds"]):
+            rows.append(rows_by_cell[cell])
             continue
         rows.append(
             {
@@ -161,11 +162,11 @@ def _origins(results: Sequence[Result]) -> pd.DataFrame:
 
 
 def _merge_stages(
-    stages: dict[str, Any], recorded: dict[str, Any], here: set[str], elsewhere: set[str]
+    stages: dict[str, Any], recorded: dict[str, Any], local_names: set[str], other_names: set[str]
 ) -> dict[str, Any]:
-    """dvc.lock's stages of the models that are `here`, and of those that are `elsewhere` as they were recorded."""
-    own = {name: stage for name, stage in stages.items() if _model(name) in {"", *here} and name != "compare"}
-    return own | {name: stage for name, stage in recorded.items() if _model(name) in elsewhere}
+    """dvc.lock's stages of the models in `local_names`, and of those in `other_names` as they were recorded."""
+    own = {name: stage for name, stage in stages.items() if _model(name) in {"", *local_names} and name != "compare"}
+    return own | {name: stage for name, stage in recorded.items() if _model(name) in other_names}
 
 
 def _model(stage: str) -> str:
@@ -174,11 +175,14 @@ def _model(stage: str) -> str:
 
 
 def _tell(
-    results: Sequence[Result], kept: Sequence[Result], dropped: Sequence[Result], missing: Sequence[Missing]
+    results: Sequence[Result],
+    kept_results: Sequence[Result],
+    dropped_results: Sequence[Result],
+    missing: Sequence[Missing],
 ) -> None:
-    print(f"{RECORD}: {len(results)} model{'s' * (len(results) != 1)} from here, {len(kept)} kept from before.")
-    for result in dropped:
+    print(f"{RECORD}: {len(results)} model{'s' * (len(results) != 1)} from here, {len(kept_results)} kept from before.")
+    for result in dropped_results:
         print(f"Dropped: {result.name}; {result.variant} here has another recipe, precision, code or library version.")
     for item in missing:
-        if item.name not in {result.name for result in kept}:
+        if item.name not in {result.name for result in kept_results}:
             print(f"Not recorded: {item.name}, which {item.why}.")

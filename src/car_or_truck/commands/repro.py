@@ -25,7 +25,7 @@ from car_or_truck.cells import names
 from car_or_truck.cells.cell import cell_name, read_dataset
 from car_or_truck.cells.times import duration
 from car_or_truck.commands.work import run_dvc
-from car_or_truck.errors import Failure, in_one_line
+from car_or_truck.errors import Failure, summarize
 from car_or_truck.params import Params
 from car_or_truck.tracking.live import LiveRuns
 
@@ -60,10 +60,10 @@ def repro(params: Params, most: int, console: Console) -> None:
 
 def stale_jobs(params: Params) -> list[Job]:
     """The models that `dvc repro` would train or evaluate, in the order of params.yaml."""
-    done = subprocess.run(["dvc", "--wait-for-lock", "status", "--json"], stdout=subprocess.PIPE, text=True)
-    if done.returncode:
+    result = subprocess.run(["dvc", "--wait-for-lock", "status", "--json"], stdout=subprocess.PIPE, text=True)
+    if result.returncode:
         raise Failure("`dvc status` fails; its output is above.")
-    stale = {stage.rpartition(":")[2] for stage in json.loads(done.stdout)}
+    stale = {stage.rpartition(":")[2] for stage in json.loads(result.stdout)}
     cells = [(cell_name(variant, seed), params.variants[variant].epochs) for variant, seed in params.cells]
     return [Job(name, epochs) for name, epochs in cells if stale & {f"train@{name}", f"evaluate@{name}"}]
 
@@ -85,7 +85,7 @@ def run_side_by_side(jobs: Sequence[Job], run: Callable[[Job], None], most: int,
                 for future in done:
                     job, error = futures[future], future.exception()
                     job.state, job.stop = "failed" if error else "done", None
-                    job.note = in_one_line(error, 600) if error else job.note
+                    job.note = summarize(error, 600) if error else job.note
                     if not console.is_terminal:
                         console.print(f"{job.cell}: {job.state} {job.note}".rstrip(), highlight=False)
                 if console.is_terminal:

@@ -28,7 +28,7 @@ from car_or_truck.cells import names
 from car_or_truck.cells.cell import Cell, TrainedCell, read_dataset
 from car_or_truck.cells.times import duration, read_pace
 from car_or_truck.commands.work import run_to_the_end
-from car_or_truck.errors import Failure, in_one_line
+from car_or_truck.errors import Failure, summarize
 from car_or_truck.git import git
 from car_or_truck.lock import lock_text, prepared_md5, read_stages
 from car_or_truck.registry import versions
@@ -61,7 +61,7 @@ class Origin:
     @property
     def missing(self) -> list[str]:
         """The versions of the libraries that decide its numbers, where others are installed here."""
-        return [f"{name}=={wanted}" for name, wanted in self.cell.versions.items() if _installed(name) != wanted]
+        return [f"{name}=={version}" for name, version in self.cell.versions.items() if _installed(name) != version]
 
     @property
     def changes(self) -> Path | None:
@@ -76,13 +76,13 @@ class Origin:
         return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
 
 
-def reproduce(wanted: str | None, console: Console, run: bool = False, tolerance: float = 0.01) -> None:
+def reproduce(version_name: str | None, console: Console, run: bool = False, tolerance: float = 0.01) -> None:
     """Print the version's origin, and what of it is available here; with `run`, train it again and compare.
 
     Raises Failure when a prediction differs by more than `tolerance`.
     """
     with TemporaryDirectory(prefix="car-or-truck-") as scratch:
-        origin = _read(versions.find(versions.open_registry(), wanted or CHAMPION), Path(scratch))
+        origin = _read(versions.find(versions.open_registry(), version_name or CHAMPION), Path(scratch))
         account = list(_account(origin))
         conclusion = _conclude(origin, [lack for _, lack in account if lack])
         for line in [conclusion, "", *(line for line, _ in account)]:
@@ -97,32 +97,32 @@ def _read(version: Version, scratch: Path) -> Origin:
         cell = Cell.model_validate_json((folder / provenance.CELL).read_bytes())
         path = mlflow.artifacts.download_artifacts(f"{version.uri}/requirements.txt", dst_path=str(scratch))
     except (OSError, ValueError, mlflow.MlflowException) as error:
-        raise Failure(f"{version} cannot be traced back, as its run is not whole: {in_one_line(error, 200)}") from None
+        raise Failure(f"{version} cannot be traced back, as its run is not whole: {summarize(error, 200)}") from None
     requirements = Path(path).read_text(encoding="utf-8").split()
     tags = mlflow.get_run(version.run_id).data.tags
     return Origin(version, tags, folder, cell, requirements)
 
 
-def _conclude(origin: Origin, lacking: list[str]) -> str:
+def _conclude(origin: Origin, remarks: list[str]) -> str:
     """Whether the version can be trained again here, and what is not as it was."""
     trainable = origin.is_here and not origin.missing
     verdict = "can be trained again here, but not all is as it was" if trainable else "cannot be reproduced here"
-    if not lacking:
-        verdict, lacking = "can be reproduced here", ["commit, data, DVC outputs and packages are available"]
+    if not remarks:
+        verdict, remarks = "can be reproduced here", ["commit, data, DVC outputs and packages are available"]
     pace = read_pace(origin.cell.fingerprint)
     took = f" (the training took {duration(pace.seconds)})" if pace else ""
     name = f"{origin.version.name} {origin.version}"
-    again = f"\n--run trains it again{took} and compares." if trainable else ""
-    return f"{name} {verdict}: {'; '.join(lacking)}.{again}"
+    hint = f"\n--run trains it again{took} and compares." if trainable else ""
+    return f"{name} {verdict}: {'; '.join(remarks)}.{hint}"
 
 
 def _account(origin: Origin) -> Iterator[tuple[str, str]]:
     """The version's origin, a line for each part, each with what of it is not available here, or nothing."""
     cell, cache = origin.cell, _cache()
     yield f"fingerprint  {cell.fingerprint[:12]}", ""
-    here = "(available)" if origin.is_here else "(NOT in this repository: fetch it)"
+    availability = "(available)" if origin.is_here else "(NOT in this repository: fetch it)"
     commit = origin.commit or "none: it was not trained in a git repository"
-    yield f"commit       {commit} {here}", "" if origin.is_here else "its commit is not in this repository"
+    yield f"commit       {commit} {availability}", "" if origin.is_here else "its commit is not in this repository"
     if origin.changes:
         lines = len(origin.changes.read_bytes().splitlines())
         path = f"{provenance.FOLDER}/{provenance.CHANGES}"
@@ -140,8 +140,8 @@ def _account(origin: Origin) -> Iterator[tuple[str, str]]:
             no = "" if cache and _is_cached(cache, out["md5"]) else "not "
             yield f"DVC output   {out['path']} {out['md5']} of {stage} ({no}in the cache)", no and f"no {out['path']}"
     for line in origin.requirements:
-        name, _, wanted = line.partition("==")
-        other = "" if (current := _installed(name)) == wanted else f"here: {current}"
+        name, _, version = line.partition("==")
+        other = "" if (current := _installed(name)) == version else f"here: {current}"
         yield f"package      {line} ({other or 'installed'})", other and f"{line}, {other}"
     if cell.precision == "mixed_bfloat16" and runtime.bfloat16_feature() is None:
         lack = "this processor has no bfloat16 arithmetic"
@@ -159,8 +159,8 @@ def _data_place(origin: Origin, cache: Path | None) -> str:
 
 
 def _cache() -> Path | None:
-    done = subprocess.run(["dvc", "cache", "dir"], capture_output=True, text=True)
-    return Path(done.stdout.strip()) if done.returncode == 0 else None
+    result = subprocess.run(["dvc", "cache", "dir"], capture_output=True, text=True)
+    return Path(result.stdout.strip()) if result.returncode == 0 else None
 
 
 def _is_cached(cache: Path, md5: str) -> bool:

@@ -20,7 +20,7 @@ from car_or_truck.cells.cell import Cell, Dataset, start_training
 from car_or_truck.cells.times import duration
 from car_or_truck.commands import search_space
 from car_or_truck.commands.search_space import Dimension
-from car_or_truck.errors import Failure, in_one_line
+from car_or_truck.errors import Failure, summarize
 from car_or_truck.params import Params
 from car_or_truck.tracking import processes, store, trials
 from car_or_truck.train import batches, runtime
@@ -72,17 +72,17 @@ def done_trials(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
     return [trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()]
 
 
-def next_trial(search: Search, wanted: int) -> tuple[optuna.Trial, dict[str, Any]] | None:
+def next_trial(search: Search, count: int) -> tuple[optuna.Trial, dict[str, Any]] | None:
     """One that its process left unfinished, else a new one, and its values; None when there are enough."""
     import optuna
 
     study, running = search.study, optuna.trial.TrialState.RUNNING
     with store.one_at_a_time("tune"):
-        known = study.get_trials(deepcopy=False)
-        unfinished = [trial for trial in known if trial.state == running and _is_abandoned(trial)]
+        all_trials = study.get_trials(deepcopy=False)
+        unfinished = [trial for trial in all_trials if trial.state == running and _is_abandoned(trial)]
         if unfinished:
             trial = optuna.Trial(study, unfinished[0]._trial_id)
-        elif sum(other.state != optuna.trial.TrialState.WAITING for other in known) < wanted:
+        elif sum(other.state != optuna.trial.TrialState.WAITING for other in all_trials) < count:
             trial = study.ask()
         else:
             return None
@@ -91,8 +91,8 @@ def next_trial(search: Search, wanted: int) -> tuple[optuna.Trial, dict[str, Any
         seed = int(np.random.SeedSequence([search.seed, trial.number]).generate_state(1)[0])
         study.sampler = optuna.samplers.TPESampler(n_startup_trials=STARTUP, seed=seed)
         baseline = trial.user_attrs.get(BASELINE)  # the keys whose ranges hold the variant's own values
-        drawn = [known for known in search.space if baseline is None or known.key in baseline]
-        values = {dimension.key: dimension.suggest(trial) for dimension in drawn}
+        dimensions = [dimension for dimension in search.space if baseline is None or dimension.key in baseline]
+        values = {dimension.key: dimension.suggest(trial) for dimension in dimensions}
     return trial, values if baseline is None else {}
 
 
@@ -112,13 +112,13 @@ def run_trial(search: Search, trial: optuna.Trial, values: Mapping[str, Any]) ->
     if saved.state.epoch:
         print(f"trial {trial.number} continues after epoch {saved.state.epoch}.", flush=True)
     try:
-        changed = search_space.with_values(search.params, search.variant, values, f"trial {trial.number}")
+        changed = search_space.set_values(search.params, search.variant, values, f"trial {trial.number}")
         cell = start_training(changed, search.variant, search.seed, search.dataset)
         with trials.trial_run(search.run_id, trial.number, cell, saved):
             right = _train(search, trial, cell, saved)
     except (Failure, trials.Pruned) as error:  # one that diverged is as bad as one that was pruned: Optuna learns it
         study.tell(trial, state=TrialState.PRUNED)
-        outcome = in_one_line(error)
+        outcome = summarize(error)
     except OSError:  # of a full disk, say: the trial goes on in the next call
         raise
     except Exception:
@@ -139,19 +139,19 @@ def _train(search: Search, trial: optuna.Trial, cell: Cell, saved: Checkpoint) -
     from car_or_truck.train import convnet
 
     data, state = search.fold(cell.side), saved.state
-    known = len(search.study.trials[trial.number].intermediate_values)  # of a trial that is continued
+    reported_count = len(search.study.trials[trial.number].intermediate_values)  # of a trial that is continued
     first, started = state.epoch, time.monotonic()
-    shown = started
+    shown_time = started
 
     def after_epoch(*_: Any) -> None:
-        nonlocal known, shown
-        for row in state.rows[known:]:
+        nonlocal reported_count, shown_time
+        for row in state.rows[reported_count:]:
             trial.report(row["val_binary_accuracy"], int(row["epoch"]))
-        known, epochs = len(state.rows), cell.recipe.epochs
+        reported_count, epochs = len(state.rows), cell.recipe.epochs
         left = (time.monotonic() - started) / (state.epoch - first) * (epochs - state.epoch)
         accuracy = f"{state.rows[-1]['val_binary_accuracy']:.1%}"
         text = f"trial {trial.number}: epoch {state.epoch} of {epochs}, {accuracy}; {duration(left)} left of it"
-        shown = _show(text, shown)
+        shown_time = _show(text, shown_time)
         if trial.should_prune() and state.epoch < cell.recipe.epochs and BASELINE not in trial.user_attrs:
             raise trials.Pruned(f"pruned after epoch {state.epoch} at {accuracy}")
 
@@ -162,13 +162,13 @@ def _train(search: Search, trial: optuna.Trial, cell: Cell, saved: Checkpoint) -
     return np.asarray((probability > THRESHOLD) == data.valid.labels.astype(bool))
 
 
-def _show(text: str, shown: float) -> float:
+def _show(text: str, shown_time: float) -> float:
     """Show how far a trial is: over what stood there on a terminal, else one line per minute. Returns when it did."""
-    now = time.monotonic()
+    current_time = time.monotonic()
     if sys.stdout.isatty():
         print(f"{text}\033[K\r", end="", flush=True)
-    elif now - shown >= SILENCE:
+    elif current_time - shown_time >= SILENCE:
         print(text, flush=True)
     else:
-        return shown
-    return now
+        return shown_time
+    return current_time

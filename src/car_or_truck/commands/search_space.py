@@ -99,14 +99,14 @@ def _dimension(text: str, params: Params, variant: str) -> Dimension:
         if "" in texts or len({*texts}) < len(texts):
             raise Failure(f"{source}: a choice is empty or given twice.")
         for choice in texts:
-            with_values(params, variant, {key: _read(choice)}, source)
+            set_values(params, variant, {key: _read(choice)}, source)
         return Choices(key, texts)
     match = RANGE.fullmatch(values)
     if not key or match is None:
         raise Failure(f"{source}: {FORMS}.")
     low, high, log = _number(match["low"], source), _number(match["high"], source), match["log"] is not None
     for end in (low, high):
-        with_values(params, variant, {key: end}, source)
+        set_values(params, variant, {key: end}, source)
     if low >= high:
         raise Failure(f"{source}: the lower end {low:g} is not below the upper end {high:g}.")
     if log and low <= 0:
@@ -134,13 +134,13 @@ def _read(text: str) -> Any:
 
 def _accepts(params: Params, variant: str, values: Mapping[str, Any]) -> bool:
     try:
-        with_values(params, variant, values, "")
+        set_values(params, variant, values, "")
     except Failure:
         return False
     return True
 
 
-def with_values(params: Params, variant: str, values: Mapping[str, Any], source: str) -> Params:
+def set_values(params: Params, variant: str, values: Mapping[str, Any], source: str) -> Params:
     """The parameters with these values in the variant, checked; a Failure begins with `source`."""
     tree = params.model_dump(mode="json", exclude_unset=True)
     for key, value in values.items():

@@ -19,7 +19,7 @@ from car_or_truck import files, paths
 from car_or_truck.cells import names
 from car_or_truck.cells.cell import TrainedCell, read_dataset, read_trained
 from car_or_truck.cells.results import read_evaluation, read_results
-from car_or_truck.errors import Failure, without_passwords
+from car_or_truck.errors import Failure, mask_passwords
 from car_or_truck.params import Params
 from car_or_truck.registry import champion, ledger, versions
 from car_or_truck.tracking import delivery, runs, store
@@ -58,7 +58,7 @@ def sync(params: Params, independent: bool = False) -> None:
     _rebuild_comparison(params, rebuilt > 0, bool(empty))
     if server:
         count = _deliver(server, set(numbers))
-        print(f"{without_passwords(server)}: {count or 'no'} run{'s' * (count != 1)} had to be delivered.", flush=True)
+        print(f"{mask_passwords(server)}: {count or 'no'} run{'s' * (count != 1)} had to be delivered.", flush=True)
 
 
 def _trained() -> Iterator[tuple[TrainedCell, pd.DataFrame]]:
@@ -128,20 +128,20 @@ def _tell_numbers(name: str, noted: dict[int, dict[str, str]]) -> None:
         return
     present = _numbers(name)
     lost = [number for number in noted if number not in present]
-    shown = [f"{number} ({noted[number]['variant']}-{noted[number]['seed']})" for number in lost[:MOST_LOST]]
+    labels = [f"{number} ({noted[number]['variant']}-{noted[number]['seed']})" for number in lost[:MOST_LOST]]
     more = f" and {len(lost) - MOST_LOST} more" if len(lost) > MOST_LOST else ""
-    gone = f" Not rebuilt, as models/ lacks their models: {', '.join(shown)}{more}." if lost else ""
-    print(f"{name}: versions have the numbers that they had.{gone}")
+    remark = f" Not rebuilt, as models/ lacks their models: {', '.join(labels)}{more}." if lost else ""
+    print(f"{name}: versions have the numbers that they had.{remark}")
 
 
 def _restore_champion(name: str, emptied: bool) -> None:
     client = mlflow.MlflowClient()
     count = champion.restore(client, name, emptied)
-    now = versions.aliases(client, name).get(versions.CHAMPION)
+    version = versions.aliases(client, name).get(versions.CHAMPION)
     if count:
-        print(f"{name}: the record of promotions is back, {count} in all; champion: {now or 'none'}.")
-    elif emptied and now:
-        print(f"{name}: the champion is {now} again.")
+        print(f"{name}: the record of promotions is back, {count} in all; champion: {version or 'none'}.")
+    elif emptied and version:
+        print(f"{name}: the champion is {version} again.")
 
 
 def _rebuild_comparison(params: Params, rebuilt: bool, emptied: bool) -> None:
@@ -155,8 +155,8 @@ def _rebuild_comparison(params: Params, rebuilt: bool, emptied: bool) -> None:
             print(f"No comparison, as there is no {path}. Run `dvc repro`.")
         return
     summary = files.read_json(path, "Run `dvc repro`.")
-    known = runs.find_comparison(summary)
-    if known and not emptied:
+    run_id = runs.find_comparison(summary)
+    if run_id and not emptied:
         return
     from car_or_truck.compare.comparison import Comparison
     from car_or_truck.registry.challenger import name_challenger
@@ -165,14 +165,14 @@ def _rebuild_comparison(params: Params, rebuilt: bool, emptied: bool) -> None:
     try:
         dataset = read_dataset()
         results, missing = read_results(params, dataset)
-        comparison = Comparison.of(results, missing, dataset)
+        comparison = Comparison.from_results(results, missing, dataset)
     except Failure:
         comparison = None
     # Words, not digits: the last of those differ between processors.
     if comparison is None or any(comparison.summary[key] != summary.get(key) for key in ("trained", "verdict")):
         print(f"The comparison in {paths.REPORTS}/ is not of the models that are here now: run `dvc repro`.")
         return
-    if not known:
+    if not run_id:
         log_comparison(replace(comparison, summary=summary))
         print(f"The comparison was rebuilt from {paths.REPORTS}/.")
     if store.server() is None:  # it has its aliases
@@ -185,8 +185,8 @@ def _deliver(server: str, trained: set[str]) -> int:
     What lies in the server's trash stays there, unless its cell is `trained` here.
     """
     client = mlflow.MlflowClient(store.own())
-    known = [experiment.name for experiment in client.search_experiments()]
-    experiments = [store.connect(name) for name in (names.REAL, names.SYNTHETIC) if name in known]
+    experiment_names = [experiment.name for experiment in client.search_experiments()]
+    experiments = [store.connect(name) for name in (names.REAL, names.SYNTHETIC) if name in experiment_names]
     waiting = [
         run
         for tag in ("cell", names.COMPARISON)
@@ -199,10 +199,10 @@ def _deliver(server: str, trained: set[str]) -> int:
         try:
             if run.data.tags.get("cell") not in trained and delivery.was_removed(run, server):
                 continue
-            _, lacking = delivery.deliver(run.info.run_id, server)
+            _, was_incomplete = delivery.deliver(run.info.run_id, server)
         except (MlflowException, OSError) as error:
             raise store.unusable(error, server) from error
-        if lacking:
+        if was_incomplete:
             print(f"{run.info.run_name} (run {place} of {len(waiting)}) delivered.", flush=True)
             count += 1
     return count

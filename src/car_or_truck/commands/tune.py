@@ -22,14 +22,14 @@ from car_or_truck.commands.search import BASELINE, RIGHT, Search, done_trials, n
 from car_or_truck.commands.search_space import Dimension
 from car_or_truck.compare.luck import select_best
 from car_or_truck.compare.statistics import paired_difference
-from car_or_truck.errors import Failure, in_one_line
+from car_or_truck.errors import Failure, summarize
 from car_or_truck.params import Params
 from car_or_truck.tracking import store, trials
 from car_or_truck.train import checks
 
 
-def tune(params: Params, variant: str, over: Sequence[str], wanted: int, seed: int | None) -> None:
-    """Bring the study to `wanted` trials, and print the winner as YAML; all else goes to stderr."""
+def tune(params: Params, variant: str, over: Sequence[str], count: int, seed: int | None) -> None:
+    """Bring the study to `count` trials, and print the winner as YAML; all else goes to stderr."""
     try:
         import optuna
     except ImportError:
@@ -41,7 +41,7 @@ def tune(params: Params, variant: str, over: Sequence[str], wanted: int, seed: i
         search = _open(params, variant, space, params.train.seeds[0] if seed is None else seed)
         status, winner = "FAILED", ""
         try:
-            _run_trials(search, wanted)
+            _run_trials(search, count)
             winner, status = conclude(search), "FINISHED"
         except KeyboardInterrupt:
             status = "KILLED"
@@ -66,7 +66,9 @@ def _open(params: Params, variant: str, space: list[Dimension], seed: int) -> Se
         convnet.build(cell.recipe, cell.data.image_size)
     settings = [cell.fingerprint, *sorted(map(repr, space))]
     name = f"{variant}-{hashlib.sha256(repr(settings).encode()).hexdigest()[:8]}"
-    longest = max([cell.recipe.epochs, *(int(end) for known in space if known.key == "epochs" for end in known.ends)])
+    longest = max(
+        [cell.recipe.epochs, *(int(end) for dimension in space if dimension.key == "epochs" for end in dimension.ends)]
+    )
     database = paths.scratch("tune") / "studies.db"
     with store.one_at_a_time("tune"):
         try:
@@ -80,10 +82,13 @@ def _open(params: Params, variant: str, space: list[Dimension], seed: int) -> Se
         except Exception as error:  # SQLAlchemy's and Optuna's own; Optuna's says little, and wraps the other
             cause = error.__cause__ or error
             remedy = store.remedy(cause, "Move it away: the search begins anew.")
-            raise Failure(f"{database} cannot be used ({in_one_line(cause, 150)}). {remedy}") from error
+            raise Failure(f"{database} cannot be used ({summarize(cause, 150)}). {remedy}") from error
         if not study.trials:
-            here = {known.key: known.as_suggested(search_space.value_of(params, variant, known.key)) for known in space}
-            inside = {key: value for key, value in here.items() if value is not None}
+            own_values = {
+                dimension.key: dimension.as_suggested(search_space.value_of(params, variant, dimension.key))
+                for dimension in space
+            }
+            inside = {key: value for key, value in own_values.items() if value is not None}
             study.enqueue_trial(inside, {BASELINE: sorted(inside)})
         run_id = trials.study_run(name, cell)
     search = Search(params, variant, seed, space, dataset, study, run_id)
@@ -108,41 +113,41 @@ def pruner(longest: int) -> Any:
     return optuna.pruners.HyperbandPruner(half, 2 * half, reduction_factor=2)
 
 
-def _run_trials(search: Search, wanted: int) -> None:
-    """Run trials until there are `wanted`, those of other processes included; a line for each."""
+def _run_trials(search: Search, count: int) -> None:
+    """Run trials until there are `count`, those of other processes included; a line for each."""
     started, before = time.monotonic(), len(done_trials(search.study))
-    while following := next_trial(search, wanted):
+    while following := next_trial(search, count):
         trial, values = following
         outcome = run_trial(search, trial, values)
-        done, best = done_trials(search.study), ""
-        left = (time.monotonic() - started) / (len(done) - before) * max(0, wanted - len(done))
-        complete = [finished for finished in done if RIGHT in finished.user_attrs]
+        finished_trials, best = done_trials(search.study), ""
+        left = (time.monotonic() - started) / (len(finished_trials) - before) * max(0, count - len(finished_trials))
+        complete = [candidate for candidate in finished_trials if RIGHT in candidate.user_attrs]
         if complete:
-            leader = max(complete, key=lambda finished: (finished.value, -finished.number))
+            leader = max(complete, key=lambda candidate: (candidate.value, -candidate.number))
             best = f"; best {leader.value:.1%} (trial {leader.number})"
-        shown = ", ".join(f"{key} {value}" for key, value in values.items()) or f"{search.variant} as it is"
+        description = ", ".join(f"{key} {value}" for key, value in values.items()) or f"{search.variant} as it is"
         clear = "\033[K" * sys.stdout.isatty()  # of the trial's last epoch
-        print(f"{clear}trial {trial.number}: {shown}: {outcome}{best}; {duration(left)} left", flush=True)
+        print(f"{clear}trial {trial.number}: {description}: {outcome}{best}; {duration(left)} left", flush=True)
 
 
 def conclude(search: Search) -> str:
     """The best trial as YAML for params.yaml, below what is known of it. Pruned trials are no candidates."""
-    done = done_trials(search.study)
-    complete = {f"trial {trial.number}": trial for trial in done if RIGHT in trial.user_attrs}
+    finished_trials = done_trials(search.study)
+    complete = {f"trial {trial.number}": trial for trial in finished_trials if RIGHT in trial.user_attrs}
     if not complete:
         raise Failure(
-            f"None of the {len(done)} trials of {search.study.study_name} was completed, so there is no winner. "
-            "Choose other ranges."
+            f"None of the {len(finished_trials)} trials of {search.study.study_name} was completed, so there is no "
+            "winner. Choose other ranges."
         )
-    right = {name: np.array(list(finished.user_attrs[RIGHT])) == "1" for name, finished in complete.items()}
+    right = {name: np.array(list(trial.user_attrs[RIGHT])) == "1" for name, trial in complete.items()}
     best = select_best(right)
-    pruned = sum(trial.state.name == "PRUNED" for trial in done)
+    pruned = sum(trial.state.name == "PRUNED" for trial in finished_trials)
     winner, baseline, variant = complete[best.model], complete.get("trial 0"), search.variant
     lines = [
-        f"{best.model.capitalize()} of {len(done)}, {pruned} of them pruned: {best.accuracy:.1%} "
+        f"{best.model.capitalize()} of {len(finished_trials)}, {pruned} of them pruned: {best.accuracy:.1%} "
         f"of the {len(winner.user_attrs[RIGHT]):,} images held out of train."
     ]
-    running = len(search.study.get_trials(deepcopy=False)) - len(done)
+    running = len(search.study.get_trials(deepcopy=False)) - len(finished_trials)
     if running:
         lines.append(f"Not counted: {running} under way in another process.")
     if baseline:
@@ -157,14 +162,16 @@ def conclude(search: Search) -> str:
         lines.append(f"Before this correction, it leads {variant} as it is by {interval} (95% CI).")
         if best.corrected <= baseline.value:
             lines.append(f"After it, it is no better than {variant} as it is.")
-    values = {} if winner is baseline else {known.key: known.suggest(winner) for known in search.space}
-    recipe = search_space.with_values(search.params, variant, values, best.model).variants[variant]
+    values = {} if winner is baseline else {dimension.key: dimension.suggest(winner) for dimension in search.space}
+    recipe = search_space.set_values(search.params, variant, values, best.model).variants[variant]
     if recipe.keep == "best":
         lines.append("It keeps the epoch that was best on the images held out, so all this is optimistically biased.")
     yaml, text = YAML(), io.StringIO()
     yaml.default_flow_style, yaml.width = None, 118  # as in params.yaml: what holds no group stands on one line
     yaml.indent(mapping=2, sequence=4, offset=2)
     yaml.dump({"variants": {f"{variant[:26]}-tuned": recipe.model_dump(mode="json", exclude_unset=True)}}, text)
-    trials.log_scores(search.run_id, {"trials": len(done), "accuracy": best.accuracy, "corrected": best.corrected})
+    trials.log_scores(
+        search.run_id, {"trials": len(finished_trials), "accuracy": best.accuracy, "corrected": best.corrected}
+    )
     entry = text.getvalue().split("\n", 1)[1]
     return "".join(f"  # {line}\n" for line in lines) + entry * (winner is not baseline)

@@ -7,13 +7,13 @@ import socket
 import sys
 
 from car_or_truck import paths
-from car_or_truck.errors import Failure, without_passwords
+from car_or_truck.errors import Failure, mask_passwords
 from car_or_truck.tracking import store, views
 
 
 def ui(port: int) -> None:
     """Print where the answers are, and become `mlflow ui` at 127.0.0.1; a tracking server has a UI already."""
-    root = without_passwords(store.server() or f"http://127.0.0.1:{port}")
+    root = mask_passwords(store.server() or f"http://127.0.0.1:{port}")
     addresses = "\n".join(views.addresses(store.open_store(), root) or [root])
     if store.server():
         print(addresses)

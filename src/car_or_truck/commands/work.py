@@ -27,10 +27,12 @@ def work(params: Params, cells: Sequence[str], checkpoint_seconds: float) -> Non
 
     Raises Failure for an unknown cell, changes that are not committed, other images, or a remote that fails.
     """
-    known = {cell_name(*cell): cell for cell in params.cells}
+    known_cells = {cell_name(*cell): cell for cell in params.cells}
     for cell in cells:
-        if cell not in known:
-            raise Failure(f"{cell!r} is not one of the models of train.variants and train.seeds: {', '.join(known)}.")
+        if cell not in known_cells:
+            raise Failure(
+                f"{cell!r} is not one of the models of train.variants and train.seeds: {', '.join(known_cells)}."
+            )
     commit, remote = committed(params), Remote()
     environment = {**os.environ, CHECKPOINT_SECONDS: str(checkpoint_seconds)}
     run_dvc("pull", "--run-cache", "prepare")
@@ -46,7 +48,7 @@ def work(params: Params, cells: Sequence[str], checkpoint_seconds: float) -> Non
             stages = [f"{stage}@{cell}" for stage in ("train", "evaluate")]
             run_dvc("repro", "--pull", "--single-item", *stages, environment=environment)
             run_dvc("push", "--run-cache", *stages)
-            remove_checkpoint(remote, read_trained(*known[cell])[0].fingerprint)
+            remove_checkpoint(remote, read_trained(*known_cells[cell])[0].fingerprint)
 
 
 def committed(params: Params) -> str:

@@ -46,7 +46,7 @@ def _block_change(before: Sequence[Block], after: Sequence[Block]) -> str | None
     if (len(old), len(new)) != (1, 1):
         return None
     values = {key: (getattr(new[0], key), getattr(old[0], key)) for key in Block.model_fields}
-    differing = [key for key, (now, then) in values.items() if now != then]
+    differing = [key for key, (new_value, old_value) in values.items() if new_value != old_value]
     return f"{_instead(differing[0], *values[differing[0]])} in block {start + 1}" if len(differing) == 1 else None
 
 

@@ -25,18 +25,18 @@ def reliability(results: Sequence[Result], table: pd.DataFrame, looks: figures.S
     Dotted: as the models give it; solid: calibrated, with 95% CI. Bins of few images are left out; of
     many variants, the first of `looks` are shown. `table` is comparison.csv.
     """
-    shown = list(looks)[: figures.MOST_TOGETHER]
+    variants = list(looks)[: figures.MOST_TOGETHER]
     errors = ["val_expected_calibration_error", "calibrated_expected_calibration_error"]
-    means = table.groupby("variant")[errors].mean().loc[shown]
+    means = table.groupby("variant")[errors].mean().loc[variants]
     best = (means[errors[0]] - means[errors[1]]).idxmax()
     before, after = means.loc[best]
-    title = "A temperature lowers no calibration error" + f" of these {len(shown)}" * (len(looks) > len(shown))
+    title = "A temperature lowers no calibration error" + f" of these {len(variants)}" * (len(looks) > len(variants))
     if round(100 * before, 1) > round(100 * after, 1):
         title = f"A temperature lowers the calibration error of {best}"
         title += f" from {100 * before:.1f} to {100 * after:.1f} points"
     with drawing.canvas(path, *figures.SIZE) as (sheet, (axes,)):
         axes.axline((0, 0), slope=1, color="#888888", linewidth=1)
-        for variant in shown:
+        for variant in variants:
             models, colour = [result for result in results if result.variant == variant], looks[variant]["color"]
             labels = np.concatenate([model.labels for model in models])
             own = np.concatenate([model.probability for model in models])

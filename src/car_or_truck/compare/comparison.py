@@ -42,7 +42,7 @@ class Comparison:
         )
 
     @classmethod
-    def of(cls, results: Sequence[Result], missing: Sequence[Missing], dataset: Dataset) -> Comparison:
+    def from_results(cls, results: Sequence[Result], missing: Sequence[Missing], dataset: Dataset) -> Comparison:
         """Compare the results; `missing` is shown as missing."""
         table = tabulate(results, missing)
         summary, pairs = conclude(results, missing, dataset, table)
@@ -83,7 +83,7 @@ def conclude(
     for pair in pairs:
         low, high = 100 * pair.estimate.low, 100 * pair.estimate.high
         intervals |= {(pair.second, pair.first): (low, high), (pair.first, pair.second): (-high, -low)}
-    cases = {variant: list(map(Overfitting.of, cells)) for variant, cells in by_variant.items()}
+    cases = {variant: list(map(Overfitting.from_result, cells)) for variant, cells in by_variant.items()}
     gaps = overfitting.widest_gaps(cases)
     widest_first = dict.fromkeys([*(item.variant for item in gaps), *cases])
     summary = {
@@ -136,13 +136,13 @@ def tabulate(results: Sequence[Result], missing: Sequence[Missing] = ()) -> pd.D
         scores = {name: value for name, value in result.scores.items() if isinstance(value, int | float)}
         interval = {"interval_low": scores.pop("val_accuracy_low"), "interval_high": scores.pop("val_accuracy_high")}
         names = {"variant": result.variant, "seed": result.seed}
-        words = {"grade": Overfitting.of(result).grade, "keep": result.cell.recipe.keep, "status": "compared"}
+        words = {"grade": Overfitting.from_result(result).grade, "keep": result.cell.recipe.keep, "status": "compared"}
         rows.append({**names, **scores, **interval, **words})
     table = pd.DataFrame(rows).sort_values("val_binary_accuracy", ascending=False, kind="stable", ignore_index=True)
     front = statistics.pareto_front(table["multiply_adds"], table["val_binary_accuracy"])
     table.insert(table.columns.get_loc("grade"), "pareto", front)
     if missing:
-        lacking = [{"variant": item.variant, "seed": item.seed, "status": item.why} for item in missing]
-        table = pd.concat([table, pd.DataFrame(lacking)], ignore_index=True)
+        missing_rows = [{"variant": item.variant, "seed": item.seed, "status": item.why} for item in missing]
+        table = pd.concat([table, pd.DataFrame(missing_rows)], ignore_index=True)
     whole = [name for name, value in rows[0].items() if isinstance(value, int) and not isinstance(value, bool)]
     return table.astype(dict.fromkeys(whole, "Int64"))

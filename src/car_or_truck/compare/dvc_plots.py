@@ -20,7 +20,7 @@ MOST_POINTS = 200  # of a curve: more would only make the page heavy
 def tables(comparison: Comparison, dataset: Dataset) -> dict[str, pd.DataFrame]:
     """The tables by name, the best model first, each with a column `colour`: that of its variant in the report."""
     results = sorted(comparison.results, key=lambda result: -result.correct.mean())
-    made = {
+    frames = {
         "overfitting": accuracies(comparison.table).assign(source=dataset.source),
         "curves": comparison.curves,
         "roc": roc(results),
@@ -31,7 +31,7 @@ def tables(comparison: Comparison, dataset: Dataset) -> dict[str, pd.DataFrame]:
     named = by_variant | {result.name: by_variant[result.variant] for result in results}
     return {
         name: table.assign(colour=table["cell" if "cell" in table else "variant"].map(named))
-        for name, table in made.items()
+        for name, table in frames.items()
     }
 
 

@@ -67,32 +67,32 @@ def message(course: Course, table: pd.DataFrame) -> str:
 
 def over_epochs(course: Course, table: pd.DataFrame, looks: Styles, path: Path) -> None:
     """The curves of a few variants together, of more in a panel each; `table` is curves.csv."""
-    table = in_points(table) if course is GAP else table
+    table = convert_to_points(table) if course is GAP else table
     if len(looks) <= MOST_TOGETHER:
         with drawing.canvas(path, *SIZE) as (sheet, (axes,)):
             axes.set(title=message(course, table), ylabel=course.label + ", dotted: train" * bool(course.dotted))
             panel(course, table, looks, axes)
             legend(sheet, axes)
         return
-    shown = list(looks)[:MOST_PANELS]
-    rows, title = -(-len(shown) // 2), message(course, table)
-    if len(looks) > len(shown):
-        title += f" (panels: the {len(shown)} most accurate)"
+    variants = list(looks)[:MOST_PANELS]
+    rows, title = -(-len(variants) // 2), message(course, table)
+    if len(looks) > len(variants):
+        title += f" (panels: the {len(variants)} most accurate)"
     with drawing.canvas(path, SIZE[0], 0.8 + 1.5 * rows, 2, rows, title) as (sheet, grid):
-        for axes in grid[len(shown) :]:
+        for axes in grid[len(variants) :]:
             axes.remove()
-        for axes, variant in zip(grid, shown, strict=False):
+        for axes, variant in zip(grid, variants, strict=False):
             axes.sharex(grid[0])
             axes.sharey(grid[0])
             panel(course, table, {variant: looks[variant]}, axes)
             axes.set_title(variant, fontsize=10, color=looks[variant]["color"])
-        for place, axes in enumerate(grid[: len(shown)]):
-            axes.set_xlabel("epoch" if place + 2 >= len(shown) else "")
-            axes.tick_params(labelleft=place % 2 == 0, labelbottom=place + 2 >= len(shown))
+        for place, axes in enumerate(grid[: len(variants)]):
+            axes.set_xlabel("epoch" if place + 2 >= len(variants) else "")
+            axes.tick_params(labelleft=place % 2 == 0, labelbottom=place + 2 >= len(variants))
         sheet.supylabel(course.label + ", dotted: train" * bool(course.dotted), fontsize=10)
 
 
-def in_points(table: pd.DataFrame) -> pd.DataFrame:
+def convert_to_points(table: pd.DataFrame) -> pd.DataFrame:
     """The gap in points, from the epoch on at which validation accuracy has come half of its way for good.
 
     Before, a model has hardly learned anything, and its gap is noise. Of one that never gets there all is shown.

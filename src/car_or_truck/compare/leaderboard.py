@@ -62,20 +62,22 @@ def show(console: Console, explain: bool = False) -> None:
     if not path.is_file():
         raise Failure(f"There is no {path} here ({Path.cwd()}). Run `dvc repro` in the project's root.")
     comparison = files.read_json(paths.REPORTS / "comparison.json", "Run `dvc repro compare`.")
-    if lacking := KEYS - comparison.keys():  # another version of this project wrote it
-        raise Failure(f"{paths.REPORTS}/comparison.json has no {', '.join(sorted(lacking))}. Run `dvc repro compare`.")
+    if missing_keys := KEYS - comparison.keys():  # another version of this project wrote it
+        raise Failure(
+            f"{paths.REPORTS}/comparison.json has no {', '.join(sorted(missing_keys))}. Run `dvc repro compare`."
+        )
     data, table = comparison["data"], _with_times(pd.read_csv(path, **AS_WRITTEN), comparison["trained"])
     groups = _groups(console, table)
     if data["stand_in"]:
         console.print("These are SYNTHETIC images, not photographs: `make data` fetches again.", style="yellow")
     console.print(_grid(table, groups))
-    shown = [*comparison["verdict"], *comparison["changes"]]
+    lines = [*comparison["verdict"], *comparison["changes"]]
     if explain:
         pairs = [pair["words"] for pair in comparison["pairs"]]
         if len(pairs) > MOST_PAIRS:
             pairs[MOST_PAIRS:] = [f"{len(pairs) - MOST_PAIRS} more pairs are in reports/report.html."]
-        shown = [*comparison["verdict"], "", *pairs, "", *comparison["overfitting"], "", *comparison["changes"]]
-    for line in shown:
+        lines = [*comparison["verdict"], "", *pairs, "", *comparison["overfitting"], "", *comparison["changes"]]
+    for line in lines:
         console.print(line, highlight=False)
     marks, valid = notes(table), sum(data["counts"]["valid"].values())
     timed = any(column.group == TIMES for column in columns(table, groups))
@@ -100,8 +102,8 @@ def show_progress(console: Console, table: pd.DataFrame, trained: dict[str, str]
 def _groups(console: Console, table: pd.DataFrame) -> set[str]:
     """The groups of columns for which the console, narrowed to WIDEST, has room."""
     groups, console.width = {QUALITY, SIZE, TIMES}, min(console.width, WIDEST)
-    wanted = Measurement.get(console, console.options.update(max_width=1000), _grid(table, groups)).maximum
-    return groups if wanted <= console.width else {QUALITY}
+    width = Measurement.get(console, console.options.update(max_width=1000), _grid(table, groups)).maximum
+    return groups if width <= console.width else {QUALITY}
 
 
 def _with_times(table: pd.DataFrame, trained: dict[str, str]) -> pd.DataFrame:
@@ -132,20 +134,20 @@ def columns(table: pd.DataFrame, groups: set[str]) -> list[Column]:
 
 def rows(table: pd.DataFrame, groups: set[str]) -> list[list[str]]:
     """The entries under `columns`, for each row of comparison.csv."""
-    shown = columns(table, groups)
-    return [[_entry(column, row) for column in shown] for row in view(table).to_dict("records")]
+    shown_columns = columns(table, groups)
+    return [[_entry(column, row) for column in shown_columns] for row in view(table).to_dict("records")]
 
 
 def view(table: pd.DataFrame) -> pd.DataFrame:
     """comparison.csv with fields in the units that are shown."""
     marks = np.where(table["collapsed"].eq(True), "*", "").astype(object) + np.where(table["keep"].eq("best"), "+", "")
-    shown = table.assign(
+    frame = table.assign(
         marked=table["variant"] + marks,
         gap=100 * table["generalization_gap"],
         low=100 * table["interval_low"],
         high=100 * table["interval_high"],
     )
-    return shown.assign(duration=shown["seconds"].map(duration, na_action="ignore")) if "seconds" in shown else shown
+    return frame.assign(duration=frame["seconds"].map(duration, na_action="ignore")) if "seconds" in frame else frame
 
 
 def _entry(column: Column, row: dict[str, Any]) -> str:

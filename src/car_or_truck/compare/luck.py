@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from car_or_truck.compare.statistics import TINY, by_seed, chi_square_p
+from car_or_truck.compare.statistics import TINY, chi_square_p, ensure_2d
 from car_or_truck.compare.verdict import Correct
 from car_or_truck.evaluate.scores import ALPHA, holm
 
@@ -105,7 +105,7 @@ def corrected_best(right: ArrayLike) -> float:
     Optimism, by the bootstrap: how much better than on these images the best of a sample of them is on
     that sample, beyond what the sample does to the best of all. Efron and Tibshirani (1993), chapter 17.
     """
-    by_model = by_seed(right)
+    by_model = ensure_2d(right)
     images, accuracy = by_model.shape[1], by_model.mean(axis=1)
     moved = _resamples(images) @ by_model.T / images - accuracy  # [DRAWS, models]
     chosen = (accuracy + moved).argmax(axis=1)

@@ -36,7 +36,7 @@ class Overfitting:
     collapsed: bool = False
 
     @classmethod
-    def of(cls, result: Result) -> Overfitting:
+    def from_result(cls, result: Result) -> Overfitting:
         """How badly a trained and evaluated model overfits."""
         scores, losses = result.scores, result.history["val_loss"]
         return cls(
@@ -53,8 +53,8 @@ class Overfitting:
     def grade(self) -> str:
         """One of MILDEST_FIRST."""
         rise = self.kept_rise if self.kept_rise >= LEAST_RISE else -1.0
-        shown = round(self.gap, 3)  # as in tables: "10.0 points" are 10
-        reached = (grade for grade, gap, share in GRADES if shown >= gap or rise >= share * self.lowest)
+        rounded_gap = round(self.gap, 3)  # as in tables: "10.0 points" are 10
+        reached = (grade for grade, gap, share in GRADES if rounded_gap >= gap or rise >= share * self.lowest)
         return COLLAPSED if self.collapsed else next(reached, NONE)
 
 
@@ -114,10 +114,10 @@ def sentence(variant: str, cases: Sequence[Overfitting]) -> str:
         return f"{variant}: it collapsed to one answer for every image, so there is nothing to overfit."
     name = f"{variant} ({len(trained)} seeds)" if len(trained) > 1 else variant
     left_out = f" ({collapsed} collapsed {'seed' if collapsed == 1 else 'seeds'} left out)" if collapsed else ""
-    kept = ", of the saved weights" if any(case.kept_rise < case.rise for case in trained) else ""
+    note = ", of the saved weights" if any(case.kept_rise < case.rise for case in trained) else ""
     grades = _grades(trained)
     extent = "no sign of" if grades == NONE else grades
-    return f"{name}: {extent} overfitting{kept}: {_gap(trained)}; {_loss(trained)}{left_out}."
+    return f"{name}: {extent} overfitting{note}: {_gap(trained)}; {_loss(trained)}{left_out}."
 
 
 def rise_sentence(epoch: int | str, rise: float) -> str:

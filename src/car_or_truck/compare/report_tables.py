@@ -107,8 +107,8 @@ def tabulate(table: pd.DataFrame, columns: Sequence[Column], by: str) -> Table:
         .sort_values(by, ascending=False, kind="stable")
     )
     named = [VARIANT, *[SEED] * (len(set(table["seed"])) > 1), *columns]
-    shown = [column for column in named if column.field in view.columns]
-    return Table(shown, [[_entry(column, row) for column in shown] for row in view.to_dict("records")])
+    shown_columns = [column for column in named if column.field in view.columns]
+    return Table(shown_columns, [[_entry(column, row) for column in shown_columns] for row in view.to_dict("records")])
 
 
 def _entry(column: Column, row: dict[str, Any]) -> Entry:

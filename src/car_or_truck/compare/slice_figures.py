@@ -22,12 +22,12 @@ def drops(rows: Sequence[dict[str, Any]], looks: Styles, path: Path) -> None:
     """
     table = pd.DataFrame(rows)
     ranked = [variant for variant in looks if variant in set(table["variant"])]
-    shown = ranked[:MOST_VARIANTS]
-    table = table[table["variant"].isin(shown)]
-    labels = table.loc[table["variant"] == shown[0], "label"]
+    variants = ranked[:MOST_VARIANTS]
+    table = table[table["variant"].isin(variants)]
+    labels = table.loc[table["variant"] == variants[0], "label"]
     with drawing.canvas(path, SIZE[0], 1.4 + 0.26 * len(labels)) as (sheet, (axes,)):
-        reach = min(0.3, 0.12 * (len(shown) - 1))
-        for variant, offset in zip(shown, np.linspace(-reach, reach, len(shown)), strict=True):
+        reach = min(0.3, 0.12 * (len(variants) - 1))
+        for variant, offset in zip(variants, np.linspace(-reach, reach, len(variants)), strict=True):
             own, look = table[table["variant"] == variant], looks[variant]
             lines = np.arange(len(labels)) + offset
             axes.hlines(lines, 100 * own["drop_low"], 100 * own["drop_high"], color=look["color"], linewidth=1)
@@ -39,12 +39,12 @@ def drops(rows: Sequence[dict[str, Any]], looks: Styles, path: Path) -> None:
         axes.axvline(0, color="#888888", linewidth=1)
         axes.set_yticks(range(len(labels)), labels)
         worst = table[table["significant"]].sort_values("drop").tail(1)
-        title = "No slice is significantly weaker" + f" for these {len(shown)}" * (len(ranked) > len(shown))
+        title = "No slice is significantly weaker" + f" for these {len(variants)}" * (len(ranked) > len(variants))
         if len(worst) and worst["drop"].item() > 0:
             title = f"{worst['variant'].item()} loses {100 * worst['drop'].item():.1f} points: {worst['label'].item()}"
         axes.set(title=title, xlabel="drop (points) with 95% CI; filled: significant")
         axes.set_ylim(len(labels) - 0.4, -0.6)
-        if len(shown) > 1:
+        if len(variants) > 1:
             heading = f"the {MOST_VARIANTS} most accurate" if len(ranked) > MOST_VARIANTS else None
-            columns = min(3, len(shown))
+            columns = min(3, len(variants))
             sheet.legend(loc="outside lower center", ncols=columns, fontsize=9, title=heading, title_fontsize=9)

@@ -15,7 +15,7 @@ from car_or_truck.compare.comparison import Comparison
 
 def compare(results: Sequence[Result], missing: Sequence[Missing], dataset: Dataset) -> Comparison:
     """Write reports/: comparison.csv, comparison.json, metrics.json, curves.csv, suspects, plots/ and report.html."""
-    comparison = Comparison.of(results, missing, dataset)
+    comparison = Comparison.from_results(results, missing, dataset)
     files.write_csv(paths.REPORTS / "comparison.csv", comparison.table)
     files.write_json(paths.REPORTS / "comparison.json", comparison.summary)
     files.write_csv(paths.REPORTS / "curves.csv", comparison.curves)

@@ -69,7 +69,7 @@ def paired_difference(right_a: ArrayLike, right_b: ArrayLike, draws: int = DRAWS
     chosen by it. With one seed each, seed variance is unknown: the interval is then that of two models,
     not of their recipes, and p is McNemar's, with which the interval is made to agree.
     """
-    a, b = by_seed(right_a), by_seed(right_b)
+    a, b = ensure_2d(right_a), ensure_2d(right_b)
     parts = variance_parts(a, b)
     difference = float(a.mean() - b.mean())
     normal, student = _quantiles(draws, parts.seeds_freedom)
@@ -117,7 +117,7 @@ def variance_parts(right_a: ArrayLike, right_b: ArrayLike) -> VarianceParts:
     spread exceeds luck few seeds tell badly: each recipe's ratio is averaged with that of both, which
     counts as one seed more, and their degrees of freedom are combined after Satterthwaite (1946).
     """
-    recipes = [by_seed(right) for right in (right_a, right_b)]
+    recipes = [ensure_2d(right) for right in (right_a, right_b)]
     images = recipes[0].shape[1]
     per_image = recipes[0].mean(axis=0) - recipes[1].mean(axis=0)
     variance = float(per_image.var(ddof=min(1, images - 1)) / images)
@@ -128,8 +128,8 @@ def variance_parts(right_a: ArrayLike, right_b: ArrayLike) -> VarianceParts:
     spread = [len(right) * float(right.mean(axis=1).var()) for right in recipes]
     for place, other in ((0, 1), (1, 0)):
         if len(recipes[place]) == 1:
-            error, known = (1 - float(recipes[at].mean()) for at in (place, other))
-            scale = error / known if known else error / (2 * images * luck[other])
+            error, other_error = (1 - float(recipes[at].mean()) for at in (place, other))
+            scale = error / other_error if other_error else error / (2 * images * luck[other])
             others = len(recipes[other]) - 1
             if chi_square_p(spread[other] / luck[other] / others, others) < ALPHA:
                 scale = max(1.0, scale)  # its seed may be a lucky one
@@ -139,14 +139,14 @@ def variance_parts(right_a: ArrayLike, right_b: ArrayLike) -> VarianceParts:
     pooled = float(ratios.sum()) / freedom
     observed = np.maximum(TINY, of_each * (pooled + ratios) / counts)
     degrees = np.where(counts > 1, np.minimum(counts, freedom), freedom)
-    together = float(observed.sum() ** 2 / (observed**2 / degrees).sum())
+    effective_freedom = float(observed.sum() ** 2 / (observed**2 / degrees).sum())
     return VarianceParts(
         images=max(0.0, variance - float(of_each.sum())),
         luck=float(of_each.sum()),
         ratio=pooled,
         freedom=freedom,
         seeds=float(observed.sum()),
-        seeds_freedom=round(min(freedom, together), 1),
+        seeds_freedom=round(min(freedom, effective_freedom), 1),
         one_each=float((np.maximum(of_each, observed) * counts).sum()),
     )
 
@@ -173,11 +173,11 @@ def images_needed(right_a: ArrayLike, right_b: ArrayLike, level: float = LEVEL) 
     The sample size of a paired z-test with a power of 80%, at the present seed variance: luck on the
     images shrinks with their number, the rest of it does not. None if no number of images would do.
     """
-    a, b = by_seed(right_a), by_seed(right_b)
+    a, b = ensure_2d(right_a), ensure_2d(right_b)
     parts = variance_parts(a, b)
     # Where seeds truly spread, only they tell how far, and few of them need a larger difference.
-    known = stats.t(parts.seeds_freedom) if parts.freedom and parts.p < ALPHA else norm
-    room = _tolerated(float(a.mean() - b.mean()), level, known) - max(0.0, parts.seeds - parts.luck)
+    distribution = stats.t(parts.seeds_freedom) if parts.freedom and parts.p < ALPHA else norm
+    room = _tolerated(float(a.mean() - b.mean()), level, distribution) - max(0.0, parts.seeds - parts.luck)
     return int(np.ceil(a.shape[1] * (parts.images + parts.luck) / room)) if room > 0 else None
 
 
@@ -186,7 +186,7 @@ def seeds_needed(right_a: ArrayLike, right_b: ArrayLike, level: float = LEVEL) -
 
     As `images_needed`, at the present number of images. None if no number would do, or if both have one seed.
     """
-    a, b = by_seed(right_a), by_seed(right_b)
+    a, b = ensure_2d(right_a), ensure_2d(right_b)
     parts = variance_parts(a, b)
     room = _tolerated(float(a.mean() - b.mean()), level) - parts.images
     if room <= 0 or not parts.freedom:
@@ -194,12 +194,12 @@ def seeds_needed(right_a: ArrayLike, right_b: ArrayLike, level: float = LEVEL) -
     return max(1, int(np.ceil(parts.one_each / room)))
 
 
-def _tolerated(difference: float, level: float, known: Any = norm) -> float:
+def _tolerated(difference: float, level: float, distribution: Any = norm) -> float:
     """The squared standard error at which a difference is just significant with a power of 80%."""
-    return float((difference / (known.ppf((1 + level) / 2) + norm.ppf(POWER))) ** 2)
+    return float((difference / (distribution.ppf((1 + level) / 2) + norm.ppf(POWER))) ** 2)
 
 
-def by_seed(right: ArrayLike) -> NDArray[np.bool_]:
+def ensure_2d(right: ArrayLike) -> NDArray[np.bool_]:
     """As [seeds, images], for one seed too."""
     return np.atleast_2d(np.asarray(right, bool))
 

@@ -63,13 +63,13 @@ def find_suspects(results: Sequence[Result], classes: Sequence[str]) -> pd.DataF
 
 def draw(suspects: pd.DataFrame, images: Pixels, positive: str, path: Path) -> None:
     """The contact sheet: the first suspects of all validation `images` [n, h, w, 3]; `positive` is the second class."""
-    shown = suspects.head(MOST)
-    rows = max(1, -(-len(shown) // COLUMNS))
+    head = suspects.head(MOST)
+    rows = max(1, -(-len(head) // COLUMNS))
     title = f"{len(suspects) or 'No'} label suspect{'s' * (len(suspects) != 1)} on validation"
     if len(suspects) > MOST:
         title += f"; the {MOST} most confident"
     with drawing.contact_sheet(path, COLUMNS, rows, title) as tiles:
-        for tile, row in zip(tiles, shown.itertuples(), strict=False):
+        for tile, row in zip(tiles, head.itertuples(), strict=False):
             tile.show(images[row.Index])
             caption = f"{short(row.name)}\n{row.label}: P({positive}) {row.probability:.2f}"
             tile.caption(caption, fontsize=7.5)

@@ -70,17 +70,17 @@ def accuracies(table: pd.DataFrame, looks: Styles, path: Path) -> None:
 
 def differences(pairs: Sequence[RecipePair], path: Path) -> None:
     """The pairs' differences with their intervals; filled dots are significant."""
-    shown = list(pairs)[:MOST_PAIRS][::-1]
+    shown_pairs = list(pairs)[:MOST_PAIRS][::-1]
     significant = sum(pair.significant for pair in pairs)
-    with drawing.canvas(path, SIZE[0], _height(len(shown))) as (_, (axes,)):
-        for line, pair in enumerate(shown):
+    with drawing.canvas(path, SIZE[0], _height(len(shown_pairs))) as (_, (axes,)):
+        for line, pair in enumerate(shown_pairs):
             colour = INK if pair.significant else "#808080"
             axes.hlines(line, 100 * pair.estimate.low, 100 * pair.estimate.high, color=colour, linewidth=1.2)
             face = colour if pair.significant else "none"
             axes.plot(100 * pair.estimate.difference, line, "o", color=colour, markerfacecolor=face)
         axes.axvline(0, color="#888888", linewidth=1)
-        words = [f"{100 * pair.estimate.difference:+.1f}" for pair in shown]
-        _label_lines(axes, [f"{pair.first}\nover {pair.second}" for pair in shown], words)
+        words = [f"{100 * pair.estimate.difference:+.1f}" for pair in shown_pairs]
+        _label_lines(axes, [f"{pair.first}\nover {pair.second}" for pair in shown_pairs], words)
         if len(pairs) == 1:
             title = f"The difference is {'' if significant else 'not '}significant"
         else:

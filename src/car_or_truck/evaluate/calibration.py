@@ -38,8 +38,8 @@ def cross_fitted(labels: Labels, probability: Floats) -> Floats:
     half = np.argsort(np.argsort(labels, kind="stable")) % 2
     calibrated = np.empty(len(labels))
     for judged in (0, 1):
-        here, other = half == judged, half != judged
-        calibrated[here] = tempered(probability[here], temperature(labels[other], probability[other]))
+        fold, other = half == judged, half != judged
+        calibrated[fold] = tempered(probability[fold], temperature(labels[other], probability[other]))
     return calibrated
 
 

@@ -112,11 +112,11 @@ def feature_maps(image: Floats, blocks: Sequence[Maps], title: str, path: Path) 
             first, *others = tiles[row * columns : (row + 1) * columns]
             first.caption(name)
             for tile, channel in zip(others, _various(detected, ACROSS), strict=False):
-                shown = maps[..., channel]
+                channel_map = maps[..., channel]
                 # A few extremes, as at the borders, would hide the rest.
-                reach = np.percentile(np.abs(shown), 99) or 1.0
+                reach = np.percentile(np.abs(channel_map), 99) or 1.0
                 look = {"cmap": "RdBu_r", "vmin": -reach} if "filter" in name else {"cmap": "magma", "vmin": 0}
-                tile.show(shown, vmax=reach, **look)
+                tile.show(channel_map, vmax=reach, **look)
 
 
 def _various(maps: Floats, count: int) -> list[int]:

@@ -83,7 +83,7 @@ def distances(features: Floats, centre: Floats, whitening: Floats) -> Floats:
     return np.asarray(np.linalg.norm((features - centre) @ whitening, axis=1))
 
 
-def with_features(net: Any) -> Any:
+def add_feature_output(net: Any) -> Any:
     """The net with two outputs for images: features [images, d], and its probability [images, 1].
 
     A feature is the square root of a channel, averaged over its map. The maps are those that a pooling layer passes on,

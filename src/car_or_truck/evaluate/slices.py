@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest, fisher_exact, t
 
 from car_or_truck import paths
-from car_or_truck.errors import Failure, in_one_line
+from car_or_truck.errors import Failure, summarize
 from car_or_truck.evaluate.corruptions import MILD, STRONG
 from car_or_truck.evaluate.scores import ALPHA, LEVEL, holm, wilson
 from car_or_truck.train.recipe import THRESHOLD
@@ -54,7 +54,7 @@ class Slice:
     p: float  # two-sided, for no drop
 
     @classmethod
-    def of(cls, name: str, right: Right, drop: float, error: float, p: float | None) -> Slice:
+    def from_drop(cls, name: str, right: Right, drop: float, error: float, p: float | None) -> Slice:
         """A slice with its drop and the standard error of that; `p`: of an exact test, else that of a t-test."""
         images, accuracy = right.shape[1], float(right.mean())
         interval = wilson(round(accuracy * images), images)
@@ -75,7 +75,7 @@ def natural_slice(name: str, right: Right, inside: Right) -> Slice:
     if len(right) == 1:
         p = float(fisher_exact([[group.sum(), group.size - group.sum()] for group in (within, without)]).pvalue)
     error = share * (_variance(_padded(within, 1, 0)) + _variance(_padded(without, 1, 0))) ** 0.5
-    return Slice.of(name, within, share * float(without.mean() - within.mean()), error, p)
+    return Slice.from_drop(name, within, share * float(without.mean() - within.mean()), error, p)
 
 
 def corrupted_slice(name: str, clean: Right, right: Right) -> Slice:
@@ -88,7 +88,7 @@ def corrupted_slice(name: str, clean: Right, right: Right) -> Slice:
     if len(right) == 1:
         lost, gained = int((change > 0).sum()), int((change < 0).sum())
         p = float(binomtest(lost, lost + gained).pvalue) if lost + gained else 1.0
-    return Slice.of(name, right, float(change.mean()), _variance(_padded(change, 1, -1)) ** 0.5, p)
+    return Slice.from_drop(name, right, float(change.mean()), _variance(_padded(change, 1, -1)) ** 0.5, p)
 
 
 def _padded(values: NDArray[np.generic], best: int, worst: int) -> NDArray[np.generic]:
@@ -130,9 +130,9 @@ def model_slices(predictions: pd.DataFrame, corrupted: pd.DataFrame, classes: Se
 
 def slice_scores(table: pd.DataFrame) -> dict[str, float]:
     """Few scores of slices.csv: accuracies, without those under mild corruptions, and the largest significant drop."""
-    shown = table[~table["slice"].isin(MILD)]
+    rows = table[~table["slice"].isin(MILD)]
     accuracies = {
-        f"slice.{name}.val_binary_accuracy": float(value) for name, value in shown[["slice", "accuracy"]].to_numpy()
+        f"slice.{name}.val_binary_accuracy": float(value) for name, value in rows[["slice", "accuracy"]].to_numpy()
     }
     drops = table.loc[table["p_corrected"] < ALPHA, "drop"]
     return {**accuracies, "largest_slice_drop": max([0.0, *drops])}
@@ -145,7 +145,7 @@ def read_measures(names: Iterable[str]) -> pd.DataFrame:
         table = pd.read_csv(path)
         return table[table["split"] == "valid"].set_index("name").loc[list(names)]
     except (OSError, ValueError, KeyError) as error:
-        raise Failure(f"{path} cannot be read ({in_one_line(error, 200)}). Run `dvc repro prepare`.") from None
+        raise Failure(f"{path} cannot be read ({summarize(error, 200)}). Run `dvc repro prepare`.") from None
 
 
 def members(measures: pd.DataFrame, labels: NDArray[np.uint8], classes: Sequence[str]) -> dict[str, Right]:

@@ -17,7 +17,7 @@ from rich.progress import Progress
 
 from car_or_truck import files, paths
 from car_or_truck.evaluate import calibration, corruptions, novelty, slices
-from car_or_truck.evaluate.reliability import Reliability, with_features
+from car_or_truck.evaluate.reliability import Reliability, add_feature_output
 from car_or_truck.evaluate.scores import accuracy, all_scores, has_collapsed, log_loss, smoothed_onset
 from car_or_truck.train import batches
 from car_or_truck.train.history import derive
@@ -58,7 +58,7 @@ def evaluate(cell: TrainedCell, history: pd.DataFrame, settings: Evaluate) -> di
 
     net = keras.saving.load_model(cell.model_folder / "model.keras", compile=False)
     splits = {name: batches.load(paths.PREPARED, name, cell.side) for name in cell.data.counts}
-    probe = with_features(net)
+    probe = add_feature_output(net)
     conditions = corruptions.conditions(settings.corruptions) if settings.slices else {}
     share = settings.corrupted_share if settings.slices else 0
     about = corruptions.sample(pd.read_csv(paths.PREPARED / "valid" / "index.csv"), share)
@@ -146,14 +146,14 @@ def predict_corrupted(
 
 def score(history: pd.DataFrame, kept_epoch: int, predictions: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
     """All scores: of the predictions for each split, and of the history. `describe` says which is which."""
-    kept = history.loc[history["epoch"] == kept_epoch].iloc[0]
+    kept_row = history.loc[history["epoch"] == kept_epoch].iloc[0]
     answers = {
         split: (table["label"].to_numpy(np.uint8), table["probability"].to_numpy())
         for split, table in predictions.items()
     }
     scores: dict[str, Any] = {
-        "loss": float(kept["loss"]),
-        "binary_accuracy": float(kept["binary_accuracy"]),
+        "loss": float(kept_row["loss"]),
+        "binary_accuracy": float(kept_row["binary_accuracy"]),
         "kept_epoch": kept_epoch,
         **derive(history),
         "overfit_onset": smoothed_onset(history["val_loss"]),

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from rich.progress import track
 
-from car_or_truck.errors import Failure, in_one_line
+from car_or_truck.errors import Failure, summarize
 
 DAMAGED = (
     zipfile.BadZipFile, tarfile.TarError, zlib.error, LZMAError, EOFError, OSError,
@@ -37,7 +37,7 @@ def unpack(path: Path, into: Path, where: str, max_files: int, max_gigabytes: fl
     except DAMAGED as error:
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # the disk's
             raise
-        raise Failure(f"{where} is not a complete zip or tar archive: {in_one_line(error, 200)}") from None
+        raise Failure(f"{where} is not a complete zip or tar archive: {summarize(error, 200)}") from None
     except RuntimeError as error:  # what zipfile raises for a password
         raise Failure(f"{where} cannot be unpacked: {error}") from None
     except _Refused as error:

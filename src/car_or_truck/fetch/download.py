@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from car_or_truck.errors import NETWORK, Failure, without_passwords
+from car_or_truck.errors import NETWORK, Failure, mask_passwords
 
 CONNECT_SECONDS, READ_SECONDS = 10, 30  # a server that is silent for so long counts as unreachable
 ATTEMPTS = 3  # of a download that breaks off; Kaggle's is resumed where it stopped
@@ -34,7 +34,7 @@ class _Refusal(Exception):
         self.status = status
 
 
-def from_kaggle(dataset: str) -> tuple[Path, int | None]:
+def download_from_kaggle(dataset: str) -> tuple[Path, int | None]:
     """The folder of a data set (owner/name, or owner/name/versions/N), and its version.
 
     kagglehub downloads into its own cache, resumes a broken download, shows a progress bar, and uses
@@ -95,7 +95,7 @@ def _limited_silence() -> Iterator[None]:
             HTTPAdapter.send = send  # type: ignore[method-assign]
 
 
-def from_url(url: str, to: Path) -> None:
+def download_url(url: str, to: Path) -> None:
     """Download `url` (data.archive.url: http, https, s3, gs, ...) to the file `to`, with a progress bar.
 
     Raises Unreachable when the server is silent or in trouble, or a cloud's client lacks credentials; Failure when it
@@ -103,8 +103,8 @@ def from_url(url: str, to: Path) -> None:
     """
     from fsspec.callbacks import TqdmCallback
 
-    shown = mask_secrets(url)
-    bar = TqdmCallback(tqdm_kwargs={"desc": f"Downloading {shown}", "unit": "B", "unit_scale": True})
+    masked_url = mask_secrets(url)
+    bar = TqdmCallback(tqdm_kwargs={"desc": f"Downloading {masked_url}", "unit": "B", "unit_scale": True})
     try:
         for attempt in range(ATTEMPTS):
             try:
@@ -117,11 +117,11 @@ def from_url(url: str, to: Path) -> None:
         if _is_temporary(refusal.status):
             raise Unreachable(str(refusal)) from None
         if refusal.status == 404:
-            raise Failure(f"There is nothing at {shown} (data.archive.url).") from None
-        raise Failure(f"{shown} (data.archive.url) is refused: {refusal}.") from None
+            raise Failure(f"There is nothing at {masked_url} (data.archive.url).") from None
+        raise Failure(f"{masked_url} (data.archive.url) is refused: {refusal}.") from None
     except ValueError as error:
         raise Failure(
-            f"data.archive.url is {shown}, which cannot be opened: {error}. "
+            f"data.archive.url is {masked_url}, which cannot be opened: {error}. "
             "Allowed: a path, or a URL (http, https, s3, gs, or another protocol of fsspec)."
         ) from None
 
@@ -211,7 +211,7 @@ def _is_temporary(status: int) -> bool:
 
 def mask_secrets(url: str) -> str:
     """The URL without its secrets: user, password, and the values of its query and fragment become ***."""
-    address, mark, query = re.split(r"([?#]|$)", without_passwords(url), maxsplit=1)
+    address, mark, query = re.split(r"([?#]|$)", mask_passwords(url), maxsplit=1)
     return address + mark + re.sub(r"(^|[&;#])([^=&;#]*=(?=[^=&;#]))?[^&;#]+", r"\1\2***", query)
 
 

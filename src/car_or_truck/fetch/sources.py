@@ -21,7 +21,7 @@ from car_or_truck import files
 from car_or_truck.errors import Failure
 from car_or_truck.fetch import folders
 from car_or_truck.fetch.archives import unpack
-from car_or_truck.fetch.download import Unreachable, from_kaggle, from_url, mask_secrets
+from car_or_truck.fetch.download import Unreachable, download_from_kaggle, download_url, mask_secrets
 from car_or_truck.fetch.standin import draw as renderer
 
 if TYPE_CHECKING:
@@ -50,13 +50,13 @@ def kaggle(data: Data, into: Path) -> dict[str, Any]:
     """Download the data set with kagglehub, anonymously or with the user's credentials."""
     dataset = data.kaggle.dataset
     where = f"kaggle.com/datasets/{dataset}"
-    folder, version = from_kaggle(dataset)
+    folder, version = download_from_kaggle(dataset)
     _place(folder, where, data, into, shutil.copyfile)
-    known = KNOWN_COUNTS.get("/".join(dataset.split("/")[:2]))
+    published_counts = KNOWN_COUNTS.get("/".join(dataset.split("/")[:2]))
     counts = folders.count_images(into, data.classes, where)
-    if known and counts != known:
+    if published_counts and counts != published_counts:
         console.print(
-            f"kaggle: {where} (version {version}) holds {counts}; the published results are of {known}, so "
+            f"kaggle: {where} (version {version}) holds {counts}; the published results are of {published_counts}, so "
             "yours will differ.",
             style="yellow",
         )
@@ -68,10 +68,10 @@ def archive(data: Data, into: Path) -> dict[str, Any]:
     settings, url = data.archive, str(data.archive.url)
     unpacked, downloaded = into / ".unpacked", into / ".downloaded"
     if "://" in url:
-        shown, path = mask_secrets(url), downloaded
-        from_url(url, downloaded)
+        shown_url, path = mask_secrets(url), downloaded
+        download_url(url, downloaded)
     else:
-        shown, path = url, Path(url).expanduser()
+        shown_url, path = url, Path(url).expanduser()
         if not os.path.isfile(path):  # noqa: PTH113 (Path.is_file raises OSError for a name that is too long)
             if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", url):  # http:/slip, or data:
                 raise Failure(
@@ -84,14 +84,14 @@ def archive(data: Data, into: Path) -> dict[str, Any]:
     checksum = files.sha256(path)
     if settings.sha256 and checksum != settings.sha256.lower():
         raise Failure(
-            f"data.archive.sha256 is {settings.sha256}, but {shown} has {checksum}. "
+            f"data.archive.sha256 is {settings.sha256}, but {shown_url} has {checksum}. "
             "If that file is the right one, put its checksum there; if not, fetch it anew."
         )
-    unpack(path, unpacked, shown, settings.max_files, settings.max_gigabytes)
-    _place(unpacked, shown, data, into, Path.rename)
+    unpack(path, unpacked, shown_url, settings.max_files, settings.max_gigabytes)
+    _place(unpacked, shown_url, data, into, Path.rename)
     shutil.rmtree(unpacked)
     downloaded.unlink(missing_ok=True)
-    return {"url": shown, "sha256": checksum}
+    return {"url": shown_url, "sha256": checksum}
 
 
 def directory(data: Data, into: Path) -> dict[str, Any]:
@@ -127,8 +127,8 @@ def _place(folder: Path, where: str, data: Data, into: Path, put: Callable[[Path
     if len(splits) == 2 and splits != folders.SPLITS:
         console.print(f"{where}: {splits[1]}/ is taken as the validation set.")
     for name, count in folders.count_others(root, data.classes, splits).items():
-        shown = folders.storable_name(name)
-        console.print(f"{where}: left out {count} file(s) that are not images of either class: {shown}")
+        shown_name = folders.storable_name(name)
+        console.print(f"{where}: left out {count} file(s) that are not images of either class: {shown_name}")
     taken_from = {root / split for split in splits}
     outside = sum(taken_from.isdisjoint((folder / name).parents) for name in folders.images_below(folder))
     if outside:

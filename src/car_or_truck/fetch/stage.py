@@ -42,10 +42,10 @@ def fetch(data: Data, raw: Path = RAW) -> dict[str, Any]:
                 files.write_json(folder / SOURCE.name, record)
         except Unreachable as error:
             console.print(f"{source}: out of reach ({error}).")
-            kept = _kept(raw, source, request)
-            if kept:
-                console.print(f"{source}: keeping the {kept['images']} images fetched before.")
-                return kept
+            kept_record = _find_kept_record(raw, source, request)
+            if kept_record:
+                console.print(f"{source}: keeping the {kept_record['images']} images fetched before.")
+                return kept_record
             unreached.append(source)
         else:
             _announce(record)
@@ -85,25 +85,25 @@ def _describe(
     }
 
 
-def _kept(raw: Path, source: str, request: dict[str, Any]) -> dict[str, Any] | None:
+def _find_kept_record(raw: Path, source: str, request: dict[str, Any]) -> dict[str, Any] | None:
     """The record of images in `raw` that this very request fetched before and nobody has changed since."""
     try:
         record: dict[str, Any] = files.read_json(raw / SOURCE.name, "")
         if record["source"] != source or record["request"] != request:
             return None
-        now = _describe(raw, source, request, record["origin"], record["unreached"])
+        description = _describe(raw, source, request, record["origin"], record["unreached"])
     except (Failure, KeyError, TypeError):
         return None
-    return record if now["digest"] == record["digest"] else None
+    return record if description["digest"] == record["digest"] else None
 
 
 def _refuse_strangers(raw: Path) -> None:
     """Raise Failure if `raw` holds more images than the record that `fetch` wrote tells: these are a person's own."""
     try:
-        fetched = int(files.read_json(raw / SOURCE.name, "")["images"])
+        fetched_count = int(files.read_json(raw / SOURCE.name, "")["images"])
     except (Failure, KeyError, TypeError):
-        fetched = 0
-    if len(folders.images_below(raw)) > fetched:
+        fetched_count = 0
+    if len(folders.images_below(raw)) > fetched_count:
         raise Failure(
             f"{raw} holds images that `fetch` did not put there, or lost its {SOURCE.name}. "
             "Move them away, and name their folder in data.directory.path."

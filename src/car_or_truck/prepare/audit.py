@@ -70,7 +70,7 @@ def identical_pairs(names: Iterable[str], checksums: Iterable[str]) -> list[tupl
     """Each name with the first of those that have its checksum, sorted; all pairs of blank images would be millions."""
     ordered = pd.Series(list(checksums), list(names)).sort_index()
     first = ordered.index.to_series().groupby(ordered.to_numpy()).transform("first")
-    return sorted((known, name) for name, known in first.items() if name != known)
+    return sorted((original, name) for name, original in first.items() if name != original)
 
 
 def leaked_pairs(everything: pd.DataFrame) -> list[tuple[str, str]]:
@@ -90,7 +90,7 @@ def near_pairs(hashes: NDArray[np.uint64]) -> list[tuple[int, int, int]]:
     Images with the same hash: each is paired with their first, and that one alone with those of other hashes.
     """
     hashes, firsts, group = np.unique(hashes, return_index=True, return_inverse=True)
-    pairs = [(int(firsts[known]), i, 0) for i, known in enumerate(group) if firsts[known] != i]
+    pairs = [(int(firsts[place]), i, 0) for i, place in enumerate(group) if firsts[place] != i]
     for i, own in enumerate(hashes):
         distances = np.bitwise_count(hashes[i + 1 :] ^ own)
         for j in np.flatnonzero(distances <= NEAR):
@@ -120,18 +120,18 @@ def split_differences(table: pd.DataFrame) -> dict[str, dict[str, float]]:
 
 
 def audit(
-    everything: pd.DataFrame, kept: pd.DataFrame, dropped: list[str], undecodable: list[dict[str, str]]
+    everything: pd.DataFrame, kept_images: pd.DataFrame, dropped: list[str], undecodable: list[dict[str, str]]
 ) -> dict[str, Any]:
     """The findings, ready for JSON.
 
     `everything`: name (with its split), split, label and sha256 of each fetched image, without excluded
-    ones. `kept`: the images in the arrays, with their width, height, mode and Measures too.
+    ones. `kept_images`: the images in the arrays, with their width, height, mode and Measures too.
     """
     pairs = identical_pairs(everything["name"], everything["sha256"])
     labels = dict(zip(everything["name"], everything["label"], strict=True))
-    near = near_pairs(kept["phash"].to_numpy(np.uint64))
-    checksums, names = kept["sha256"].tolist(), kept["name"].tolist()
-    sizes = (kept["width"].astype(str) + "x" + kept["height"].astype(str)).value_counts()
+    near = near_pairs(kept_images["phash"].to_numpy(np.uint64))
+    checksums, names = kept_images["sha256"].tolist(), kept_images["name"].tolist()
+    sizes = (kept_images["width"].astype(str) + "x" + kept_images["height"].astype(str)).value_counts()
     return {
         "undecodable": undecodable,
         "identical": [list(pair) for pair in pairs],
@@ -139,10 +139,10 @@ def audit(
         "conflicts": [list(pair) for pair in pairs if labels[pair[0]] != labels[pair[1]]],
         "dropped": dropped,
         "near_duplicates": [[names[i], names[j], distance] for i, j, distance in near if checksums[i] != checksums[j]],
-        "constant": kept.loc[kept["contrast"] < CONSTANT, "name"].tolist(),
-        "dark": kept.loc[kept["brightness"] < DARK, "name"].tolist(),
-        "bright": kept.loc[kept["brightness"] > BRIGHT, "name"].tolist(),
+        "constant": kept_images.loc[kept_images["contrast"] < CONSTANT, "name"].tolist(),
+        "dark": kept_images.loc[kept_images["brightness"] < DARK, "name"].tolist(),
+        "bright": kept_images.loc[kept_images["brightness"] > BRIGHT, "name"].tolist(),
         "sizes": {str(size): int(count) for size, count in sizes.items()},
-        "modes": {str(mode): int(count) for mode, count in kept["mode"].value_counts().items()},
-        "splits": split_differences(kept),
+        "modes": {str(mode): int(count) for mode, count in kept_images["mode"].value_counts().items()},
+        "splits": split_differences(kept_images),
     }

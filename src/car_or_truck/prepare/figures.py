@@ -19,11 +19,11 @@ MOST_PAIRS = 21  # near-duplicates that are drawn
 SMALL = 0.2  # a standardized difference. Cohen (1988)
 
 
-def draw(report: dict[str, Any], kept: pd.DataFrame, prepared: Path, folder: Path) -> None:
+def draw(report: dict[str, Any], kept_images: pd.DataFrame, prepared: Path, folder: Path) -> None:
     """All figures of an audit, into `folder`: SPLIT.png, near_duplicates.png, outliers.png, splits.svg."""
     splits = list(report["counts"])
     arrays = {split: np.load(prepared / split / "images.npy", mmap_mode="r") for split in splits}
-    tables = {split: table.reset_index(drop=True) for split, table in kept.groupby("split", sort=False)}
+    tables = {split: table.reset_index(drop=True) for split, table in kept_images.groupby("split", sort=False)}
     row_of = {name: (split, row) for split, table in tables.items() for row, name in enumerate(table["name"])}
 
     def pictures(names: list[str]) -> Pixels:
@@ -47,8 +47,8 @@ def draw(report: dict[str, Any], kept: pd.DataFrame, prepared: Path, folder: Pat
         f"{count}: perceptual hashes that differ in at most {NEAR} of 64 bits",
         folder / "near_duplicates.png",
     )
-    by_brightness = kept.sort_values("brightness")["name"].tolist()
-    by_contrast = kept.sort_values("contrast")["name"].tolist()
+    by_brightness = kept_images.sort_values("brightness")["name"].tolist()
+    by_contrast = kept_images.sort_values("contrast")["name"].tolist()
     group_sheet(
         {
             f"Darkest ({len(report['dark'])} are very dark)": pictures(by_brightness[:12]),
@@ -58,7 +58,7 @@ def draw(report: dict[str, Any], kept: pd.DataFrame, prepared: Path, folder: Pat
         "The extremes: darkest, brightest, lowest contrast",
         folder / "outliers.png",
     )
-    split_differences(kept, report["splits"], folder / "splits.svg")
+    split_differences(kept_images, report["splits"], folder / "splits.svg")
 
 
 def _short(name: str) -> str:

@@ -60,7 +60,7 @@ def prepare(data: Data, raw: Path = RAW, prepared: Path = PREPARED, reports: Pat
             undecodable += broken
             leaks = [{"name": name, "reason": "also in validation, data.leaks: drop"} for name in dropped]
             _refuse_empty_class(table, data.classes, split, [*undecodable, *excluded, *leaks])
-        kept = pd.concat(tables, ignore_index=True)
+        kept_images = pd.concat(tables, ignore_index=True)
         counts = {
             split: {name: int((table["label"] == label).sum()) for label, name in enumerate(data.classes)}
             for split, table in zip(splits, tables, strict=True)
@@ -68,7 +68,7 @@ def prepare(data: Data, raw: Path = RAW, prepared: Path = PREPARED, reports: Pat
         dataset = {
             "source": source["source"],
             "stand_in": source["stand_in"],
-            "digest": files.content_digest(zip(kept["name"], kept["sha256"], strict=True)),
+            "digest": files.content_digest(zip(kept_images["name"], kept_images["sha256"], strict=True)),
             "raw_digest": source["digest"],
             "arrays": arrays,
             "image_size": data.image_size,
@@ -77,18 +77,18 @@ def prepare(data: Data, raw: Path = RAW, prepared: Path = PREPARED, reports: Pat
         }
         files.write_json(folder / "dataset.json", dataset)
 
-    report = {**dataset, "excluded": excluded, **audit(everything, kept, dropped, undecodable)}
+    report = {**dataset, "excluded": excluded, **audit(everything, kept_images, dropped, undecodable)}
     with files.whole_folder(reports) as folder:
         files.write_json(folder / "audit.json", report)
-        files.write_csv(folder / "measures.csv", _measures(kept))
-        draw(report, kept, prepared, folder)
+        files.write_csv(folder / "measures.csv", _measures(kept_images))
+        draw(report, kept_images, prepared, folder)
     _announce(report, reports / "audit.json")
     return report
 
 
-def _measures(kept: pd.DataFrame) -> pd.DataFrame:
+def _measures(kept_images: pd.DataFrame) -> pd.DataFrame:
     """split, name (as in index.csv) and Measures of each image in the arrays; `evaluate` slices validation by them."""
-    named = kept.assign(name=_below_split(kept["name"]))
+    named = kept_images.assign(name=_below_split(kept_images["name"]))
     return named[["split", "name", *Measures._fields]].drop(columns="phash").round(4)
 
 

@@ -15,7 +15,7 @@ from car_or_truck.cells import names
 from car_or_truck.cells.cell import Cell, Dataset
 from car_or_truck.cells.results import Evaluation, Result
 from car_or_truck.compare.luck import select_best
-from car_or_truck.errors import Failure, in_one_line
+from car_or_truck.errors import Failure, summarize
 from car_or_truck.fetch.folders import split_name
 from car_or_truck.registry import gates, ledger, loading, versions
 from car_or_truck.registry.versions import CHALLENGER, CHAMPION, Version
@@ -50,7 +50,7 @@ def name_challenger(limits: Promotion, results: Sequence[Result], dataset: Datas
     try:
         return _name(versions.open_registry(), limits, results, dataset)
     except (Failure, MlflowException, OSError) as error:
-        return f"No challenger: {in_one_line(error)}"
+        return f"No challenger: {summarize(error)}"
 
 
 def _name(client: mlflow.MlflowClient, limits: Promotion, results: Sequence[Result], dataset: Dataset) -> str:
@@ -110,9 +110,9 @@ def champion_answers(champion: Version, cell: Cell, dataset: Dataset, split: str
     Those of its own evaluation if it was evaluated on these images; otherwise it predicts anew, with
     the precision, threads and batches of `cell`, its challenger. Raises Failure when it cannot.
     """
-    known = provenance.read_evaluations(champion.run_id)
-    if known and split in known[1] and known[0].data.arrays.get(split) == dataset.arrays[split]:
-        return known[1][split]
+    trace = provenance.read_evaluations(champion.run_id)
+    if trace and split in trace[1] and trace[0].data.arrays.get(split) == dataset.arrays[split]:
+        return trace[1][split]
     loading.start(cell.precision, cell.threads)
     classifier = loading.classifier(champion)
     remedy = "Remove its alias champion in the MLflow UI to start anew."
@@ -125,6 +125,6 @@ def champion_answers(champion: Version, cell: Cell, dataset: Dataset, split: str
     try:
         probability = loading.predict_split(classifier, images, cell.batch_size)
     except Exception as error:  # it comes with code of its own, which may be older
-        shown, reason = split_name(split), in_one_line(error, 200)
-        raise Failure(f"The champion, {champion}, cannot predict the {shown} images: {reason}. {remedy}") from error
+        title, reason = split_name(split), summarize(error, 200)
+        raise Failure(f"The champion, {champion}, cannot predict the {title} images: {reason}. {remedy}") from error
     return Evaluation({}, pd.DataFrame({"label": images.labels, "probability": probability}))

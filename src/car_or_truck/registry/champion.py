@@ -86,21 +86,21 @@ def settle(client: mlflow.MlflowClient, name: str) -> list[str]:
     """
     lines = []
     moves, aliases = history(client, name), versions.aliases(client, name)
-    now = _number(aliases.get(CHAMPION))
+    number = _number(aliases.get(CHAMPION))
     for move in moves:
-        if move.status == "RUNNING" and move is moves[0] and move.version == now:
+        if move.status == "RUNNING" and move is moves[0] and move.version == number:
             _complete(client, name, move)
             lines.append(f"The move of {move.time:%Y-%m-%d %H:%M} UTC was interrupted; it is complete now.")
         elif move.status == "RUNNING":
             client.set_terminated(move.run_id, "FAILED")
             lines.append(f"The move of {move.time:%Y-%m-%d %H:%M} UTC to version {move.version} had not happened.")
     last = next((move.version for move in history(client, name) if move.status == "FINISHED"), NOBODY)
-    if last != now:
-        run_id = _record(client, name, Move(BY_HAND, now, last, "unknown"))
+    if last != number:
+        run_id = _record(client, name, Move(BY_HAND, number, last, "unknown"))
         if last != NOBODY and versions.exists(client, name, last):
             client.set_registered_model_alias(name, PREVIOUS, last)
         client.set_terminated(run_id, "FINISHED")
-        lines.append(f"The champion was moved by hand, from {_label(last)} to {_label(now)}; this is recorded now.")
+        lines.append(f"The champion was moved by hand, from {_label(last)} to {_label(number)}; this is recorded now.")
     _note_moves(client, name)
     return lines
 
@@ -112,9 +112,9 @@ def restore(client: mlflow.MlflowClient, name: str, emptied: bool = False) -> in
     """
     _note_moves(client, name)
     noted = ledger.read(client.tracking_uri, name, ledger.MOVES)
-    known = {_milliseconds(move): move for move in history(client, name)}
+    moves = {_milliseconds(move): move for move in history(client, name)}
     # One that is noted and still under way was left so by a `restore` that was interrupted.
-    lost = [when for when in noted if when not in known or known[when].status == "RUNNING"]
+    lost = [when for when in noted if when not in moves or moves[when].status == "RUNNING"]
     last: dict[str, str] = {}
     for facts in noted.values():
         last[CHAMPION] = facts["version"]
@@ -125,7 +125,7 @@ def restore(client: mlflow.MlflowClient, name: str, emptied: bool = False) -> in
         if alias not in present and versions.exists(client, name, number):
             client.set_registered_model_alias(name, alias, number)
     for when in lost:
-        move = known.get(when) or _read(client.get_run(_record(client, name, Move(**noted[when]), when)))
+        move = moves.get(when) or _read(client.get_run(_record(client, name, Move(**noted[when]), when)))
         if move.action != BY_HAND and versions.exists(client, name, move.version):
             _describe(client, name, move)
         client.set_terminated(move.run_id, "FINISHED", when)
@@ -186,9 +186,9 @@ def _move_champion(client: mlflow.MlflowClient, version: Version, move: Move) ->
 
 def _check_champion(client: mlflow.MlflowClient, name: str, number: str, remedy: str = "") -> None:
     """Raise Failure when the champion is not the version with this number."""
-    now = versions.aliases(client, name).get(CHAMPION)
-    if _number(now) != number:
-        change = f"made {now} the champion of {name}" if now else f"removed the champion of {name}"
+    champion = versions.aliases(client, name).get(CHAMPION)
+    if _number(champion) != number:
+        change = f"made {champion} the champion of {name}" if champion else f"removed the champion of {name}"
         raise Failure(f"Someone else {change} meanwhile; that stands.{remedy}")
 
 
@@ -220,7 +220,7 @@ def _record(client: mlflow.MlflowClient, name: str, move: Move, when: int | None
         **asdict(move),
     }
     if when is None:  # after all others, whatever the clocks of their makers say
-        newest = next((_milliseconds(known) for known in history(client, name)), 0)
+        newest = next((_milliseconds(entry) for entry in history(client, name)), 0)
         when = max(round(1000 * time.time()), newest + 1)
     run = client.create_run(_experiment(client, name), when, {key: value for key, value in tags.items() if value})
     metrics = [
@@ -244,7 +244,7 @@ def _move_note(name: str, move: Move) -> str:
 
 def _experiment(client: mlflow.MlflowClient, name: str) -> str:
     title = names.promotions_name(name)
-    known = client.get_experiment_by_name(title)
-    if known is not None:
-        return str(known.experiment_id)
+    experiment = client.get_experiment_by_name(title)
+    if experiment is not None:
+        return str(experiment.experiment_id)
     return store.create_experiment(client, title, ABOUT.format(name=name))

@@ -57,7 +57,7 @@ class Gate:
         return f"{100 * value:z.1f}%" if self.unit == "%" else f"{100 * round(value, 6) + 0.0:.3g} points"
 
     @property
-    def lacking(self) -> str:
+    def shortfall(self) -> str:
         """How far a failing number is from its limit, for people: between two shares, that is points."""
         return replace(self, unit=POINTS).amount(self.short_by)
 
@@ -67,7 +67,7 @@ class Gate:
         value = verdict = ""
         if self.value is not None:
             value = self.amount(self.value)
-            verdict = "PASS" if self.passes else "FAIL" + f" by {self.lacking}" * (self.short_by > 0)
+            verdict = "PASS" if self.passes else "FAIL" + f" by {self.shortfall}" * (self.short_by > 0)
         return self.name, value, f"{self.must_be} {self.amount(self.limit)}", verdict, self.note
 
 
@@ -87,7 +87,7 @@ class Decision:
         """Which gates fail, and by how much, in one line."""
         rows = [(*gate.cells[:3], gate) for gate in self.gates if not gate.passes]
         return "; ".join(
-            f"{name} is {value}, must be {limit}" + f" (short by {gate.lacking})" * (gate.short_by > 0)
+            f"{name} is {value}, must be {limit}" + f" (short by {gate.shortfall})" * (gate.short_by > 0)
             for name, value, limit, gate in rows
         )
 

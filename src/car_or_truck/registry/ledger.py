@@ -39,7 +39,7 @@ def identity(cell: TrainedCell) -> dict[str, str]:
 
 def number(noted: dict[int, dict[str, str]], model: dict[str, str]) -> int | None:
     """The number that a model had last; None if it had none."""
-    return max((key for key, known in noted.items() if known == model), default=None)
+    return max((key for key, facts in noted.items() if facts == model), default=None)
 
 
 def _folder(name: str, kind: str) -> Path:

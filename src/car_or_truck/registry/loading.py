@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from car_or_truck import files
 from car_or_truck.cells.cell import TrainedCell
-from car_or_truck.errors import Failure, in_one_line
+from car_or_truck.errors import Failure, summarize
 from car_or_truck.registry.versions import Version
 from car_or_truck.train import batches, runtime
 from car_or_truck.train.recipe import THRESHOLD
@@ -39,10 +39,10 @@ def classifier(version: Version) -> Any:
         return served(version).get_raw_model()
     except Exception as error:  # it comes with code of its own, which may be older
         remedy = "After a loss, `car-or-truck sync` rebuilds it; another version may load."
-        raise Failure(f"{version.uri} cannot be loaded: {in_one_line(error)}. {remedy}") from None
+        raise Failure(f"{version.uri} cannot be loaded: {summarize(error)}. {remedy}") from None
 
 
-def from_folder(folder: Path) -> tuple[Any, TrainedCell]:
+def load_folder(folder: Path) -> tuple[Any, TrainedCell]:
     """The model in a folder that `train` wrote, with today's code: (classifier, cell)."""
     import keras
 
@@ -53,7 +53,7 @@ def from_folder(folder: Path) -> tuple[Any, TrainedCell]:
     try:
         net = keras.saving.load_model(folder / "model.keras", compile=False)
     except (OSError, ValueError) as error:
-        raise Failure(f"{folder / 'model.keras'} cannot be loaded: {in_one_line(error)}") from None
+        raise Failure(f"{folder / 'model.keras'} cannot be loaded: {summarize(error)}") from None
     return Classifier(net, cell.data.image_size, cell.data.classes, THRESHOLD), cell
 
 

@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ..evaluate.reliability import UNLIKE, Reliability, with_features
+from ..evaluate.reliability import UNLIKE, Reliability, add_feature_output
 from ..prepare import images
 from ..train import scaling
 
@@ -50,7 +50,7 @@ class Classifier:
         self.net, self.image_size, self.classes, self.threshold = net, image_size, list(classes), threshold
         self.reliability = reliability
         self.side = int(net.input_shape[1])
-        outputs = with_features(net) if reliability else net
+        outputs = add_feature_output(net) if reliability else net
         shape = tf.TensorSpec([None, self.side, self.side, 3], tf.uint8)
         # One graph for any number of pictures; unlike `net.predict`, several threads may call it at once.
         self._outputs = tf.function(

@@ -16,7 +16,7 @@ from car_or_truck import paths
 from car_or_truck.cells import names
 from car_or_truck.cells.cell import TrainedCell, read_dataset
 from car_or_truck.cells.results import Result
-from car_or_truck.errors import Failure, without_passwords
+from car_or_truck.errors import Failure, mask_passwords
 from car_or_truck.registry import ledger
 from car_or_truck.registry.card import card
 from car_or_truck.tracking import copies, permissions, provenance, runs, store
@@ -39,7 +39,7 @@ def open_registry() -> mlflow.MlflowClient:
         client.search_registered_models(max_results=1)
     except MlflowException as error:
         if error.error_code in copies.UNKNOWN:
-            raise Failure(f"The tracking server {without_passwords(store.uri())} has no model registry.") from None
+            raise Failure(f"The tracking server {mask_passwords(store.uri())} has no model registry.") from None
         raise store.unusable(error, store.uri()) from error
     return client
 
@@ -206,22 +206,22 @@ def _is_registered(client: mlflow.MlflowClient, name: str) -> bool:
 
 def model_name(client: mlflow.MlflowClient) -> str:
     """The registered model that the images in data/prepared belong to, or else the one that exists."""
-    known = [name for name in (names.REAL, names.SYNTHETIC) if _is_registered(client, name)]
+    model_names = [name for name in (names.REAL, names.SYNTHETIC) if _is_registered(client, name)]
     try:
         fitting = names.experiment_name(read_dataset(paths.root()).stand_in)
     except Failure:
         fitting = names.REAL
-    if not known:
+    if not model_names:
         remedy = "Run `dvc repro`, or after a loss `car-or-truck sync`."
         raise Failure(f"The store {store.uri()} has no registered model {fitting} yet. {remedy}")
-    return fitting if fitting in known else known[0]
+    return fitting if fitting in model_names else model_names[0]
 
 
-def find(client: mlflow.MlflowClient, wanted: str) -> Version:
+def find(client: mlflow.MlflowClient, version_name: str) -> Version:
     """The version by its name: 3, an alias, models:/NAME/3 or models:/NAME@ALIAS."""
-    match = re.fullmatch(r"(?:models:/([^/@]+)[/@])?([^/@]+)", wanted.removeprefix("@"))
+    match = re.fullmatch(r"(?:models:/([^/@]+)[/@])?([^/@]+)", version_name.removeprefix("@"))
     if not match:
-        raise Failure(f"{wanted!r} is not a version: give 3, champion, models:/NAME/3 or models:/NAME@champion.")
+        raise Failure(f"{version_name!r} is not a version: give 3, champion, models:/NAME/3 or models:/NAME@champion.")
     name = match.group(1) or model_name(client)
     get = client.get_model_version if match.group(2).isdigit() else client.get_model_version_by_alias
     registered = _if_there(lambda: get(name, match.group(2)))

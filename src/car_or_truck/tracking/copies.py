@@ -20,7 +20,7 @@ from mlflow.models import Model
 from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS, MLFLOW_RUN_NAME, MLFLOW_RUN_NOTE
 
 from car_or_truck import files
-from car_or_truck.errors import in_one_line, without_passwords
+from car_or_truck.errors import summarize, mask_passwords
 from car_or_truck.tracking import permissions, store
 from car_or_truck.tracking.runs import logged_model
 
@@ -41,7 +41,7 @@ def optional(remote: mlflow.MlflowClient, part: str, consequence: str) -> Iterat
         if error.error_code not in UNKNOWN and not permissions.is_denied(error):
             raise
         why = "has no" if error.error_code in UNKNOWN else "does not let you write to its"
-        _say_once(f"The tracking server {without_passwords(remote.tracking_uri)} {why} {part}: {consequence}.")
+        _say_once(f"The tracking server {mask_passwords(remote.tracking_uri)} {why} {part}: {consequence}.")
 
 
 @cache
@@ -62,8 +62,8 @@ def bring_values(run: Any, copy: Any, local: mlflow.MlflowClient, remote: mlflow
     points = []
     for name in run.data.metrics:
         delivered = remote.get_metric_history(target, name) if name in copy.data.metrics else []
-        known = {(point.step, point.timestamp) for point in delivered}
-        points += [p for p in local.get_metric_history(run.info.run_id, name) if (p.step, p.timestamp) not in known]
+        keys = {(point.step, point.timestamp) for point in delivered}
+        points += [p for p in local.get_metric_history(run.info.run_id, name) if (p.step, p.timestamp) not in keys]
     remote.log_batch(target, points, params, tags)
     datasets = run.inputs.dataset_inputs if not copy.inputs.dataset_inputs else []
     if datasets:
@@ -75,8 +75,8 @@ def bring_values(run: Any, copy: Any, local: mlflow.MlflowClient, remote: mlflow
 
 def bring_artifacts(run: Any, copy: Any, local: mlflow.MlflowClient, remote: mlflow.MlflowClient) -> bool:
     """All the files of the run, if any of them changed."""
-    written = run.info.status == "FINISHED" or local.list_artifacts(run.info.run_id)  # else it was killed before
-    folder = _files(run.info.artifact_uri, run) if written else None
+    has_artifacts = run.info.status == "FINISHED" or local.list_artifacts(run.info.run_id)  # else it was killed before
+    folder = _files(run.info.artifact_uri, run) if has_artifacts else None
     digest = _digest(folder) if folder else None
     if folder is None or copy.data.tags.get(ARTIFACTS) == digest:
         return False
@@ -90,7 +90,7 @@ def _files(location: str, run: Any) -> Path | None:
     try:
         return Path(mlflow.artifacts.download_artifacts(artifact_uri=location, tracking_uri=store.own()))
     except (MlflowException, OSError) as error:
-        _say_once(f"{run.info.run_name}: files are missing here, and not delivered: {in_one_line(error, 200)}")
+        _say_once(f"{run.info.run_name}: files are missing here, and not delivered: {summarize(error, 200)}")
         return None
 
 
@@ -143,11 +143,11 @@ def _describe_model(model: Any, theirs: Any, run_id: str, remote: mlflow.MlflowC
         # These name versions of the store here.
         if theirs.tags.get(key) != value and key not in (MLFLOW_MODEL_VERSIONS, MLFLOW_RUN_NOTE)
     }
-    known = {(point.key, point.step, point.timestamp) for point in theirs.metrics or []}
+    keys = {(point.key, point.step, point.timestamp) for point in theirs.metrics or []}
     points = [
         Metric(p.key, p.value, p.timestamp, p.step, theirs.model_id, p.dataset_name, p.dataset_digest)
         for p in model.metrics or []
-        if (p.key, p.step, p.timestamp) not in known
+        if (p.key, p.step, p.timestamp) not in keys
     ]
     if tags:
         remote.set_logged_model_tags(theirs.model_id, tags)

@@ -16,7 +16,7 @@ from mlflow.entities import ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE, MLFLOW_USER
 
-from car_or_truck.errors import Failure, in_one_line, without_passwords
+from car_or_truck.errors import Failure, summarize, mask_passwords
 from car_or_truck.tracking import copies, permissions, store, version_copies
 
 ORIGIN = f"{copies.MARK}from"
@@ -53,10 +53,10 @@ def deliver(run_id: str, server: str, whole: bool = True) -> tuple[str, bool]:
 
 def _copy(run: Any, local: mlflow.MlflowClient, remote: mlflow.MlflowClient) -> Any:
     experiment = local.get_experiment(run.info.experiment_id)
-    known = remote.get_experiment_by_name(experiment.name)
-    if known:
-        store.refuse_trashed(known, remote.tracking_uri)
-    place = known.experiment_id if known else _create_experiment(experiment, remote)
+    remote_experiment = remote.get_experiment_by_name(experiment.name)
+    if remote_experiment:
+        store.refuse_trashed(remote_experiment, remote.tracking_uri)
+    place = remote_experiment.experiment_id if remote_experiment else _create_experiment(experiment, remote)
     delivered = remote.search_runs([place], f"tags.`{ORIGIN}` = '{run.info.run_id}'", max_results=1)
     if delivered:
         return remote.get_run(delivered[0].info.run_id)
@@ -78,9 +78,11 @@ def _create_experiment(experiment: Any, remote: mlflow.MlflowClient) -> str:
 def was_removed(run: Any, server: str) -> bool:
     """Whether the run was delivered, and all its copies are in the server's trash now."""
     remote = mlflow.MlflowClient(server)
-    known = remote.get_experiment_by_name(mlflow.MlflowClient(store.own()).get_experiment(run.info.experiment_id).name)
+    remote_experiment = remote.get_experiment_by_name(
+        mlflow.MlflowClient(store.own()).get_experiment(run.info.experiment_id).name
+    )
     about = f"tags.`{ORIGIN}` = '{run.info.run_id}'"
-    copied = remote.search_runs([known.experiment_id], about, ViewType.ALL) if known else []
+    copied = remote.search_runs([remote_experiment.experiment_id], about, ViewType.ALL) if remote_experiment else []
     return bool(copied) and all(copy.info.lifecycle_stage == "deleted" for copy in copied)
 
 
@@ -88,9 +90,9 @@ def close_copy(run_id: str, experiment: str, server: str) -> None:
     """Mark the copy of a run as KILLED on the server: its worker died, and another one goes on in a run of its own."""
     remote = mlflow.MlflowClient(server)
     with suppress(MlflowException, OSError):  # the delivery of the new run says what is wrong with the server
-        known = remote.get_experiment_by_name(experiment)
+        remote_experiment = remote.get_experiment_by_name(experiment)
         about = f"tags.`{ORIGIN}` = '{run_id}' and attributes.status = 'RUNNING'"
-        for copy in remote.search_runs([known.experiment_id], about) if known else ():
+        for copy in remote.search_runs([remote_experiment.experiment_id], about) if remote_experiment else ():
             remote.set_terminated(copy.info.run_id, "KILLED")
 
 
@@ -140,7 +142,7 @@ class Courier:
 
 def warn(run_id: str, server: str, error: Exception) -> None:
     """Say that a delivery failed, and that nothing is lost; that a person may not write is said once a run."""
-    why = in_one_line(error, 200)
+    why = summarize(error, 200)
     if permissions.is_denied(error):
         local = mlflow.MlflowClient(store.own())
         if local.get_run(run_id).data.tags.get(REFUSED) == server:
@@ -148,7 +150,7 @@ def warn(run_id: str, server: str, error: Exception) -> None:
         local.set_tag(run_id, REFUSED, server)
         why = DENIED
     print(
-        f"The tracking server {without_passwords(server)} did not take this run ({why}). It is safe in mlflow.db here; "
+        f"The tracking server {mask_passwords(server)} did not take this run ({why}). It is safe in mlflow.db here; "
         "`car-or-truck sync` delivers it later.",
         flush=True,
     )

@@ -21,10 +21,10 @@ class LiveRuns:
         """Each running training's validation accuracy, epoch by epoch; {} while there is no store that answers."""
         try:
             self.client = self.client or store.open_store()
-            known = self.client.get_experiment_by_name(self.experiment)
-            if known is None:
+            experiment = self.client.get_experiment_by_name(self.experiment)
+            if experiment is None:
                 return {}
-            runs = self.client.search_runs([known.experiment_id], "attributes.status = 'RUNNING'")
+            runs = self.client.search_runs([experiment.experiment_id], "attributes.status = 'RUNNING'")
             return {
                 run.info.run_name: self.client.get_metric_history(run.info.run_id, "val_binary_accuracy")
                 for run in reversed(runs)  # the latest of a name counts

@@ -29,8 +29,8 @@ class Progress(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Start the clock."""
-        self.started = self.epoch_started = self.shown = time.monotonic()
-        self.done = 0  # epochs of this process: a resumed training starts later
+        self.started = self.epoch_started = self.draw_time = time.monotonic()
+        self.finished_epochs = 0  # epochs of this process: a resumed training starts later
         print(HEADER, flush=True)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
@@ -40,8 +40,8 @@ class Progress(keras.callbacks.Callback):  # type: ignore[misc]
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Print the epoch's line."""
         now, metrics = time.monotonic(), logs or {}
-        self.done += 1
-        left = (now - self.started) / self.done * (self.params["epochs"] - epoch - 1)
+        self.finished_epochs += 1
+        left = (now - self.started) / self.finished_epochs * (self.params["epochs"] - epoch - 1)
         accuracy = metrics["val_binary_accuracy"]
         line = ROW.format(
             self._number(),
@@ -69,9 +69,9 @@ class LiveProgress(Progress):
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         """Redraw the bar, a few times a second."""
         now, steps = time.monotonic(), self.params["steps"]
-        if now - self.shown < 0.2:
+        if now - self.draw_time < 0.2:
             return
-        self.shown = now
+        self.draw_time = now
         left = (now - self.epoch_started) / (batch + 1) * (steps - batch - 1)
         console = Console()
         print(f"\r{self._number():>7}{(logs or {}).get('loss', float('nan')):>9.4f}  ", end="")

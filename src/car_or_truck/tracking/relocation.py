@@ -17,7 +17,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from car_or_truck.cells import names
-from car_or_truck.errors import Failure, in_one_line
+from car_or_truck.errors import Failure, summarize
 from car_or_truck.tracking import processes
 
 LOCATIONS = (
@@ -38,7 +38,7 @@ def settle(database: Path, independent: bool = False) -> bool:
 
     `independent`: of a copy too, which takes what it lacks from its original; else a copy is a Failure.
     """
-    former, here = _former_roots(database), database.parent.resolve()
+    former, new_root = _former_roots(database), database.parent.resolve()
     originals = [root for root in former.values() if _remains(root, database.name)]
     if originals and not independent:
         raise Failure(
@@ -54,9 +54,11 @@ def settle(database: Path, independent: bool = False) -> bool:
             if not former:
                 return False
             _refuse_while_busy(connection, database, former)
-            moves = {prefix: here.as_uri() for prefix in former} | {str(root): str(here) for root in former.values()}
+            moves = {prefix: new_root.as_uri() for prefix in former} | {
+                str(root): str(new_root) for root in former.values()
+            }
             if independent:
-                _bring_artifacts(connection, moves, former.values(), here)
+                _bring_artifacts(connection, moves, former.values(), new_root)
             _back_up(database)
             connection.create_function("relocated", 1, lambda location: _relocated(location, moves))
             for table, column in LOCATIONS:
@@ -64,22 +66,22 @@ def settle(database: Path, independent: bool = False) -> bool:
             lost = sum(not folder.is_dir() for folder in _folders(connection, "logged_models", "artifact_location"))
             connection.execute("COMMIT")
     except (OSError, sqlite3.Error) as error:
-        raise Failure(f"The locations in {database} cannot be made to name {here}: {in_one_line(error)}") from None
+        raise Failure(f"The locations in {database} cannot be made to name {new_root}: {summarize(error)}") from None
     places = " and ".join(str(root) for root in former.values())
-    lacking = f" {lost} of its models are not there." if lost else ""
-    print(f"{database} was in {places}: its locations now name {here}.{lacking}", file=sys.stderr, flush=True)
+    warning = f" {lost} of its models are not there." if lost else ""
+    print(f"{database} was in {places}: its locations now name {new_root}.{warning}", file=sys.stderr, flush=True)
     return True
 
 
 def _refuse_while_busy(connection: sqlite3.Connection, database: Path, former: dict[str, Path]) -> None:
     """Raise Failure while a training writes there: under the same folder's other path, as a container has one."""
-    known = connection.execute(
+    cursor = connection.execute(
         "SELECT tags.value, MAX(start_time, COALESCE(MAX(metrics.timestamp), 0)) FROM runs "
         "JOIN tags ON tags.run_uuid = runs.run_uuid AND tags.key = ? "
         "LEFT JOIN metrics ON metrics.run_uuid = runs.run_uuid WHERE runs.status = 'RUNNING' GROUP BY runs.run_uuid",
         (processes.TAG,),
     )
-    for process, milliseconds in known.fetchall():
+    for process, milliseconds in cursor.fetchall():
         if not processes.is_gone(process) and time.time() - milliseconds / 1000 < BUSY:
             raise Failure(
                 f"A training on {process.partition(':')[0]} writes to {database} by its path in "
@@ -155,11 +157,15 @@ def _folders(connection: sqlite3.Connection, table: str, column: str) -> Iterabl
     return [path for path in paths if path]
 
 
-def _bring_artifacts(connection: sqlite3.Connection, moves: dict[str, str], roots: Iterable[Path], here: Path) -> None:
+def _bring_artifacts(
+    connection: sqlite3.Connection, moves: dict[str, str], roots: Iterable[Path], new_root: Path
+) -> None:
     """Copy the files that the store's runs and models have in the original, and lack here."""
-    shared = next((root for root in roots if _is_same(root / "mlruns", here / "mlruns")), None)
+    shared = next((root for root in roots if _is_same(root / "mlruns", new_root / "mlruns")), None)
     if shared:
-        raise Failure(f"{here / 'mlruns'} is the folder of {shared} too. Replace the link by a copy of that folder.")
+        raise Failure(
+            f"{new_root / 'mlruns'} is the folder of {shared} too. Replace the link by a copy of that folder."
+        )
     for table, column in ARTIFACT_LOCATIONS:
         for source in _folders(connection, table, column):
             target = Path(str(_relocated(str(source), moves)))

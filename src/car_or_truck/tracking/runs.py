@@ -113,11 +113,11 @@ def log_epochs(run_id: str, rows: list[dict[str, float]], times: list[float]) ->
     client, now = mlflow.MlflowClient(), time.time()
     points = []
     for name in METRICS:
-        known = {point.step for point in client.get_metric_history(run_id, name)} if rows else set()
+        steps = {point.step for point in client.get_metric_history(run_id, name)} if rows else set()
         points += [
             Metric(name, row[name], round(1000 * moment), int(row["epoch"]))
             for row, moment in zip(rows, times or [now] * len(rows), strict=True)
-            if int(row["epoch"]) not in known
+            if int(row["epoch"]) not in steps
         ]
     client.log_batch(run_id, metrics=points)
 
@@ -125,8 +125,8 @@ def log_epochs(run_id: str, rows: list[dict[str, float]], times: list[float]) ->
 def find_comparison(summary: dict[str, Any]) -> str | None:
     """The id of the finished run of a comparison, by what comparison.json holds, or None."""
     experiment = store.connect(names.experiment_name(summary["data"]["stand_in"]))
-    known = f"tags.{names.COMPARISON} = '{names.comparison_digest(summary)}' and attributes.status = 'FINISHED'"
-    runs = mlflow.MlflowClient().search_runs([experiment], known, max_results=1)
+    condition = f"tags.{names.COMPARISON} = '{names.comparison_digest(summary)}' and attributes.status = 'FINISHED'"
+    runs = mlflow.MlflowClient().search_runs([experiment], condition, max_results=1)
     return str(runs[0].info.run_id) if runs else None
 
 
@@ -139,8 +139,8 @@ def log_evaluation(run_id: str, cell: Cell, scores: Mapping[str, Any]) -> None:
     model, valid = model_id(client.get_run(run_id)), datasets.Split(cell.data, "valid")
     metrics = [
         Metric(key, scores[name], now, 0, *about)
-        for shown, about in ((OTHERS, ()), (ON_VALIDATION, (model, valid.name, valid.digest)))
-        for key, name in shown.items()
+        for score_names, about in ((OTHERS, ()), (ON_VALIDATION, (model, valid.name, valid.digest)))
+        for key, name in score_names.items()
         if name in scores
     ]
     tags = [

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 from filelock import FileLock, Timeout
 
 from car_or_truck import paths
-from car_or_truck.errors import NETWORK, Failure, in_one_line
+from car_or_truck.errors import NETWORK, Failure, summarize
 from car_or_truck.tracking import permissions, processes, relocation
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -136,12 +136,12 @@ def connect(experiment: str) -> str:
         if where.startswith(LOCAL) and not _file(where).exists():
             _create_database(_file(where))
         mlflow.set_tracking_uri(where)
-        known = mlflow.get_experiment_by_name(experiment)
-        if known is None:
+        stored_experiment = mlflow.get_experiment_by_name(experiment)
+        if stored_experiment is None:
             return create_experiment(mlflow.MlflowClient(), experiment, ABOUT)
-        refuse_trashed(known, where)
-        _close_abandoned(known.experiment_id)
-        return str(known.experiment_id)
+        refuse_trashed(stored_experiment, where)
+        _close_abandoned(stored_experiment.experiment_id)
+        return str(stored_experiment.experiment_id)
 
 
 def make_independent() -> bool:
@@ -241,7 +241,7 @@ def unusable(error: Exception, where: str) -> Failure:
     else:
         answered = isinstance(error, RestException)  # so its server is up
         cure = "" if answered else "Start its server, or unset MLFLOW_TRACKING_URI to use mlflow.db here."
-    why = [*NETWORK.findall(str(error)), in_one_line(error)][0]
+    why = [*NETWORK.findall(str(error)), summarize(error)][0]
     return Failure(f"The MLflow store {where} cannot be used: {why.rstrip('.')}. {cure}".rstrip())
 
 

@@ -16,7 +16,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from car_or_truck.cells import names
 from car_or_truck.cells.cell import Cell
-from car_or_truck.errors import in_one_line
+from car_or_truck.errors import summarize
 from car_or_truck.tracking import processes, runs, store
 from car_or_truck.train.checkpoint import Checkpoint
 
@@ -76,9 +76,9 @@ def trial_run(parent: str, number: int, cell: Cell, saved: Checkpoint) -> Iterat
     if not runs.can_continue(state.run_id):
         above = client.get_run(parent)
         tags = {**_tags(above.info.run_name, cell), MLFLOW_PARENT_RUN_ID: parent, "trial": str(number)}
-        made = client.create_run(above.info.experiment_id, tags=tags, run_name=f"trial-{number}")
-        client.log_batch(made.info.run_id, params=_parameters(cell))
-        state.run_id = made.info.run_id
+        run = client.create_run(above.info.experiment_id, tags=tags, run_name=f"trial-{number}")
+        client.log_batch(run.info.run_id, params=_parameters(cell))
+        state.run_id = run.info.run_id
         saved.write()
     run_id, status = str(state.run_id), "FINISHED"
     _go_on(run_id)
@@ -86,7 +86,7 @@ def trial_run(parent: str, number: int, cell: Cell, saved: Checkpoint) -> Iterat
         yield
     except BaseException as error:
         status = "KILLED" if isinstance(error, KeyboardInterrupt | Pruned) else "FAILED"
-        client.set_tag(run_id, OUTCOME, in_one_line(error))
+        client.set_tag(run_id, OUTCOME, summarize(error))
         raise
     finally:
         runs.log_epochs(run_id, state.rows, state.times)

@@ -15,7 +15,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 from car_or_truck.cells import names
 from car_or_truck.compare import overfitting
 from car_or_truck.compare.comparison import Comparison
-from car_or_truck.errors import in_one_line, without_passwords
+from car_or_truck.errors import summarize, mask_passwords
 from car_or_truck.tracking import runs, store
 
 # A saved view is a tag of the experiment. MLflow 3.17 documents neither it nor its values: these are what the UI itself
@@ -53,7 +53,7 @@ def publish(comparison: Comparison) -> None:
             _publish(mlflow.MlflowClient(where), comparison)
         except Exception as error:  # whatever it is, runs and comparison are there without
             print(
-                f"{without_passwords(where)} shows no views of this comparison: {in_one_line(error, 200)}",
+                f"{mask_passwords(where)} shows no views of this comparison: {summarize(error, 200)}",
                 file=sys.stderr,
             )
 
@@ -61,23 +61,23 @@ def publish(comparison: Comparison) -> None:
 def places() -> list[str]:
     """Lines that say where the views are."""
     server = store.server()
-    lines = addresses(mlflow.MlflowClient(store.uri()), without_passwords(server or "http://127.0.0.1:5000"))
+    lines = addresses(mlflow.MlflowClient(store.uri()), mask_passwords(server or "http://127.0.0.1:5000"))
     return lines if server else ["`make ui` starts MLflow at these addresses:", *lines]
 
 
 def _publish(client: mlflow.MlflowClient, comparison: Comparison) -> None:
     """To the comparison's experiment in a store, and to its runs."""
     name = names.experiment_name(comparison.results[0].cell.stand_in)
-    known = client.get_experiment_by_name(name)
-    if known is None:
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
         return  # on a server that nothing was delivered to yet
-    experiment = known.experiment_id
-    tags = {MLFLOW_RUN_NOTE: f"{headline(comparison)} {_links(experiment)}\n\n{store.ABOUT}"}
+    experiment_id = experiment.experiment_id
+    tags = {MLFLOW_RUN_NOTE: f"{headline(comparison)} {_links(experiment_id)}\n\n{store.ABOUT}"}
     tags |= {f"{SAVED}{key}": _saved_view(key) for key in TITLES}
     for key, value in tags.items():
-        client.set_experiment_tag(experiment, key, value)
+        client.set_experiment_tag(experiment_id, key, value)
     for result in comparison.results:
-        for run in client.search_runs([experiment], f"tags.cell = '{result.cell.fingerprint}'"):
+        for run in client.search_runs([experiment_id], f"tags.cell = '{result.cell.fingerprint}'"):
             client.set_tag(run.info.run_id, COLOUR, comparison.colours[result.variant])
 
 

@@ -157,14 +157,14 @@ def vehicle(rng: np.random.Generator, scene: Image.Image, shape: Shape, light: f
 
     towards = np.array([math.sin(yaw) * -math.cos(pitch), math.sin(pitch)])  # the camera, in the x-z plane
     edges = list(zip(shape.profile, shape.profile[1:], strict=False))
-    seen = []
+    faces = []
     for number, ((x0, z0), (x1, z1)) in enumerate(edges):
         normal = np.array([-(z1 - z0), x1 - x0]) / math.hypot(x1 - x0, z1 - z0)
         if normal @ towards > 0:
             quad = [(x0, -1.0, z0), (x1, -1.0, z1), (x1, 1.0, z1), (x0, 1.0, z0)]
             shine = 0.55 + 0.55 * max(0.0, normal[0] * sun[0] + normal[1] * sun[2])
-            seen.append((float(project(quad)[:, 2].mean()), number, quad, shine))
-    for _, number, quad, shine in sorted(seen, key=lambda item: -item[0]):
+            faces.append((float(project(quad)[:, 2].mean()), number, quad, shine))
+    for _, number, quad, shine in sorted(faces, key=lambda item: -item[0]):
         face(quad, paint, shine)
         if number in shape.glass:
             face([(x, side * 0.88, z) for x, side, z in quad], GLASS, 0.7 + 0.5 * shine)
