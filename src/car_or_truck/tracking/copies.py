@@ -20,7 +20,7 @@ from mlflow.models import Model
 from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS, MLFLOW_RUN_NAME, MLFLOW_RUN_NOTE
 
 from car_or_truck import files
-from car_or_truck.errors import summarize, mask_passwords
+from car_or_truck.errors import mask_passwords, summarize
 from car_or_truck.tracking import permissions, store
 from car_or_truck.tracking.runs import logged_model
 

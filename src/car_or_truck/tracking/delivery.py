@@ -16,7 +16,7 @@ from mlflow.entities import ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE, MLFLOW_USER
 
-from car_or_truck.errors import Failure, summarize, mask_passwords
+from car_or_truck.errors import Failure, mask_passwords, summarize
 from car_or_truck.tracking import copies, permissions, store, version_copies
 
 ORIGIN = f"{copies.MARK}from"

@@ -15,7 +15,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 from car_or_truck.cells import names
 from car_or_truck.compare import overfitting
 from car_or_truck.compare.comparison import Comparison
-from car_or_truck.errors import summarize, mask_passwords
+from car_or_truck.errors import mask_passwords, summarize
 from car_or_truck.tracking import runs, store
 
 # A saved view is a tag of the experiment. MLflow 3.17 documents neither it nor its values: these are what the UI itself
