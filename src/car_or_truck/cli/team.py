@@ -36,12 +36,13 @@ def repro(
 
     Example: car-or-truck repro -j 2
     """
-    if ray is not None and jobs > 1:
+    if ray is None:
+        for name in ("cpus", "gpus", "retries", "checkpoint_every"):
+            source = context.get_parameter_source(name)
+            if source and source.name == "COMMANDLINE":
+                raise typer.BadParameter("needs --ray", param_hint="--" + name.replace("_", "-"))
+    elif jobs > 1:
         raise typer.BadParameter("goes without --ray, whose cluster decides how many run at a time", param_hint="-j")
-    for name in ("cpus", "gpus", "retries", "checkpoint_every"):
-        source = context.get_parameter_source(name)
-        if ray is None and source and source.name == "COMMANDLINE":
-            raise typer.BadParameter("needs --ray", param_hint="--" + name.replace("_", "-"))
     from car_or_truck import params
 
     loaded = params.load()
