@@ -323,7 +323,7 @@ print(verdict.ONE_SEED)
 # %% [markdown]
 # On the photographs, the project trained all three with several seeds; its `results/` holds every prediction. There
 # `exercise` leads `tutorial` by 4.1 points (95% CI 0.7 to 7.6), not significant after correction for all pairs.
-# `sprint` beats `tutorial` by 9.0 points (95% CI 6.1 to 12.0), and `exercise` by 4.9 points (95% CI 3.0 to 6.9). The
+# `sprint` beats `tutorial` by 8.9 points (95% CI 5.9 to 11.9), and `exercise` by 4.8 points (95% CI 2.8 to 6.7). The
 # validation loss of `tutorial` was lowest at epoch 22 or 23 of 40 in all three seeds, that of `exercise` at epochs 29,
 # 36 and 47 of 50, where the lesson prints 30.
 
