@@ -88,12 +88,12 @@ class Tile(NamedTuple):
         right, bottom = self.left + self.side, self.top + self.side
         self.sheet.imshow(image, extent=(self.left, right, bottom, self.top), aspect="auto", **look)
 
-    def caption(self, text: str, **look: Any) -> None:
-        """Write above the image, and no wider than it: in smaller letters if need be."""
+    def caption(self, text: str, columns: int = 1, **look: Any) -> None:
+        """Write above the image, and no wider than it and those to its right: in smaller letters if need be."""
         words = self.sheet.text(self.left, self.top - 0.04, text, va="bottom", **{"fontsize": 8, **look})
         with _any_script():
             width = words.get_window_extent().width / self.sheet.figure.dpi
-        words.set_fontsize(words.get_fontsize() * min(1, self.side / width))
+        words.set_fontsize(words.get_fontsize() * min(1, columns * self.side / width))
 
 
 @contextmanager

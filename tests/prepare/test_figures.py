@@ -4,8 +4,11 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
+from car_or_truck import drawing
 from car_or_truck.prepare import figures
 
 
@@ -20,3 +23,14 @@ def test_the_two_images_of_a_pair_are_nearer_to_each_other_than_to_the_next_pair
     gaps = [int(right - left) for left, right in pairwise(columns) if right - left > 1]
     assert len(gaps) == 5
     assert max(gaps[::2]) < min(gaps[1::2])
+
+
+def test_captions_of_groups_have_one_size_while_they_fit_the_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Figure] = []
+    monkeypatch.setattr(drawing, "save", lambda figure, path: drawn.append(figure))
+    images = np.zeros((1, 8, 8, 3), np.uint8)
+    captions = "Darkest (4 are very dark)", "Lowest contrast (0 are blank)", 20 * "a long name "
+    figures.group_sheet(dict.fromkeys(captions, images), "three groups", Path("groups.png"))
+    texts = drawn[0].axes[0].texts
+    assert [text.get_fontsize() == 10 for text in texts] == [True, True, False]
+    assert all(text.get_window_extent().x1 <= drawn[0].bbox.x1 for text in texts)

@@ -34,7 +34,7 @@ def draw(report: dict[str, Any], kept_images: pd.DataFrame, prepared: Path, fold
         for label, name in enumerate(report["classes"]):
             of_class = np.flatnonzero(tables[split]["label"] == label)
             sample = of_class[np.linspace(0, of_class.size - 1, min(24, of_class.size)).astype(int)]
-            rows[f"{name} ({of_class.size})"] = arrays[split][sample]
+            rows[f"{name} ({of_class.size:,})"] = arrays[split][sample]
         counts = report["counts"][split]
         shares = ", ".join(f"{count / sum(counts.values()):.0%} {name}" for name, count in counts.items())
         kind = "synthetic" if report["stand_in"] else "real"
@@ -72,7 +72,7 @@ def group_sheet(groups: dict[str, Pixels], title: str, path: Path) -> None:
     with drawing.contact_sheet(path, COLUMNS, sum(rows.values()), title, lines=1) as tiles:
         first = 0
         for caption, images in groups.items():
-            tiles[first].caption(caption, fontsize=10, weight="bold")
+            tiles[first].caption(caption, COLUMNS, fontsize=10, weight="bold")
             for tile, image in zip(tiles[first:], images, strict=False):
                 tile.show(image)
             first += rows[caption] * COLUMNS
