@@ -3,6 +3,7 @@
 #SBATCH --array=1-3
 #SBATCH --cpus-per-task=2
 #SBATCH --requeue
+#SBATCH --open-mode=append
 # The n-th model of params.yaml in each task. From a clone that all nodes see, with everything committed and the images in
 # DVC's remote (dvc push prepare):
 #   sbatch --array=1-$(dvc stage list --name-only | grep -c ^train@) --export=ALL,COMMIT=$(git rev-parse HEAD) examples/slurm.sh
