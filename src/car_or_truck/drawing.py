@@ -43,7 +43,6 @@ STYLE: dict[str, Any] = {
 }
 
 Pixels = NDArray[np.uint8]
-Floats = NDArray[np.floating[Any]]
 
 
 def variant_colours(variants: Sequence[str]) -> dict[str, str]:

@@ -15,9 +15,9 @@ import pytest
 
 from car_or_truck import files, params, pipeline
 from car_or_truck.cli.app import console
-from car_or_truck.compare import leaderboard, statistics
+from car_or_truck.compare import leaderboard
 from car_or_truck.errors import Failure
-from car_or_truck.evaluate.scores import wilson
+from car_or_truck.evaluate import scores
 from car_or_truck.tracking import store as stores
 from helpers.clones import Project
 from helpers.stores import runs
@@ -46,7 +46,7 @@ def test_the_pair_is_told_as_its_predictions_have_it(finished: Project) -> None:
         right[variant] = (table["probability"] > 0.5) == (table["label"] == 1)
     output = comparison(finished)
     (pair,), (models,) = output["pairs"], output["models"]
-    expected = statistics.mcnemar_exact(right[pair["first"]], right[pair["second"]])
+    expected = scores.mcnemar_exact(right[pair["first"]], right[pair["second"]])
     assert pair["difference"] == pytest.approx(right[pair["first"]].mean() - right[pair["second"]].mean())
     assert (models["only_first"], models["only_second"], models["p"]) == (
         expected.only_first,
@@ -137,22 +137,12 @@ def test_the_table_has_the_accuracy_and_the_gap_of_each_evaluation(finished: Pro
     table = pd.read_csv(finished.root / "reports/comparison.csv").set_index("variant")
     output = comparison(finished)
     for variant in ("tutorial", "exercise"):
-        folder = finished.root / f"reports/cells/{variant}/31415"
-        evaluation = json.loads((folder / "evaluation.json").read_text())
-        predictions = pd.read_csv(folder / "predictions.csv")
-        right = int(((predictions["probability"] > 0.5) == (predictions["label"] == 1)).sum())
         row = table.loc[variant]
-        assert evaluation["val_binary_accuracy"] == row["val_binary_accuracy"] == right / len(predictions)
-        interval = wilson(right, len(predictions))
-        assert (evaluation["val_accuracy_low"], evaluation["val_accuracy_high"]) == interval
+        evaluation = json.loads((finished.root / f"reports/cells/{variant}/31415/evaluation.json").read_text())
+        for name in ("val_binary_accuracy", "generalization_gap"):
+            assert row[name] == evaluation[name]
+        interval = evaluation["val_accuracy_low"], evaluation["val_accuracy_high"]
         assert (row["interval_low"], row["interval_high"]) == interval
-        gap = evaluation["train_binary_accuracy"] - evaluation["val_binary_accuracy"]
-        assert evaluation["generalization_gap"] == row["generalization_gap"] == gap
-        metrics = json.loads((folder / "metrics.json").read_text())
-        assert metrics["generalization_gap"] == gap
-        history = pd.read_csv(finished.root / f"models/{variant}/31415/history.csv")
-        assert evaluation["training_gap"] == (history["binary_accuracy"] - history["val_binary_accuracy"]).iloc[-1]
-        assert history["val_binary_accuracy"].iloc[-1] == pytest.approx(right / len(predictions), abs=1e-7)  # float32
     best = output["pairs"][0]["first"]
     assert f"{100 * table.loc[best, 'val_binary_accuracy']:.1f}% accuracy on 40 validation" in output["verdict"][0]
 

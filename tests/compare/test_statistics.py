@@ -17,6 +17,7 @@ from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.power import NormalIndPower
 
 from car_or_truck.compare import statistics
+from car_or_truck.evaluate import scores
 
 answers = st.integers(1, 60).flatmap(
     lambda count: st.tuples(*[st.lists(st.booleans(), min_size=count, max_size=count)] * 2)
@@ -26,7 +27,7 @@ answers = st.integers(1, 60).flatmap(
 @given(answers)
 def test_mcnemar_is_that_of_statsmodels(pair: tuple[list[bool], list[bool]]) -> None:
     a, b = map(np.array, pair)
-    result = statistics.mcnemar_exact(a, b)
+    result = scores.mcnemar_exact(a, b)
     table = [[(a & b).sum(), (a & ~b).sum()], [(~a & b).sum(), (~a & ~b).sum()]]
     assert (result.only_first, result.only_second) == (table[0][1], table[1][0])
     expected = mcnemar(table, exact=True).pvalue if result.only_first + result.only_second else 1
@@ -51,7 +52,7 @@ def test_alike_answers_are_no_difference() -> None:
 @given(answers)
 def test_the_interval_of_two_models_agrees_with_mcnemars_test(pair: tuple[list[bool], list[bool]]) -> None:
     estimate = statistics.paired_difference(*pair)
-    assert estimate.p == statistics.mcnemar_exact(*pair).p
+    assert estimate.p == scores.mcnemar_exact(*pair).p
     assert (estimate.low > 1e-12 or estimate.high < -1e-12) == (estimate.p < 0.05)
 
 

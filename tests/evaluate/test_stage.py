@@ -66,23 +66,29 @@ def trained_cell(
         runtime.start(0, "float32")
 
 
+@pytest.fixture
+def passes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, int]]:
+    """The images and the batch size of each pass over a split, as they come."""
+    noted: list[tuple[Any, int]] = []
+    in_order = batches.in_order
+
+    def note(part: batches.Split, batch_size: int) -> Any:
+        noted.append((part.images, batch_size))
+        return in_order(part, batch_size)
+
+    monkeypatch.setattr(batches, "in_order", note)
+    return noted
+
+
 def settings(**changes: Any) -> Evaluate:
     return load_params(ROOT / "params.yaml").evaluate.model_copy(update=changes)
 
 
 def test_every_number_follows_from_the_same_predictions(
-    trained_cell: TrainedCell, monkeypatch: pytest.MonkeyPatch
+    trained_cell: TrainedCell, passes: list[tuple[Any, int]]
 ) -> None:
-    sizes: list[int] = []
-    in_order = batches.in_order
-
-    def record(part: batches.Split, batch_size: int) -> Any:
-        sizes.append(batch_size)
-        return in_order(part, batch_size)
-
-    monkeypatch.setattr(batches, "in_order", record)
     scores = stage.evaluate(trained_cell, HISTORY, settings())
-    assert sizes == [7] * (3 + 10)  # the batch size that it was trained with; ten corruptions
+    assert [size for _, size in passes] == [7] * (3 + 10)  # the batch size that it was trained with; ten corruptions
 
     folder = trained_cell.report_folder
     evaluation, metrics = (json.loads((folder / f"{name}.json").read_text()) for name in ("evaluation", "metrics"))
@@ -108,16 +114,8 @@ def test_every_number_follows_from_the_same_predictions(
 
 @pytest.mark.parametrize("trained_cell", ["float32"], indirect=True)
 def test_slices_follow_from_predictions_of_the_same_corrupted_images_for_every_model(
-    trained_cell: TrainedCell, monkeypatch: pytest.MonkeyPatch
+    trained_cell: TrainedCell, passes: list[tuple[Any, int]]
 ) -> None:
-    image_arrays: list[Any] = []
-    in_order = batches.in_order
-
-    def record(part: batches.Split, batch_size: int) -> Any:
-        image_arrays.append(part.images)
-        return in_order(part, batch_size)
-
-    monkeypatch.setattr(batches, "in_order", record)
     scores = stage.evaluate(trained_cell, HISTORY, settings())
     folder = trained_cell.report_folder
     predictions, corrupted, slices = (
@@ -129,7 +127,7 @@ def test_slices_follow_from_predictions_of_the_same_corrupted_images_for_every_m
     places = [predictions["name"].tolist().index(name) for name in corrupted["name"]]
     assert corrupted["label"].tolist() == valid.labels[places].tolist()
     darker = resized(valid.images[places], 16) * 0.35  # darkened before it is scaled, to half its side
-    assert np.abs(image_arrays[-3].astype(float) - darker).max() <= 1.5
+    assert np.abs(passes[-3][0].astype(float) - darker).max() <= 1.5
     table = slices.set_index("slice")
     clean = predictions.loc[places]
     before, after = (

@@ -450,12 +450,6 @@ def test_an_address_that_is_neither_path_nor_url_is_an_error_and_no_reason_to_fa
     assert nothing_was_written(raw)
 
 
-def test_a_schemes_case_does_not_matter(raw: Path, tmp_path: Path) -> None:
-    zipped(photos(tmp_path / "photos"), tmp_path / "a.zip")
-    with served(tmp_path) as url:
-        assert fetch(data("archive", archive={"url": f"{url.replace('http', 'HTTP')}/a.zip"}), raw)["images"] == 4
-
-
 def test_the_secrets_of_a_url_are_neither_printed_nor_remembered(
     raw: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -34,26 +34,37 @@ QUALITY, SIZE, TIMES = "quality", "size", "times"  # groups of columns
 
 
 class Column(NamedTuple):
-    """A column: its title, its group, how it shows a row of `view`, and the field without which it is left out."""
+    """A column: its title, how it shows a row of `view`, the field without which it is left out, and what it means."""
 
     title: str
-    group: str
     form: str
     field: str
+    about: str = ""
 
 
-COLUMNS = (
-    Column("variant", "", "{marked}", "variant"),
-    Column("seed", "", "{seed}", "seed"),
-    Column("accuracy", "", "{val_binary_accuracy:.1%}", "val_binary_accuracy"),
-    Column("95% CI", QUALITY, "{low:.1f}-{high:.1f}", "low"),
-    Column("test", QUALITY, "{test_binary_accuracy:.1%}", "test_binary_accuracy"),
-    Column("gap", QUALITY, "{gap:+z.1f}", "gap"),
-    Column("overfits", QUALITY, "{grade}", "grade"),
-    Column("parameters", SIZE, "{parameters:,.0f}", "parameters"),
-    Column("time", TIMES, "{duration}", "seconds"),
-    Column("images/s", TIMES, "{images_per_second:,.0f}", "images_per_second"),
+VARIANT = Column("variant", "{marked}", "variant")
+SEED = Column("seed", "{seed}", "seed")
+ACCURACY = Column(
+    "accuracy", "{val_binary_accuracy:.1%}", "val_binary_accuracy", "of the saved weights on the validation set"
 )
+TEST = Column(
+    "test", "{test_binary_accuracy:.1%}", "test_binary_accuracy", "accuracy on test, on which the gates judge"
+)
+PARAMETERS = Column("parameters", "{parameters:,.0f}", "parameters")
+COLUMNS = {  # by group; the first is always there
+    "": (VARIANT, SEED, ACCURACY),
+    QUALITY: (
+        Column("95% CI", "{low:.1f}-{high:.1f}", "low"),
+        TEST,
+        Column("gap", "{gap:+z.1f}", "gap"),
+        Column("overfits", "{grade}", "grade"),
+    ),
+    SIZE: (PARAMETERS,),
+    TIMES: (
+        Column("time", "{duration}", "seconds"),
+        Column("images/s", "{images_per_second:,.0f}", "images_per_second"),
+    ),
+}
 
 
 def show(console: Console, explain: bool = False) -> None:
@@ -78,17 +89,16 @@ def show(console: Console, explain: bool = False) -> None:
             pairs[MOST_PAIRS:] = [f"{len(pairs) - MOST_PAIRS} more pairs are in reports/report.html."]
         lines = [*comparison["verdict"], "", *pairs, "", *comparison["overfitting"], "", *comparison["changes"]]
     for line in lines:
-        console.print(line, highlight=False)
+        console.print(line)
     marks, valid = notes(table), sum(data["counts"]["valid"].values())
-    timed = any(column.group == TIMES for column in columns(table, groups))
     meanings = marks
     if explain:
-        legend = [line.format(valid=valid) for line in LEGEND]
+        legend, timed = [line.format(valid=valid) for line in LEGEND], TIMES in groups and "seconds" in table
         meanings = [*legend, *marks, f"overfits: {overfitting.LEGEND}", *[TIME] * timed]
     for line in meanings:
-        console.print(line, highlight=False, style="dim")
+        console.print(line, style="dim")
     more = "" if explain else " `car-or-truck leaderboard --explain` says what the columns mean."
-    console.print(f"\nIn full: {paths.REPORTS / 'report.html'}.{more}", highlight=False)
+    console.print(f"\nIn full: {paths.REPORTS / 'report.html'}.{more}")
 
 
 def show_progress(console: Console, table: pd.DataFrame, trained: dict[str, str], count: int) -> None:
@@ -96,7 +106,7 @@ def show_progress(console: Console, table: pd.DataFrame, trained: dict[str, str]
     table = _with_times(table, trained)
     console.print(_grid(table, _groups(console, table), f"; {len(table)} of {count} models so far"))
     for line in notes(table):
-        console.print(line, highlight=False, style="dim")
+        console.print(line, style="dim")
 
 
 def _groups(console: Console, table: pd.DataFrame) -> set[str]:
@@ -116,26 +126,17 @@ def _with_times(table: pd.DataFrame, trained: dict[str, str]) -> pd.DataFrame:
 
 
 def _grid(table: pd.DataFrame, groups: set[str], progress: str = "") -> Table:
-    title = Text(f"Accuracy on validation, best first{progress}", "bold")
+    """Columns of these groups, and those that name a model, as far as the table has their fields."""
+    frame, title = view(table), Text(f"Accuracy on validation, best first{progress}", "bold")
+    chosen = [column for group, part in COLUMNS.items() if group in {"", *groups} for column in part]
+    columns = [column for column in chosen if column.field in frame]
     grid = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-    for column in columns(table, groups):
+    for column in columns:
         grid.add_column(column.title, justify="left" if column.title == "variant" else "right", no_wrap=True)
-    for row, entries in zip(table.itertuples(), rows(table, groups), strict=True):
-        sound = row.status == "compared" and not row.collapsed
-        grid.add_row(*entries, style=None if sound else "dim")
+    for row in frame.to_dict("records"):
+        sound = row["status"] == "compared" and not row["collapsed"]
+        grid.add_row(*(_entry(column, row) for column in columns), style=None if sound else "dim")
     return grid
-
-
-def columns(table: pd.DataFrame, groups: set[str]) -> list[Column]:
-    """The columns of these groups, and those that name a model, as far as the table has their fields."""
-    fields = view(table).columns
-    return [column for column in COLUMNS if column.group in {"", *groups} and column.field in fields]
-
-
-def rows(table: pd.DataFrame, groups: set[str]) -> list[list[str]]:
-    """The entries under `columns`, for each row of comparison.csv."""
-    shown_columns = columns(table, groups)
-    return [[_entry(column, row) for column in shown_columns] for row in view(table).to_dict("records")]
 
 
 def view(table: pd.DataFrame) -> pd.DataFrame:

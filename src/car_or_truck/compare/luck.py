@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from car_or_truck.compare.statistics import TINY, chi_square_p, ensure_2d
+from car_or_truck.compare.statistics import TINY, chi_square_p
 from car_or_truck.compare.verdict import Correct
 from car_or_truck.evaluate.scores import ALPHA, holm
 
@@ -99,15 +99,14 @@ def select_best(correct: Correct) -> Selection:
     return Selection(names[best], len(names), float(accuracy[best]), corrected_best(right))
 
 
-def corrected_best(right: ArrayLike) -> float:
+def corrected_best(right: NDArray[np.bool_]) -> float:
     """The accuracy of the best of the models [models, images], less the optimism of having been chosen.
 
     Optimism, by the bootstrap: how much better than on these images the best of a sample of them is on
     that sample, beyond what the sample does to the best of all. Efron and Tibshirani (1993), chapter 17.
     """
-    by_model = ensure_2d(right)
-    images, accuracy = by_model.shape[1], by_model.mean(axis=1)
-    moved = _resamples(images) @ by_model.T / images - accuracy  # [DRAWS, models]
+    images, accuracy = right.shape[1], right.mean(axis=1)
+    moved = _resamples(images) @ right.T / images - accuracy  # [DRAWS, models]
     chosen = (accuracy + moved).argmax(axis=1)
     optimism = moved[np.arange(DRAWS), chosen] - moved[:, accuracy.argmax()]
     return float(accuracy.max() - optimism.mean())

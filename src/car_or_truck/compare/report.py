@@ -89,11 +89,8 @@ def render(comparison: Comparison, dataset: Dataset) -> str:
 
 def draw(comparison: Comparison, folder: Path, suffix: str) -> dict[str, Path]:
     """The comparison's figures, into `folder`, as .svg or .png; name to path."""
-    table, curves, summary = (
-        comparison.table[comparison.table["status"] == "compared"],
-        comparison.curves,
-        comparison.summary,
-    )
+    table = comparison.table[comparison.table["status"] == "compared"]
+    curves, summary = comparison.curves, comparison.summary
     styles = figures.styles(comparison.colours)
     looks = {variant: styles[variant] for variant in _ranked(table)}
     drawings: dict[str, Callable[[Path], None]] = {

@@ -8,16 +8,8 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from car_or_truck.compare import leaderboard
+from car_or_truck.compare.leaderboard import ACCURACY, PARAMETERS, SEED, TEST, VARIANT, Column
 from car_or_truck.compare.overfitting import severity
-
-
-class Column(NamedTuple):
-    """A column: its title, how it shows a row of `view`, the field to sort by, and what it means."""
-
-    title: str
-    form: str
-    field: str
-    about: str = ""
 
 
 class Entry(NamedTuple):
@@ -34,11 +26,6 @@ class Table(NamedTuple):
     rows: list[list[Entry]]
 
 
-VARIANT = Column("variant", "{marked}", "variant")
-SEED = Column("seed", "{seed}", "seed")
-ACCURACY = Column(
-    "accuracy", "{val_binary_accuracy:.1%}", "val_binary_accuracy", "of the saved weights on the validation set"
-)
 GAP = Column(
     "gap",
     "{gap:z.1f}",
@@ -56,12 +43,12 @@ RESULTS = (
         "low",
         "Wilson interval of the accuracy; reflects the number of images, not seed variance",
     ),
-    Column("parameters", "{parameters:,.0f}", "parameters"),
+    PARAMETERS,
     Column("mult-adds", "{millions:,.1f} M", "millions", "multiply-adds for one image, in millions"),
 )
 SCORES = (
     ACCURACY,
-    Column("test", "{test_binary_accuracy:.1%}", "test_binary_accuracy", "accuracy on test, on which the gates judge"),
+    TEST,
     Column("balanced", "{val_balanced_accuracy:.1%}", "val_balanced_accuracy", "mean of both classes' recalls"),
     Column("F1", "{val_f1:.1%}", "val_f1", "harmonic mean of precision and recall"),
     Column("ROC AUC", "{val_roc_auc:.1%}", "val_roc_auc", "share of pairs of both classes that are ranked correctly"),

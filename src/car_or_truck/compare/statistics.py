@@ -14,36 +14,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
-from scipy.stats import binomtest, chi2, norm
+from scipy.stats import chi2, norm
 
-from car_or_truck.evaluate.scores import ALPHA, LEVEL
+from car_or_truck.evaluate.reliability import Floats
+from car_or_truck.evaluate.scores import ALPHA, LEVEL, mcnemar_exact
 
-Floats = NDArray[np.floating[Any]]
 DRAWS = 20_000  # of the error of a difference: the smallest p-value is 5e-5, below 0.05 after correction for 900 pairs
 PULL = (0.1, 0.9)  # how far luck alone widens an interval, and the power of p by which it narrows one
 POWER = 0.8
 TINY = 1e-15  # a variance instead of 0, which ratios are taken of
-
-
-@dataclass(frozen=True)
-class McNemar:
-    """How many images only the first or only the second model predicts correctly, and the two-sided p-value."""
-
-    only_first: int
-    only_second: int
-    p: float
-
-
-def mcnemar_exact(right_a: ArrayLike, right_b: ArrayLike) -> McNemar:
-    """The exact McNemar test of two models on the same images, [images] each.
-
-    If both are equally good, the images that just one predicts correctly are tosses of a fair coin.
-    p is 1 if there are none. McNemar (1947), Psychometrika 12.
-    """
-    a, b = np.asarray(right_a, bool), np.asarray(right_b, bool)
-    only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
-    p = binomtest(only_a, only_a + only_b).pvalue if only_a + only_b else 1.0
-    return McNemar(only_a, only_b, float(p))
 
 
 @dataclass(frozen=True)

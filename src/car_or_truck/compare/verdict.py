@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from car_or_truck.compare import statistics
 from car_or_truck.compare.statistics import Difference
-from car_or_truck.evaluate.scores import ALPHA, holm, wilson
+from car_or_truck.evaluate.scores import ALPHA, holm, mcnemar_exact, wilson
 
 Correct = Mapping[str, NDArray[np.bool_]]  # by name, whether each prediction is correct
 MOST_IMAGES, MOST_SEEDS = 1_000_000, 100  # beyond which a needed number is not worth stating
@@ -98,7 +98,7 @@ def _rounded(count: int) -> str:
 def compare_models(correct: Correct) -> list[ModelPair]:
     """Every pair of models, the most accurate first; `correct` maps a model's name to [images]."""
     pairs = _ranked_pairs(correct)
-    tests = [statistics.mcnemar_exact(correct[first], correct[second]) for first, second in pairs]
+    tests = [mcnemar_exact(correct[first], correct[second]) for first, second in pairs]
     corrected = holm([test.p for test in tests])
     return [
         ModelPair(

@@ -5,16 +5,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
-from car_or_truck.evaluate.reliability import tempered
+from car_or_truck.evaluate.reliability import Floats, tempered
 from car_or_truck.evaluate.scores import Labels, expected_calibration_error, log_loss
 
-Floats = NDArray[np.floating[Any]]
 HOTTEST = 20.0  # temperatures are sought between this and its inverse: where all answers are wrong, none is best
 
 

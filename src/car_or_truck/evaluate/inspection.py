@@ -104,13 +104,12 @@ class Maps(NamedTuple):
 def feature_maps(net: Any, image: Floats) -> list[Maps]:
     """The maps of the first two blocks for an image [h, w, 3] in 0..1; none if the model starts with a base."""
     blocks: list[Maps] = []
-    order = [layer for layer in net.layers if not isinstance(layer, layers.InputLayer)]
+    order = [layer for layer in net.layers if not isinstance(layer, layers.InputLayer | layers.Dropout)]
     for place, layer in enumerate(order):
         if len(blocks) == 2 or isinstance(layer, keras.Model):
             break
-        before_it = next((other for other in reversed(order[:place]) if not isinstance(other, layers.Dropout)), None)
-        pooled_since = before_it is None or isinstance(before_it, POOLS)
-        if not isinstance(layer, layers.Conv2D | layers.SeparableConv2D) or not pooled_since:
+        begins = not place or isinstance(order[place - 1], POOLS)
+        if not (begins and isinstance(layer, layers.Conv2D | layers.SeparableConv2D)):
             continue
         before = _after(net, order[place - 1], image[None]) if place else tf.constant(image[None])
         plain = type(layer).from_config({**layer.get_config(), "activation": "linear", "dtype": "float32"})

@@ -9,15 +9,14 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.patches import Patch, Rectangle
-from numpy.typing import NDArray
 
 from car_or_truck import drawing, files
 from car_or_truck.evaluate import inspection
 from car_or_truck.evaluate.figures import Predictions, looks_sentence, short
 from car_or_truck.evaluate.inspection import Looks, Maps, Step
+from car_or_truck.evaluate.reliability import Floats
 from car_or_truck.train.recipe import THRESHOLD
 
-Floats = NDArray[np.floating[Any]]
 COLOURS = {"conv": "#56b4e9", "pool": "#e69f00", "dense": "#009e73", "base": "#cc79a7", "other": "#bbbbbb"}
 SHEET = {"savefig.transparent": True, "text.color": "#7b7b7b"}  # of pictures, on a light page or a dark one
 HEAT: dict[str, Any] = {"cmap": "inferno", "alpha": 0.45, "interpolation": "bilinear"}  # over an image

@@ -5,13 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.covariance import LedoitWolf
 from threadpoolctl import threadpool_limits
 
-from car_or_truck.evaluate.reliability import TYPICAL, conformal_quantile, distances
-
-Floats = NDArray[np.floating[Any]]
+from car_or_truck.evaluate.reliability import TYPICAL, Floats, conformal_quantile, distances
 
 
 def fit(train: Floats, valid: Floats) -> dict[str, Any]:

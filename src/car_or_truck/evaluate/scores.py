@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -13,10 +13,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import binomtest
 from sklearn import metrics
 
-from car_or_truck.evaluate.reliability import CLIP
+from car_or_truck.evaluate.reliability import CLIP, Floats
 from car_or_truck.train.recipe import THRESHOLD
 
-Floats = NDArray[np.floating[Any]]
 Labels = NDArray[np.uint8]
 LEVEL = 0.95  # of confidence intervals
 ALPHA = 0.05  # for p-values, after Holm's correction where there are several
@@ -70,6 +69,27 @@ def wilson(right: int, total: int) -> tuple[float, float]:
     """
     interval = binomtest(right, total).proportion_ci(LEVEL, method="wilson")
     return float(interval.low), float(interval.high)
+
+
+@dataclass(frozen=True)
+class McNemar:
+    """How many images only the first or only the second model predicts correctly, and the two-sided p-value."""
+
+    only_first: int
+    only_second: int
+    p: float
+
+
+def mcnemar_exact(right_a: ArrayLike, right_b: ArrayLike) -> McNemar:
+    """The exact McNemar test of two models on the same images, [images] each.
+
+    If both are equally good, the images that just one predicts correctly are tosses of a fair coin.
+    p is 1 if there are none. McNemar (1947), Psychometrika 12.
+    """
+    a, b = np.asarray(right_a, bool), np.asarray(right_b, bool)
+    only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
+    p = binomtest(only_a, only_a + only_b).pvalue if only_a + only_b else 1.0
+    return McNemar(only_a, only_b, float(p))
 
 
 def holm(p_values: ArrayLike) -> NDArray[np.float64]:

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import binomtest, fisher_exact, t
+from scipy.stats import fisher_exact, t
 
 from car_or_truck import paths
 from car_or_truck.errors import Failure, summarize
 from car_or_truck.evaluate.corruptions import MILD, STRONG
-from car_or_truck.evaluate.scores import ALPHA, LEVEL, holm, wilson
+from car_or_truck.evaluate.scores import ALPHA, LEVEL, holm, mcnemar_exact, wilson
 from car_or_truck.train.recipe import THRESHOLD
 
 Right = NDArray[np.bool_]
@@ -74,7 +74,7 @@ def natural_slice(name: str, right: Right, inside: Right) -> Slice:
     p = None
     if len(right) == 1:
         p = float(fisher_exact([[group.sum(), group.size - group.sum()] for group in (within, without)]).pvalue)
-    error = share * (_variance(_padded(within, 1, 0)) + _variance(_padded(without, 1, 0))) ** 0.5
+    error = share * (_variance(within, 0) + _variance(without, 0)) ** 0.5
     return Slice.from_drop(name, within, share * float(without.mean() - within.mean()), error, p)
 
 
@@ -84,24 +84,18 @@ def corrupted_slice(name: str, clean: Right, right: Right) -> Slice:
     With one seed, p is that of McNemar's exact test; with several, of a paired t-test of the means over seeds.
     """
     change = clean.astype(float) - right
-    p = None
-    if len(right) == 1:
-        lost, gained = int((change > 0).sum()), int((change < 0).sum())
-        p = float(binomtest(lost, lost + gained).pvalue) if lost + gained else 1.0
-    return Slice.from_drop(name, right, float(change.mean()), _variance(_padded(change, 1, -1)) ** 0.5, p)
+    p = mcnemar_exact(clean[0], right[0]).p if len(right) == 1 else None
+    return Slice.from_drop(name, right, float(change.mean()), _variance(change, -1) ** 0.5, p)
 
 
-def _padded(values: NDArray[np.generic], best: int, worst: int) -> NDArray[np.generic]:
-    """With one image more of each extreme, so that ten of ten are not certainty.
+def _variance(values: NDArray[np.generic], worst: int) -> float:
+    """The squared standard error of a mean over seeds and images, for another sample of images.
 
-    Agresti and Caffo, "Simple and effective confidence intervals for proportions and differences ..." (2000).
+    With one image more of each extreme, 1 and `worst`, so that ten of ten are not certainty: Agresti and Caffo, "Simple
+    and effective confidence intervals for proportions and differences ..." (2000).
     """
-    return np.concatenate([values, np.tile([best, worst], (len(values), 1))], axis=1)
-
-
-def _variance(values: NDArray[np.generic]) -> float:
-    """The squared standard error of a mean over seeds and images, for another sample of images."""
-    return float(values.mean(axis=0).var(ddof=1) / values.shape[1])
+    means = np.append(values.mean(axis=0), [1, worst])
+    return float(means.var(ddof=1) / means.size)
 
 
 def all_slices(

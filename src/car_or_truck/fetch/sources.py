@@ -37,13 +37,7 @@ console = Console(stderr=True, markup=False, emoji=False, highlight=False, soft_
 
 def get(source: str, data: Data, into: Path) -> dict[str, Any]:
     """Fetch from `source` (one of data.sources) into the empty folder `into`; returns where the images came from."""
-    sources: dict[str, Callable[[Data, Path], dict[str, Any]]] = {
-        "kaggle": kaggle,
-        "archive": archive,
-        "directory": directory,
-        "rendered": rendered,
-    }
-    return sources[source](data, into)
+    return {"kaggle": kaggle, "archive": archive, "directory": directory, "rendered": rendered}[source](data, into)
 
 
 def kaggle(data: Data, into: Path) -> dict[str, Any]:

@@ -139,6 +139,12 @@ def vehicle(rng: np.random.Generator, scene: Image.Image, shape: Shape, light: f
     def face(points: list[tuple[float, float, float]], colour: Colour, factor: float = 1.0) -> None:
         pen.polygon(place(points), fill=shade(colour, factor * light))
 
+    def lying(x0: float, x1: float, half: float, z: float, colour: Colour) -> None:
+        face([(x0, -half, z), (x1, -half, z), (x1, half, z), (x0, half, z)], colour)
+
+    def upright(x: float, side0: float, side1: float, z0: float, z1: float, colour: Colour) -> None:
+        face([(x, side0, z0), (x, side1, z0), (x, side1, z1), (x, side0, z1)], colour)
+
     def wheel(x: float, side: float) -> None:
         angles = np.linspace(0, 2 * math.pi, 25)[:-1]
         for share, colour in ((1.0, (26, 26, 28)), (0.62, (150, 152, 156)), (0.2, (60, 60, 64))):
@@ -146,14 +152,11 @@ def vehicle(rng: np.random.Generator, scene: Image.Image, shape: Shape, light: f
             face([(x + radius * math.cos(a), side, shape.radius + radius * math.sin(a)) for a in angles], colour)
 
     rear, front = shape.profile[0][0], shape.profile[-1][0]
-    face([(rear, -1.1, 0), (front, -1.1, 0), (front, 1.1, 0), (rear, 1.1, 0)], (30, 30, 32), 1.0)  # shadow
+    lying(rear, front, 1.1, 0, (30, 30, 32))  # shadow
     for x in shape.wheels:
         wheel(x, 0.92)
     sill = shape.clearance
-    face(
-        [(rear + 0.1, -0.9, sill), (front - 0.1, -0.9, sill), (front - 0.1, 0.9, sill), (rear + 0.1, 0.9, sill)],
-        (16, 16, 18),
-    )
+    lying(rear + 0.1, front - 0.1, 0.9, sill, (16, 16, 18))
 
     towards = np.array([math.sin(yaw) * -math.cos(pitch), math.sin(pitch)])  # the camera, in the x-z plane
     edges = list(zip(shape.profile, shape.profile[1:], strict=False))
@@ -169,44 +172,25 @@ def vehicle(rng: np.random.Generator, scene: Image.Image, shape: Shape, light: f
         if number in shape.glass:
             face([(x, side * 0.88, z) for x, side, z in quad], GLASS, 0.7 + 0.5 * shine)
     if shape.bed is not None:
-        x0, x1 = shape.bed
-        z = 1.11
-        face([(x0, -0.85, z), (x1, -0.85, z), (x1, 0.85, z), (x0, 0.85, z)], (38, 38, 40))
+        lying(*shape.bed, 0.85, 1.11, (38, 38, 40))
     if yaw < 0:  # the front is seen: lamps, grille, plate
         x, z = front + 0.01, shape.profile[-2][1]
-        face([(x, -0.45, z - 0.16), (x, 0.45, z - 0.16), (x, 0.45, z + 0.02), (x, -0.45, z + 0.02)], (34, 34, 36))
+        upright(x, -0.45, 0.45, z - 0.16, z + 0.02, (34, 34, 36))
         for side in (-1.0, 1.0):
-            face(
-                [
-                    (x, side * 0.95, z - 0.1),
-                    (x, side * 0.6, z - 0.1),
-                    (x, side * 0.6, z + 0.04),
-                    (x, side * 0.95, z + 0.06),
-                ],
-                (244, 240, 214),
-            )
+            outer, inner = side * 0.95, side * 0.6
+            lamp = [(x, outer, z - 0.1), (x, inner, z - 0.1), (x, inner, z + 0.04), (x, outer, z + 0.06)]
+            face(lamp, (244, 240, 214))
     else:
         x, z = rear - 0.01, shape.profile[1][1]
-        face([(x, -0.25, z - 0.06), (x, 0.25, z - 0.06), (x, 0.25, z + 0.06), (x, -0.25, z + 0.06)], (220, 220, 214))
+        upright(x, -0.25, 0.25, z - 0.06, z + 0.06, (220, 220, 214))
         for side in (-1.0, 1.0):
-            face(
-                [(x, side * 0.95, z), (x, side * 0.68, z), (x, side * 0.68, z + 0.2), (x, side * 0.95, z + 0.2)],
-                (176, 22, 26),
-            )
+            upright(x, side * 0.95, side * 0.68, z, z + 0.2, (176, 22, 26))
 
     flank = 0.6 + 0.45 * max(0.0, -sun[1])
     outline = [*shape.profile, (front - 0.04, sill), (rear + 0.06, sill)]
     face([(x, -1.0, z) for x, z in outline], paint, flank)
-    face(
-        [
-            (rear + 0.1, -1.0, sill),
-            (front - 0.1, -1.0, sill),
-            (front - 0.1, -1.0, sill + 0.1),
-            (rear + 0.1, -1.0, sill + 0.1),
-        ],
-        paint,
-        flank * 0.55,
-    )
+    rocker = [(rear + 0.1, sill), (front - 0.1, sill), (front - 0.1, sill + 0.1), (rear + 0.1, sill + 0.1)]
+    face([(x, -1.0, z) for x, z in rocker], paint, flank * 0.55)
     for window in shape.windows:
         face([(x, -1.0, z) for x, z in window], GLASS, rng.uniform(0.8, 1.3))
     angles = np.linspace(0, math.pi, 13)
