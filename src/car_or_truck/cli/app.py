@@ -20,7 +20,7 @@ app = typer.Typer(
 def console(stderr: bool = False) -> Console:
     """The terminal, or 110 columns where the output goes elsewhere; a name may look like markup."""
     stream = sys.stderr if stderr else sys.stdout
-    return Console(width=None if stream.isatty() else 110, stderr=stderr, markup=False, emoji=False)
+    return Console(width=None if stream.isatty() else 110, stderr=stderr, markup=False, emoji=False, highlight=False)
 
 
 @app.callback()

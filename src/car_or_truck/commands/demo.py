@@ -48,7 +48,7 @@ def demo(model: str | None, port: int, open_page: bool, console: Console) -> Non
         version = versions.find(versions.open_registry(), model or CHAMPION)
         address = f"http://{HOST}:{listener.getsockname()[1]}"
         # Said before the loading, which holds stderr back.
-        console.print(f"{version.name} {version} answers at {address} until you press Ctrl-C.", highlight=False)
+        console.print(f"{version.name} {version} answers at {address} until you press Ctrl-C.")
         classifier = worker.submit(_load, version)
         server = uvicorn.Server(uvicorn.Config(application(version, classifier, worker), log_level="warning"))
         classifier.add_done_callback(lambda loaded: setattr(server, "should_exit", bool(loaded.exception())))

@@ -86,7 +86,7 @@ def predict(images: list[str], model: str | None, output: Output, console: Conso
     if output.explain and explained_pictures:
         _explain(classifier, explained_pictures, predictions[: len(explained_pictures)], output.explain)
         more = f" of the first {len(explained_pictures)}" if len(predictions) > len(explained_pictures) else ""
-        console.print(f"Where the model looks{more}: {output.explain}", highlight=False)
+        console.print(f"Where the model looks{more}: {output.explain}")
     return len(requested) - len(predictions)
 
 
@@ -179,7 +179,7 @@ def _classifier(model: str | None, console: Console) -> Any:
             loading.start()
             classifier = loading.classifier(version)
             label, stand_in = f"{version.name} {version}", version.tags.get("data.source") == "rendered"
-    console.print(f"Using {label}.", highlight=False)
+    console.print(f"Using {label}.")
     if stand_in:
         console.print("It was trained on synthetic images: do not trust it on photographs.", style="yellow")
     return classifier

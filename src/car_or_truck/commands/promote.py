@@ -43,26 +43,26 @@ def promote(params: Params, version_name: str | None, console: Console, dry_run:
             current = f" Its champion is {champion}." if champion else ""
             raise Failure(f"{name} has no challenger.{current} `car-or-truck promote NUMBER` judges any version.")
         if champion and champion.number == version.number:
-            console.print(f"{version} is already the champion of {name}.".capitalize(), highlight=False)
+            console.print(f"{version} is already the champion of {name}.".capitalize())
             return
-        console.print(f"{name}: {version} against {champion or 'no champion yet'}", highlight=False)
+        console.print(f"{name}: {version} against {champion or 'no champion yet'}")
         decision = judge(params.promotion, version, champion)
         console.print(gate_table(decision))
         chosen = versions.selection(client, version)
         if chosen and "test" not in read_dataset().counts:
-            console.print(chosen, highlight=False)
+            console.print(chosen)
         if not decision.passes and not force:
             raise Failure(
                 f"{name}: {version} is not promoted. {decision.failures}.\n--force REASON promotes it anyway."
             )
         if dry_run:
-            console.print(f"Dry run: version {version.number} would become the champion.", highlight=False)
+            console.print(f"Dry run: version {version.number} would become the champion.")
             return
         with _refusals_explained(name):
             champions.promote(client, version, champion, decision, force)
         previous = f"; {champion} is the previous one" if champion else ""
-        console.print(f"{name}: {version} is now the champion{previous}.", highlight=False)
-        console.print("`car-or-truck predict photo.jpg` now asks it.", highlight=False)
+        console.print(f"{name}: {version} is now the champion{previous}.")
+        console.print("`car-or-truck predict photo.jpg` now asks it.")
 
 
 def rollback(console: Console) -> None:
@@ -74,7 +74,7 @@ def rollback(console: Console) -> None:
         with _refusals_explained(name):
             champion, previous = champions.roll_back(client, name)
         swapped = f"; {previous} is the previous one" if previous else ""
-        console.print(f"{name}: {champion} is the champion again{swapped}.", highlight=False)
+        console.print(f"{name}: {champion} is the champion again{swapped}.")
 
 
 def show_history(console: Console) -> None:

@@ -74,7 +74,7 @@ def run_side_by_side(jobs: Sequence[Job], run: Callable[[Job], None], most: int,
         return
     trainings = LiveRuns(names.experiment_name(read_dataset().stand_in))
     at_a_time = f", {most} at a time" if most < len(jobs) else ""
-    console.print(f"{len(jobs)} model{'s' * (len(jobs) > 1)} to train or evaluate{at_a_time}.", highlight=False)
+    console.print(f"{len(jobs)} model{'s' * (len(jobs) > 1)} to train or evaluate{at_a_time}.")
     pool = ThreadPoolExecutor(most)
     futures: dict[Future[None], Job] = {pool.submit(run, job): job for job in jobs}
     waiting = set(futures)
@@ -87,7 +87,7 @@ def run_side_by_side(jobs: Sequence[Job], run: Callable[[Job], None], most: int,
                     job.state, job.stop = "failed" if error else "done", None
                     job.note = summarize(error, 600) if error else job.note
                     if not console.is_terminal:
-                        console.print(f"{job.cell}: {job.state} {job.note}".rstrip(), highlight=False)
+                        console.print(f"{job.cell}: {job.state} {job.note}".rstrip())
                 if console.is_terminal:
                     running = trainings.accuracies()
                     for job in jobs:
