@@ -52,9 +52,7 @@ def clean(params: Params, console: Console, dry_run: bool = False) -> None:
         }
         for name, part in unused.items():
             for line in _lines(part):
-                console.print(f"{name}: {line}", highlight=False, soft_wrap=True)
-            for description in part.foreign:
-                console.print(f"{name}: kept {description}", highlight=False, soft_wrap=True)
+                console.print(f"{name}: {line}", soft_wrap=True)
         if not any(unused.values()):
             console.print("Nothing to remove: an alias, models/ or a DVC experiment refers to all that was made here.")
         elif dry_run:
@@ -68,9 +66,7 @@ def clean(params: Params, console: Console, dry_run: bool = False) -> None:
             empty = "`mlflow gc` there" if store.server() else f"`mlflow gc{options}`"
             versioned = any(part.versions for part in unused.values())
             removed = " Versions have none: those are removed." if versioned else ""
-            console.print(
-                f"Moved to the trash. {empty} empties it, for good.{removed}", highlight=False, soft_wrap=True
-            )
+            console.print(f"Moved to the trash. {empty} empties it, for good.{removed}", soft_wrap=True)
 
 
 def trained_cells(params: Params) -> set[str]:
@@ -112,53 +108,35 @@ def dvc_experiments() -> set[str]:
 
 def find_unused(client: mlflow.MlflowClient, name: str, cells: set[str], experiments: set[str]) -> Unused:
     """What nothing refers to in the experiment `name` and in the registered model of that name."""
-    experiment = [client.get_experiment_by_name(name).experiment_id]
+    experiment, order = [client.get_experiment_by_name(name).experiment_id], ["attributes.start_time DESC"]
+    all_runs = list(runs.pages(lambda token: client.search_runs(experiment, order_by=order, page_token=token)))
     registered = versions.versions(client, name)
     aliased = {version.number for version in versions.aliases(client, name).values()} if registered else set()
-    order = ["attributes.start_time DESC"]
-    all_runs = list(runs.pages(lambda token: client.search_runs(experiment, order_by=order, page_token=token)))
-    compared = [run for run in all_runs if names.COMPARISON in run.data.tags and run.info.status == "FINISHED"]
-    newest = compared[0].info.run_id if compared else None
 
     def is_wanted(tags: dict[str, str]) -> bool:
         return tags.get("cell") in cells or tags.get("dvc.exp") in experiments
 
-    def is_shared(version: Version) -> bool:
-        named = version.tags.get(version_copies.RUNS, "").split(", ")
-        return any(run.info.run_id in named and _elsewhere(run, []) for run in all_runs)
-
-    kept_ids = {newest} | {
-        version.run_id
-        for version in registered
-        if version.number in aliased or is_wanted(version.tags) or is_shared(version)
-    }
-    every = runs.pages(lambda token: client.search_model_versions(page_token=token))
-    kept_ids |= {version.run_id for version in every if version.name != name}
-    models = _logged_models(client, experiment)
-    unused = Unused()
+    wanted = [version for version in registered if version.number in aliased or is_wanted(version.tags)]
+    kept = {version.run_id for version in wanted} | _kept_runs(client, name, registered, all_runs)
+    active, models, unused = {run.info.run_id for run in all_runs}, _logged_models(client, experiment), Unused()
     for run in all_runs:
         ours = "cell" in run.data.tags or names.COMPARISON in run.data.tags
         under_way = run.info.status in ("RUNNING", "SCHEDULED")
-        if not ours or under_way or is_wanted(run.data.tags) or run.info.run_id in kept_ids:
+        if not ours or under_way or is_wanted(run.data.tags) or run.info.run_id in kept:
             continue
         logged = [model for model in models if model.source_run_id == run.info.run_id]
-        elsewhere = _elsewhere(run, [run.info.artifact_uri, *(model.artifact_location for model in logged)])
-        if elsewhere:
+        if elsewhere := _elsewhere(run, [run.info.artifact_uri, *(model.artifact_location for model in logged)]):
             unused.foreign.append(f"{_named(run)}, which {elsewhere}")
         else:
             unused.runs.append(run)
             unused.models += logged
+    for model in models:  # of runs that a person deleted
+        deleted = model.source_run_id and model.source_run_id not in active | kept
+        if deleted and not _elsewhere(_run(client, model.source_run_id), [model.artifact_location]):
+            unused.models.append(model)
     unused_ids = {run.info.run_id for run in unused.runs}
-    active_ids = {run.info.run_id for run in all_runs}
-    unused.models += [  # of runs that a person deleted
-        model
-        for model in models
-        if model.source_run_id
-        and model.source_run_id not in active_ids | kept_ids
-        and not _elsewhere(_run(client, model.source_run_id), [model.artifact_location])
-    ]
     for version in registered:
-        if version.number in aliased or is_wanted(version.tags) or version.run_id in active_ids - unused_ids:
+        if version in wanted or version.run_id in active - unused_ids:
             continue
         location = client.get_model_version_download_uri(name, str(version.number))
         elsewhere = "" if version.run_id in unused_ids else _elsewhere(_run(client, version.run_id), [location])
@@ -167,6 +145,20 @@ def find_unused(client: mlflow.MlflowClient, name: str, cells: set[str], experim
         else:
             unused.versions.append(version)
     return unused
+
+
+def _kept_runs(client: mlflow.MlflowClient, name: str, registered: list[Version], all_runs: list[Any]) -> set[str]:
+    """The newest comparison's, and those of versions that are a colleague's too, or of another registered model."""
+    compared = [run for run in all_runs if names.COMPARISON in run.data.tags and run.info.status == "FINISHED"]
+    colleagues = {run.info.run_id for run in all_runs if _elsewhere(run, [])}
+    shared = [
+        version
+        for version in registered
+        if colleagues.intersection(version.tags.get(version_copies.RUNS, "").split(", "))
+    ]
+    every = runs.pages(lambda token: client.search_model_versions(page_token=token))
+    others = [version for version in every if version.name != name]
+    return {run.info.run_id for run in compared[:1]} | {version.run_id for version in [*shared, *others]}
 
 
 def _logged_models(client: mlflow.MlflowClient, experiment: list[str]) -> list[Any]:
@@ -203,6 +195,8 @@ def _lines(part: Unused) -> Iterator[str]:
         yield _named(run)
     for model in part.models:
         yield f"model {model.model_id} of such a run"
+    for description in part.foreign:
+        yield f"kept {description}"
 
 
 def _named(run: Any) -> str:
