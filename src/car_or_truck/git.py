@@ -8,13 +8,12 @@ import subprocess
 PATCH = ("--binary", "--no-ext-diff", "--no-textconv", "--no-color", "--src-prefix=a/", "--dst-prefix=b/")
 
 
-def git(*arguments: str, strip: bool = True) -> str | None:
+def git(*arguments: str) -> str | None:
     """The output of a git command; None without git, without a repository, or when the command fails."""
     try:
-        output = _run(*arguments, passing=(0,)).decode()
+        return _run(*arguments, passing=(0,)).decode().rstrip()  # the first column of `git status` may be a space
     except (OSError, UnicodeDecodeError, subprocess.SubprocessError):
         return None
-    return output.strip() if strip else output
 
 
 def changes(commit: str) -> bytes:

@@ -1,1 +1,1 @@
-"""The commands for people: promote, predict, reproduce, sync, clean."""
+"""The commands for people, one module each."""

@@ -56,7 +56,7 @@ def record(params: Params) -> None:
     local_names = {result.name for result in results}
     others = [result for result in earlier if result.name not in local_names]
     kept_results = [result for result in others if _alike(result.cell, latest.get(result.variant, result.cell))]
-    kept_names = local_names | {result.name for result in kept_results}
+    kept_names = {result.name for result in kept_results}
     dropped_results = [result for result in others if result.name not in kept_names]
     for result in results:
         _copy(result)
@@ -66,8 +66,7 @@ def record(params: Params) -> None:
     # Read from the record, so that it does not matter which of them are here.
     recorded_results = sorted(_recorded(), key=lambda result: (variants.index(result.variant), result.seed))
     _write(Comparison.from_results(recorded_results, [], dataset), dataset)
-    former_names = {result.name for result in recorded_results} - local_names
-    files.write_text(LOCK, lock_text(_merge_stages(stages, recorded, local_names, former_names)))
+    files.write_text(LOCK, lock_text(_merge_stages(stages, recorded, local_names, kept_names)))
     _tell(results, kept_results, dropped_results, missing)
 
 
@@ -95,12 +94,9 @@ def _alike(first: TrainedCell, second: TrainedCell) -> bool:
 def _write(comparison: Comparison, dataset: Dataset) -> None:
     """All that follows from the recorded models."""
     origins = _origins(comparison.results)
-    for path, table in {
-        ORIGINS: origins,
-        RECORD / "comparison.csv": comparison.table,
-        RECORD / "curves.csv": comparison.curves,
-    }.items():
-        files.write_csv(path, table)
+    files.write_csv(ORIGINS, origins)
+    files.write_csv(RECORD / "comparison.csv", comparison.table)
+    files.write_csv(RECORD / "curves.csv", comparison.curves)
     files.write_json(RECORD / "comparison.json", comparison.summary)
     shutil.copyfile("params.yaml", RECORD / "params.yaml")
     with files.whole_folder(RECORD / "figures") as folder:
@@ -139,26 +135,22 @@ def _origins(results: Sequence[Result]) -> pd.DataFrame:
     """origins.csv: what each model cost, where, and the commit at which it was first recorded."""
     as_text = {"cell": str, "commit": str}  # digits alone, or with an e, would be read as a number
     earlier = pd.read_csv(ORIGINS, dtype=as_text).to_dict("records") if ORIGINS.is_file() else []
-    rows_by_cell: dict[str, dict[str, Any]] = {str(row["cell"]): row for row in earlier}
-    commit, rows = git("rev-parse", "HEAD") or "unknown", []
-    for result in results:
-        cell, pace = result.cell.fingerprint, read_pace(result.cell.fingerprint)
-        if cell in rows_by_cell and (pace is None or round(pace.cpu_seconds, 1) == rows_by_cell[cell]["cpu_seconds"]):
-            rows.append(rows_by_cell[cell])
-            continue
-        rows.append(
-            {
-                "model": result.name,
-                "cell": cell,
-                "precision": result.cell.precision,
-                "threads": result.cell.threads,
+    rows: dict[str, dict[str, Any]] = {row["cell"]: row for row in earlier}
+    commit = (git("rev-parse", "HEAD") or "unknown")[:12]
+    for cell in [result.cell for result in results]:
+        pace, known = read_pace(cell.fingerprint), rows.get(cell.fingerprint)
+        if known is None or (pace and round(pace.cpu_seconds, 1) != known["cpu_seconds"]):
+            rows[cell.fingerprint] = {
+                "model": cell.name,
+                "cell": cell.fingerprint,
+                "precision": cell.precision,
+                "threads": cell.threads,
                 "seconds": round(pace.seconds, 1) if pace else None,
                 "cpu_seconds": round(pace.cpu_seconds, 1) if pace else None,
                 "machine": processor() if pace else "unknown",  # of one that was trained elsewhere
-                "commit": commit[:12],
+                "commit": commit,
             }
-        )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows[result.cell.fingerprint] for result in results)
 
 
 def _merge_stages(

@@ -86,7 +86,7 @@ def reproduce(version_name: str | None, console: Console, run: bool = False, tol
         account = list(_account(origin))
         conclusion = _conclude(origin, [lack for _, lack in account if lack])
         for line in [conclusion, "", *(line for line, _ in account)]:
-            console.print(line, highlight=False, markup=False, soft_wrap=True)
+            console.print(line, soft_wrap=True)
         if run:
             _run_again(origin, Path(scratch) / "project", console, tolerance)
 
@@ -182,7 +182,7 @@ def _run_again(origin: Origin, clone: Path, console: Console, tolerance: float) 
     if origin.missing:
         remedy = f"Install the requirements.lock of {origin.commit[:12]} into another environment, and run this there."
         raise Failure(f"{origin.version} needs {', '.join(origin.missing)}. {remedy}")
-    console.print(f"Running train@{cell.name} and evaluate@{cell.name} in {clone} ...", highlight=False)
+    console.print(f"Running train@{cell.name} and evaluate@{cell.name} in {clone} ...")
     _check_out(origin, clone)
     for stage in ("train", "evaluate"):
         _shell(clone, "dvc", "repro", "--force", "--no-run-cache", "--single-item", f"{stage}@{cell.name}")
@@ -191,12 +191,12 @@ def _run_again(origin: Origin, clone: Path, console: Console, tolerance: float) 
         key for key in Cell.model_fields if key != "fingerprint" and getattr(repeated, key) != getattr(cell, key)
     ]
     if different:
-        console.print(f"Different from the original: {', '.join(different)}.", style="yellow", highlight=False)
+        console.print(f"Different from the original: {', '.join(different)}.", style="yellow")
     model = files.sha256(clone / cell.model_folder / "model.keras")
     before = pd.read_csv(origin.folder / provenance.PREDICTIONS["valid"])
     after = pd.read_csv(clone / cell.report_folder / "predictions.csv")
     same_model = model == origin.version.tags.get("model.sha256")
-    console.print(verdict(before, after, same_model, tolerance), highlight=False)
+    console.print(verdict(before, after, same_model, tolerance))
 
 
 def verdict(before: pd.DataFrame, after: pd.DataFrame, same_model: bool, tolerance: float) -> str:
@@ -228,16 +228,12 @@ def _check_out(origin: Origin, clone: Path) -> None:
     cache = _cache()
     if cache:
         _shell(clone, "dvc", "config", "--local", "cache.dir", str(cache))
-    _lock(origin, clone / "dvc.lock")
+    lock = clone / "dvc.lock"  # with the origin's entries DVC finds its data
+    files.write_text(lock, lock_text(read_stages(lock) | origin.stages))
     for attempt in (["checkout", "--quiet"], ["pull", "--quiet"]):
         if prepared_md5(origin.stages) and _shell(clone, "dvc", *attempt, "prepare", check=False):
             return
     _shell(clone, "dvc", "repro", "prepare")
-
-
-def _lock(origin: Origin, path: Path) -> None:
-    """Add the origin's entries to a dvc.lock, so that DVC finds its data."""
-    files.write_text(path, lock_text(read_stages(path) | origin.stages))
 
 
 def _shell(folder: Path, *command: str, check: bool = True) -> bool:

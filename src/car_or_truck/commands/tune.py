@@ -84,11 +84,8 @@ def _open(params: Params, variant: str, space: list[Dimension], seed: int) -> Se
             remedy = store.remedy(cause, "Move it away: the search begins anew.")
             raise Failure(f"{database} cannot be used ({summarize(cause, 150)}). {remedy}") from error
         if not study.trials:
-            own_values = {
-                dimension.key: dimension.as_suggested(search_space.value_of(params, variant, dimension.key))
-                for dimension in space
-            }
-            inside = {key: value for key, value in own_values.items() if value is not None}
+            own = {item.key: item.as_suggested(search_space.value_of(params, variant, item.key)) for item in space}
+            inside = {key: value for key, value in own.items() if value is not None}
             study.enqueue_trial(inside, {BASELINE: sorted(inside)})
         run_id = trials.study_run(name, cell)
     search = Search(params, variant, seed, space, dataset, study, run_id)

@@ -56,7 +56,7 @@ def committed(params: Params) -> str:
     commit = git("rev-parse", "HEAD")
     if commit is None:
         raise Failure(f"{paths.root()} has no git commit, by which workers elsewhere could find code and parameters.")
-    changed = git("status", "--porcelain", "--", *CODE, params.data.exclude, strip=False)
+    changed = git("status", "--porcelain", "--", *CODE, params.data.exclude)
     if changed is None:
         raise Failure(f"data.exclude is {params.data.exclude}, outside of the repository: workers elsewhere lack it.")
     if changed:

@@ -8,6 +8,12 @@ from car_or_truck.cells.cell import TrainedCell
 from car_or_truck.compare.overfitting import rise_sentence
 from car_or_truck.evaluate.reliability import FEWEST
 
+KEPT = {
+    "best": "Its weights are those of the epoch with the best validation accuracy, which is therefore optimistically "
+    "biased.",
+    "last": "Its weights are those of the last epoch.",
+}
+
 
 def card(cell: TrainedCell, scores: dict[str, Any], uri: str, selection: str = "") -> str:
     """The model card, in Markdown; `selection`: how far being the best of several flatters it."""
@@ -18,7 +24,7 @@ def card(cell: TrainedCell, scores: dict[str, Any], uri: str, selection: str = "
     marks = "; it marks many of these, but not all, as unlike the training images" * (data.count("valid") >= FEWEST)
     limits = [
         f"It always answers {negative} or {positive}, even for pictures that show neither{marks}.",
-        _kept(cell),
+        KEPT[cell.recipe.keep],
         "The interval reflects the number of images, not seed variance.",
         *([selection] if selection else []),
     ]
@@ -40,12 +46,3 @@ def card(cell: TrainedCell, scores: dict[str, Any], uri: str, selection: str = "
         f'or `mlflow.tensorflow.load_model("{uri}")` for the Keras model. `car-or-truck reproduce {uri}` traces it.',
     }
     return "\n\n".join(f"**{title}.** {text}" if title else text for title, text in parts.items())
-
-
-def _kept(cell: TrainedCell) -> str:
-    if cell.recipe.keep == "best":
-        return (
-            "Its weights are those of the epoch with the best validation accuracy, which is therefore optimistically "
-            "biased."
-        )
-    return "Its weights are those of the last epoch."

@@ -66,7 +66,7 @@ class Version:
 def record_evaluation(run_id: str, cell: TrainedCell, scores: dict[str, Any]) -> Version:
     """Add a model's evaluation to its run and to its logged model, and register that; see `register`."""
     version = register(run_id, cell, scores)
-    for evaluated in _runs(run_id, version):
+    for evaluated in {run_id, version.run_id}:  # two of a cell that was trained again to the same bytes
         runs.log_evaluation(evaluated, cell, scores)
         provenance.log_results(evaluated, cell)
     reliability = cell.report_folder / runs.RELIABILITY
@@ -104,16 +104,11 @@ def _write_card(
     note = f"{link(version.name, version.number)}\n\n{text}"
     registered = [{"name": version.name, "version": version.number}]  # makes the UI call the logged model registered
     tags = {MLFLOW_MODEL_VERSIONS: json.dumps(registered), MLFLOW_RUN_NOTE: note}
-    for described in _runs(run_id, version):
+    for described in {run_id, version.run_id}:
         client.set_tag(described, MLFLOW_RUN_NOTE, note)
         _, model = runs.logged_model(client.get_run(described), client)
         if model:  # not on a server without logged models, nor of one that a person deleted
             client.set_logged_model_tags(model.model_id, tags)
-
-
-def _runs(run_id: str, version: Version) -> set[str]:
-    """The run, and that of its version: another one when the cell was trained again to the same bytes."""
-    return {run_id, version.run_id}
 
 
 def describe_selection(client: mlflow.MlflowClient, version: Version, result: Result, words: str) -> None:
@@ -186,27 +181,23 @@ def remove_challenger(client: mlflow.MlflowClient, name: str) -> None:
 
 def exists(client: mlflow.MlflowClient, name: str, number: str) -> bool:
     """Whether a version is still there."""
-    return _if_there(lambda: client.get_model_version(name, number)) is not None
+    return _if_there(client.get_model_version, name, number) is not None
 
 
-def _if_there(get: Callable[[], Any]) -> Any | None:
+def _if_there(get: Callable[..., Any], *key: str) -> Any | None:
     """What `get` gets from the store; None if it is not there. Raises Failure when the store does not say."""
     try:
-        return get()
+        return get(*key)
     except MlflowException as error:
         if error.get_http_status_code() in (400, 404):  # for an unknown alias MLflow has 400
             return None
         raise store.unusable(error, store.uri()) from error
 
 
-def _is_registered(client: mlflow.MlflowClient, name: str) -> bool:
-    """Whether there is a registered model of that name; a search would find none on a server of MLflow 2."""
-    return _if_there(lambda: client.get_registered_model(name)) is not None
-
-
 def model_name(client: mlflow.MlflowClient) -> str:
     """The registered model that the images in data/prepared belong to, or else the one that exists."""
-    model_names = [name for name in (names.REAL, names.SYNTHETIC) if _is_registered(client, name)]
+    # One by one, because a search finds none on a server of MLflow 2.
+    model_names = [name for name in (names.REAL, names.SYNTHETIC) if _if_there(client.get_registered_model, name)]
     try:
         fitting = names.experiment_name(read_dataset(paths.root()).stand_in)
     except Failure:
@@ -224,7 +215,7 @@ def find(client: mlflow.MlflowClient, version_name: str) -> Version:
         raise Failure(f"{version_name!r} is not a version: give 3, champion, models:/NAME/3 or models:/NAME@champion.")
     name = match.group(1) or model_name(client)
     get = client.get_model_version if match.group(2).isdigit() else client.get_model_version_by_alias
-    registered = _if_there(lambda: get(name, match.group(2)))
+    registered = _if_there(get, name, match.group(2))
     if registered is None:
         remedy = " `car-or-truck promote` makes one." if match.group(2) == CHAMPION else ""
         raise Failure(f"{name} has no version {match.group(2)!r}.{remedy}{_known(client, name)}")

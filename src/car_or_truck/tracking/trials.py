@@ -51,7 +51,7 @@ def study_run(study: str, cell: Cell) -> str:
     return str(run.info.run_id)
 
 
-def end_study(run_id: str, status: str, winner: str = "") -> None:
+def end_study(run_id: str, status: str, winner: str) -> None:
     """End the study's run, with its winner as YAML if there is one."""
     client = mlflow.MlflowClient()
     if winner:

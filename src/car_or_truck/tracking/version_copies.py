@@ -32,11 +32,9 @@ def bring_version(run: Any, copy: Any, local: mlflow.MlflowClient, remote: mlflo
         return _bring_words(run, copy, remote)
     with optional(remote, "model registry", "models get no version there"):
         theirs = _find_version(ours, copy.info.run_id, remote)
-        if theirs is None and (
-            logged_model(run, local)[0] or logged_model(remote.get_run(copy.info.run_id), remote)[0]
-        ):
-            return False
         if theirs is None:
+            if logged_model(run, local)[0] or logged_model(remote.get_run(copy.info.run_id), remote)[0]:
+                return False
             theirs, added = _register(ours, copy.info.run_id, local, remote), True
         elif theirs.run_id != copy.info.run_id:
             return _bring_words(run, copy, remote, ours, theirs) | _name_run(theirs, copy, remote)

@@ -35,9 +35,7 @@ CHARTS: dict[str, list[dict[str, Any]]] = {
         {"type": "LINE", "metricKey": f"val_{name}", "selectedMetricKeys": [f"val_{name}", name], "lineSmoothness": 0}
         for name in ("loss", "binary_accuracy")
     ]
-    + [
-        {"type": "BAR", "metricKey": "generalization_gap"},
-    ],
+    + [{"type": "BAR", "metricKey": "generalization_gap"}],
     "Which is best on validation": [
         {"type": "BAR", "metricKey": metric} for metric in ("accuracy", "roc_auc", "calibration_error")
     ],
