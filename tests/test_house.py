@@ -125,11 +125,6 @@ def may_import(importer: str, target: str) -> bool:
     return importer in FLOORS and target in FLOORS and FLOORS.index(importer) < FLOORS.index(target)
 
 
-def everything() -> list[Path]:
-    """Every file of the tests."""
-    return sorted(TESTS.rglob("*.py"))
-
-
 def wrong_way(package: Path = PACKAGE) -> list[str]:
     """The imports that go up."""
     faults = []
@@ -244,7 +239,7 @@ def test_the_tests_mirror_the_rooms() -> None:
 def test_no_test_module_imports_another() -> None:
     theirs = {path.stem for path in TESTS.rglob("*.py") if path.parent.name != "helpers"}
     borrowed = {}
-    for file in everything():
+    for file in sorted(TESTS.rglob("*.py")):
         froms = [node for node in nodes(file.read_text(encoding="utf-8")) if isinstance(node, ast.ImportFrom)]
         names = modules(file) | {alias.name for node in froms for alias in node.names}  # from folder import test_it
         borrowed[file.name] = {name for name in names if set(name.split(".")) & theirs}

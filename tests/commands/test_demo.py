@@ -26,7 +26,7 @@ from car_or_truck.evaluate.reliability import Reliability
 from car_or_truck.registry.serving import Classifier
 from car_or_truck.registry.versions import Version
 from car_or_truck.train import runtime
-from helpers.browsers import browser_path
+from helpers.browsers import chromium
 from helpers.clones import Project
 from helpers.nets import built
 from helpers.processes import running
@@ -138,19 +138,13 @@ def test_a_model_that_cannot_be_loaded_ends_the_demo(small_store: Store) -> None
 def test_a_browser_gets_its_answers_and_asks_nobody_else(
     project: Project, client: mlflow.MlflowClient, tmp_path: Path
 ) -> None:
-    executable = browser_path()
-    from playwright.sync_api import sync_playwright
-
     client.set_registered_model_alias(SYNTHETIC, "champion", "2")
     photo = next((project.root / "data/raw/valid/Car").iterdir())
     (tmp_path / "notes.txt").write_text("no picture")
     (tmp_path / "large.png").write_bytes(bytes(demo.MOST_MEGABYTES * 1_000_000 + 1))
     answer = re.compile(r"^(Car|Truck), (over )?\d+\.\d%$|^Unlike the training images$")
-    with (
-        running(project, "car-or-truck", "demo", "--port", "{port}", ready="/") as address,
-        sync_playwright() as playwright,
-    ):
-        browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
+    command = ("car-or-truck", "demo", "--port", "{port}")
+    with running(project, *command, ready="/") as address, chromium() as browser:
         page = browser.new_page(viewport={"width": 390, "height": 844})
         page.set_default_timeout(60_000)
         urls: list[str] = []
@@ -195,4 +189,3 @@ def test_a_browser_gets_its_answers_and_asks_nobody_else(
         elsewhere = "fetch('http://localhost:9/').then(() => 'sent', error => 'refused')"
         with page.expect_console_message(lambda message: "Content Security Policy" in message.text):
             assert page.evaluate(elsewhere) == "refused"
-        browser.close()

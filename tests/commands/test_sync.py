@@ -118,7 +118,6 @@ def describe_runs(store: str) -> dict[str, Any]:
 
 
 @pytest.mark.filterwarnings("ignore:Operation with range is deprecated")  # MLflow 3.17 with pandas 3
-@pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType")  # MLflow's own, on import
 def test_an_evaluation_of_an_earlier_training_is_not_taken_for_the_new_ones(
     client: mlflow.MlflowClient, project: Project, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -312,7 +311,6 @@ def test_versions_without_known_numbers_come_in_the_order_of_params_yaml_and_syn
     assert "The comparison in reports/ is not of the models that are here now: run `dvc repro`." in output
 
 
-@pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType")  # MLflow's own, on import
 @pytest.mark.slow
 def test_a_server_that_dies_half_way_gets_all_of_it_later(project: Project, server: Server) -> None:
     project.edit(lambda tree: longer(tree, 40))

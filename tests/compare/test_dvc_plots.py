@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from helpers.browsers import browser_path
+from helpers.browsers import chromium
 from helpers.clones import Project
 
 LISTED = ("tutorial", "exercise")
@@ -38,12 +38,8 @@ def test_the_page_is_filled_and_shows_before_vega_is_there(finished: Project, tm
 
 @pytest.mark.slow
 def test_without_a_network_a_browser_shows_the_answers_and_what_is_missing(finished: Project, tmp_path: Path) -> None:
-    executable = browser_path()
-    from playwright.sync_api import sync_playwright
-
     finished.run("dvc", "plots", "show", "-o", str(tmp_path))
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
+    with chromium() as browser:
         page = browser.new_page(viewport={"width": 390, "height": 800})
         page.context.set_offline(True)
         errors: list[str] = []
@@ -57,4 +53,3 @@ def test_without_a_network_a_browser_shows_the_answers_and_what_is_missing(finis
         assert page.locator(".legend li").all_inner_texts() == [best["variant"], *({*LISTED} - {best["variant"]})]
         assert page.evaluate("document.documentElement.scrollWidth") == 390
         assert errors == []
-        browser.close()

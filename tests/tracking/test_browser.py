@@ -12,7 +12,7 @@ from typing import Any
 import mlflow
 import pytest
 
-from helpers.browsers import browser_path
+from helpers.browsers import browser_path, chromium
 from helpers.clones import Project
 from helpers.processes import running
 from helpers.stores import SYNTHETIC as NAME
@@ -39,11 +39,7 @@ def test_a_missing_browser_fails_in_ci_and_is_skipped_elsewhere(monkeypatch: pyt
 @pytest.fixture
 def page(project: Project) -> Iterator[Any]:
     """A browser's page; `page.show("/experiments/1")` goes to a page of the UI."""
-    executable = browser_path()
-    from playwright.sync_api import sync_playwright
-
-    with running(project, "mlflow", "ui", ready="/health") as address, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
+    with running(project, "mlflow", "ui", ready="/health") as address, chromium() as browser:
         page: Any = browser.new_page(viewport=SIZE)
         page.set_default_timeout(60_000)
         page.add_init_script(NO_PANEL)
@@ -54,7 +50,6 @@ def page(project: Project) -> Iterator[Any]:
 
         page.show = show
         yield page
-        browser.close()
 
 
 def runs(client: mlflow.MlflowClient) -> tuple[str, dict[str, str]]:
@@ -92,21 +87,15 @@ def test_runs_curves_figures_datasets_and_comparison_are_shown(page: Any, client
 
 @pytest.mark.slow
 def test_a_fresh_browser_reaches_each_answer_in_two_clicks(client: mlflow.MlflowClient, project: Project) -> None:
-    executable = browser_path()
-    from playwright.sync_api import sync_playwright
-
     first, *_ = str(client.get_experiment_by_name(NAME).tags["mlflow.note.content"]).splitlines()
     answers = first.partition(" [")[0]
     _, run_ids = runs(client)
     measured = {name: client.get_run(run_ids[name]).data.metrics for name in CELLS}
     source = {"PYTHONPATH": os.environ.get("PYTHONPATH", "")}
-    with (
-        running(project, "car-or-truck", "ui", "--port", "{port}", ready="/health", **source) as address,
-        sync_playwright() as playwright,
-    ):
+    command = ("car-or-truck", "ui", "--port", "{port}")
+    with running(project, *command, ready="/health", **source) as address, chromium() as browser:
         printed = (project.root / "server.txt").read_text()
         links = [word for word in printed.split() if word.startswith(f"{address}/#/experiments/")]
-        browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
 
         def fresh(place: str) -> Any:
             page = browser.new_context(viewport=SIZE).new_page()
@@ -130,7 +119,6 @@ def test_a_fresh_browser_reaches_each_answer_in_two_clicks(client: mlflow.Mlflow
             values = [measured[name][metric] for name in names]
             assert set(names) == set(CELLS)
             assert values == sorted(values, reverse=True)
-        browser.close()
 
 
 @pytest.mark.slow
