@@ -62,6 +62,13 @@ def test_every_verb_has_help_with_an_example(verb: str, ask: Callable[..., str])
     assert re.search(rf"Example: .*car-or-truck {verb}\b", output)
 
 
+def test_a_name_that_the_terminal_cannot_show_stops_nothing() -> None:
+    script = "from car_or_truck import cli; cli.app = lambda: print('caf\u00e9'); cli.main()"
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment)
+    assert result.stdout == "caf\\xe9\n"
+
+
 def test_help_is_quick_because_it_imports_nothing_heavy() -> None:
     script = "import sys; from car_or_truck import cli; print([m for m in sys.modules if m in sys.argv[1].split()])"
     heavy = "tensorflow keras mlflow matplotlib pandas sklearn scipy numpy pydantic ruamel"

@@ -205,6 +205,7 @@ def test_a_version_is_found_by_all_its_names(version_name: str, client: mlflow.M
     ("version_name", "says"),
     [
         ("99", "has no version '99'. It has 2, 1"),
+        ("9" * 20, f"has no version '{'9' * 20}'. It has 2, 1"),
         ("champion", "has no version 'champion'. `car-or-truck promote` makes one. It has 2, 1"),
         ("models:/nothing/1", "nothing has no version '1'"),
         ("runs:/x/model", "'runs:/x/model' is not a version: give 3, champion, models:/NAME/3"),
@@ -233,7 +234,7 @@ def test_the_model_is_the_one_that_the_images_belong_to_or_else_the_one_there_is
 
 @pytest.mark.parametrize(
     ("code", "says"),
-    [("PERMISSION_DENIED", "may not write to"), ("INTERNAL_ERROR", "cannot be used: INTERNAL_ERROR")],
+    [("PERMISSION_DENIED", "may not use"), ("INTERNAL_ERROR", "cannot be used: INTERNAL_ERROR")],
 )
 def test_a_store_that_does_not_say_is_not_taken_for_one_that_has_nothing(
     code: str, says: str, small_store: Store, monkeypatch: pytest.MonkeyPatch

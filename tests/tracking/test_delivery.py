@@ -111,3 +111,16 @@ def test_an_experiment_in_the_servers_trash_is_said_with_the_way_to_bring_it_bac
     monkeypatch.setattr(store, "server", lambda: server_uri)
     delivery.hand_over(run_id)  # the stage goes on
     assert "did not take this run (The MLflow experiment 'car-or-truck' is in the trash." in capsys.readouterr().out
+
+
+def test_an_address_that_no_server_has_stops_no_stage(
+    small_store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(small_store.root)
+    run_id = small_store.train("net")
+    monkeypatch.setattr(store, "server", lambda: "postgresql+nodriver://me:secret@host/mlflow")
+    delivery.hand_over(run_id)
+    courier = delivery.Courier(run_id, str(store.server()))
+    courier.call()
+    courier.close()
+    assert capsys.readouterr().out.count("The tracking server postgresql+nodriver://***@host/mlflow did not take") == 2

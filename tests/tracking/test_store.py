@@ -17,7 +17,6 @@ from pathlib import Path
 
 import mlflow
 import pytest
-from mlflow.exceptions import RestException
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
@@ -155,28 +154,6 @@ def test_a_file_that_is_no_database_is_said_to_be_unusable(project: Path) -> Non
     (project / "mlflow.db").write_bytes(b"not a database, but for all that a file" * 100)
     with pytest.raises(Failure, match=r"The MLflow store sqlite:.*mlflow.db cannot be used: .* Move it away"):
         store.open_store()
-
-
-@pytest.mark.parametrize(
-    ("says", "remedy"),
-    [
-        ("(sqlite3.OperationalError) database is locked", "Another process writes to it: try again."),
-        ("(sqlite3.OperationalError) database or disk is full", "Free some space on its disk."),
-        ("attempt to write a readonly database", "Make it and its folder writable."),
-        ("database disk image is malformed", "Move it away; `car-or-truck sync` then rebuilds"),
-    ],
-)
-def test_only_a_broken_store_is_to_be_moved_away(says: str, remedy: str) -> None:
-    assert remedy in str(store.unusable(OSError(says), "sqlite:///mlflow.db"))
-
-
-def test_a_server_that_answers_is_not_to_be_started() -> None:
-    refusal = RestException({"error_code": "INVALID_STATE", "message": "The run must be active."})
-    message = "The MLflow store https://mlflow.example.org cannot be used: INVALID_STATE: The run must be active."
-    assert str(store.unusable(refusal, "https://mlflow.example.org")) == message
-    assert str(store.unusable(OSError("Connection refused"), "https://mlflow.example.org")).endswith(
-        "Connection refused. Start its server, or unset MLFLOW_TRACKING_URI to use mlflow.db here."
-    )
 
 
 def test_a_locked_store_is_said_in_one_line(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import gc
+import io
 import os
 import sys
 import traceback
@@ -20,6 +21,8 @@ def main() -> None:
     """Run the command. Exits 0 on success, 1 on a failure explained on stderr, 2 on wrong usage."""
     gc.set_threshold(50_000)  # objects, not 700: imports make many, and no garbage
     atexit.register(gc.freeze)  # at its end Python would look through all objects for garbage, for seconds
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a name that it cannot show stops nothing
     bin_folder = str(Path(sys.executable).parent)  # `dvc` of this environment, which may not be activated
     os.environ["PATH"] = os.pathsep.join([bin_folder, os.environ.get("PATH", os.defpath)])
     try:
@@ -44,6 +47,6 @@ def _store_failure(error: Exception) -> Failure | None:
     """What an error of MLflow's means if the project's own store is locked, full or not writable."""
     if type(error).__name__ != "MlflowException":  # to import MLflow takes seconds
         return None
-    from car_or_truck.tracking import store
+    from car_or_truck.tracking import faults, store
 
-    return store.unusable(error, store.own()) if any(sign in str(error) for sign in store.HEALTHY) else None
+    return faults.unusable(error, store.own()) if any(sign in str(error) for sign in faults.HEALTHY) else None

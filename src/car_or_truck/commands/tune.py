@@ -24,7 +24,7 @@ from car_or_truck.compare.luck import select_best
 from car_or_truck.compare.statistics import paired_difference
 from car_or_truck.errors import Failure, summarize
 from car_or_truck.params import Params
-from car_or_truck.tracking import store, trials
+from car_or_truck.tracking import faults, store, trials
 from car_or_truck.train import checks
 
 
@@ -81,7 +81,7 @@ def _open(params: Params, variant: str, space: list[Dimension], seed: int) -> Se
             )
         except Exception as error:  # SQLAlchemy's and Optuna's own; Optuna's says little, and wraps the other
             cause = error.__cause__ or error
-            remedy = store.remedy(cause, "Move it away: the search begins anew.")
+            remedy = faults.remedy(cause, "Move it away: the search begins anew.")
             raise Failure(f"{database} cannot be used ({summarize(cause, 150)}). {remedy}") from error
         if not study.trials:
             own = {item.key: item.as_suggested(search_space.value_of(params, variant, item.key)) for item in space}

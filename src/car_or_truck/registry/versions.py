@@ -19,7 +19,7 @@ from car_or_truck.cells.results import Result
 from car_or_truck.errors import Failure, mask_passwords
 from car_or_truck.registry import ledger
 from car_or_truck.registry.card import card
-from car_or_truck.tracking import copies, permissions, provenance, runs, store
+from car_or_truck.tracking import copies, faults, permissions, provenance, runs, store
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 SELECTION = "selection"  # a tag of a version's run: how far being the best of several flatters it
@@ -40,7 +40,7 @@ def open_registry() -> mlflow.MlflowClient:
     except MlflowException as error:
         if error.error_code in copies.UNKNOWN:
             raise Failure(f"The tracking server {mask_passwords(store.uri())} has no model registry.") from None
-        raise store.unusable(error, store.uri()) from error
+        raise faults.unusable(error, store.uri()) from error
     return client
 
 
@@ -191,7 +191,7 @@ def _if_there(get: Callable[..., Any], *key: str) -> Any | None:
     except MlflowException as error:
         if error.get_http_status_code() in (400, 404):  # for an unknown alias MLflow has 400
             return None
-        raise store.unusable(error, store.uri()) from error
+        raise faults.unusable(error, store.uri()) from error
 
 
 def model_name(client: mlflow.MlflowClient) -> str:
@@ -215,7 +215,8 @@ def find(client: mlflow.MlflowClient, version_name: str) -> Version:
         raise Failure(f"{version_name!r} is not a version: give 3, champion, models:/NAME/3 or models:/NAME@champion.")
     name = match.group(1) or model_name(client)
     get = client.get_model_version if match.group(2).isdigit() else client.get_model_version_by_alias
-    registered = _if_there(get, name, match.group(2))
+    # A number that no database can hold is none of a version.
+    registered = None if len(match.group(2)) > 18 and match.group(2).isdigit() else _if_there(get, name, match.group(2))
     if registered is None:
         remedy = " `car-or-truck promote` makes one." if match.group(2) == CHAMPION else ""
         raise Failure(f"{name} has no version {match.group(2)!r}.{remedy}{_known(client, name)}")

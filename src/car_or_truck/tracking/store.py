@@ -21,8 +21,8 @@ from urllib.parse import urlsplit
 from filelock import FileLock, Timeout
 
 from car_or_truck import paths
-from car_or_truck.errors import NETWORK, Failure, summarize
-from car_or_truck.tracking import permissions, processes, relocation
+from car_or_truck.errors import Failure, mask_passwords
+from car_or_truck.tracking import processes, relocation
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
@@ -31,24 +31,18 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
 
 import mlflow
-from mlflow.exceptions import MlflowException, RestException
+from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
+
+from car_or_truck.tracking.faults import LOCAL, unusable
 
 for noisy in ("mlflow", "alembic"):
     logging.getLogger(noisy).setLevel(logging.WARNING)
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # the traceback of an error that is raised, too
 
 CHOSEN = os.environ.get("MLFLOW_TRACKING_URI")  # by the person; MLflow overwrites the variable
-LOCAL = "sqlite:///"
 PATIENCE = 3.0  # seconds of waiting for another command, before a word about it
 CREATION_SECONDS = 10  # after which a store that another process is creating counts as given up
-HEALTHY = {  # what SQLite says of a store that is whole, and what to do
-    "database is locked": "Another process writes to it: try again.",
-    "is full": "Free some space on its disk.",
-    "readonly database": "Make it and its folder writable.",
-    "unable to open": "Make it and its folder readable and writable.",
-}
-MOVE_AWAY = "Move it away; `car-or-truck sync` then rebuilds the runs of all models in models/."
 ABOUT = (
     "One run a trained model: a variant of params.yaml trained with one seed. loss, binary_accuracy, val_loss and "
     "val_binary_accuracy are its curves over the epochs, from 1. accuracy, roc_auc and calibration_error describe the "
@@ -61,7 +55,11 @@ ABOUT = (
 
 def server() -> str | None:
     """The tracking server that MLFLOW_TRACKING_URI names; None when it names none, or a file."""
-    return CHOSEN if CHOSEN and urlsplit(CHOSEN).scheme not in ("", "file", "sqlite") else None
+    try:
+        scheme = urlsplit(CHOSEN or "").scheme
+    except ValueError as error:
+        raise Failure(f"MLFLOW_TRACKING_URI is {mask_passwords(CHOSEN or '')}, which is no address: {error}.") from None
+    return CHOSEN if scheme not in ("", "file", "sqlite") else None
 
 
 def own() -> str:
@@ -171,7 +169,7 @@ def _errors_explained(where: str) -> Iterator[None]:
         relocation.settle(_file(where))
     try:
         yield
-    except (MlflowException, SQLAlchemyError, OSError) as error:
+    except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:  # the last: a database without its driver
         raise unusable(error, where) from error
 
 
@@ -228,23 +226,3 @@ def one_at_a_time(purpose: str) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def unusable(error: Exception, where: str) -> Failure:
-    """The Failure for the store `where`, which does not answer, or refuses."""
-    if permissions.is_refusal(error):
-        return permissions.forbidden(f"write to {where}")
-    if where.startswith(LOCAL):
-        cure = remedy(error, MOVE_AWAY)
-    elif getattr(error, "error_code", None) == "UNAUTHENTICATED":
-        cure = "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to those of an account there."
-    else:
-        answered = isinstance(error, RestException)  # so its server is up
-        cure = "" if answered else "Start its server, or unset MLFLOW_TRACKING_URI to use mlflow.db here."
-    why = [*NETWORK.findall(str(error)), summarize(error)][0]
-    return Failure(f"The MLflow store {where} cannot be used: {why.rstrip('.')}. {cure}".rstrip())
-
-
-def remedy(error: BaseException, otherwise: str) -> str:
-    """What to do about an error of SQLite's: as HEALTHY has it if the database is whole."""
-    return next((cure for sign, cure in HEALTHY.items() if sign in str(error)), otherwise)
