@@ -31,6 +31,19 @@ def test_a_folder_takes_its_place_only_when_it_is_whole(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+def test_a_link_to_a_folder_elsewhere_stays_one(tmp_path: Path) -> None:
+    elsewhere, link = tmp_path / "disk" / "out", tmp_path / "out"
+    elsewhere.mkdir(parents=True)
+    link.symlink_to(elsewhere)
+    for content in ("first", "second"):
+        with files.whole_folder(link) as folder:
+            assert folder.parent == elsewhere.parent
+            (folder / "a").write_text(content)
+        assert link.is_symlink()
+        assert (elsewhere / "a").read_text() == content
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["a", "disk", "out", "out"]
+
+
 def test_a_killed_writer_leaves_the_old_folder_and_the_next_one_starts_clean(tmp_path: Path) -> None:
     target = tmp_path / "out"
     with files.whole_folder(target) as folder:

@@ -28,6 +28,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
     If the block raises, `path` is left untouched. A killed process leaves at most the ".part" folder,
     which the next call removes, or the old one as ".old.part", which it brings back.
     """
+    path = path.resolve() if path.is_symlink() else path  # of a folder that lies on another disk
     part, old = path.with_name(path.name + ".part"), path.with_name(path.name + ".old.part")
     try:
         if old.exists() and not path.exists():  # killed between the two renames
