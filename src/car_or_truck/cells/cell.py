@@ -39,6 +39,14 @@ class Images(Strict):
         return sum(self.counts[split].values())
 
     @property
+    def splits(self) -> dict[str, tuple[str, list[int]]]:
+        """What tells a split's images and labels: its digest, and how many each class has, one after the other."""
+        return {
+            split: (digest, [self.counts[split].get(name, 0) for name in self.classes])
+            for split, digest in self.arrays.items()
+        }
+
+    @property
     def majority(self) -> tuple[str, float]:
         """The most frequent class of the validation set and its share: the best constant answer."""
         name, count = max(self.counts["valid"].items(), key=lambda item: item[1])

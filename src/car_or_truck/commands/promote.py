@@ -125,7 +125,7 @@ def judge(limits: Promotion, version: Version, champion: Version | None) -> Deci
             "`dvc repro --force --single-item evaluate@VARIANT-SEED`."
         )
     cell, evaluations = record
-    if any(cell.data.arrays.get(name) != dataset.arrays[name] for name in ("valid", split)):
+    if any(cell.data.splits.get(name) != dataset.splits[name] for name in ("valid", split)):
         raise Failure(
             f"{version} was evaluated on other images (digest {cell.data.digest[:12]}) than data/prepared holds "
             f"({dataset.digest[:12]}). Check out its data, or train the variant on these."

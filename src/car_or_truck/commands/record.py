@@ -48,7 +48,7 @@ def record(params: Params) -> None:
             )
     earlier = _recorded()
     for result in earlier:
-        if result.cell.data.arrays != dataset.arrays:
+        if result.cell.data.splits != dataset.splits:
             raise Failure(
                 f"{_folder(result)} is of other images ({result.cell.data.source} {result.cell.data.digest[:12]}) than "
                 f"data/prepared holds ({dataset.source} {dataset.digest[:12]}). For a new record, move {RECORD}/ away."

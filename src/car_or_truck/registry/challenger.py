@@ -111,7 +111,7 @@ def champion_answers(champion: Version, cell: Cell, dataset: Dataset, split: str
     the precision, threads and batches of `cell`, its challenger. Raises Failure when it cannot.
     """
     trace = provenance.read_evaluations(champion.run_id)
-    if trace and split in trace[1] and trace[0].data.arrays.get(split) == dataset.arrays[split]:
+    if trace and split in trace[1] and trace[0].data.splits.get(split) == dataset.splits[split]:
         return trace[1][split]
     loading.start(cell.precision, cell.threads)
     classifier = loading.classifier(champion)
