@@ -59,7 +59,16 @@ def test_an_evaluation_of_another_training_is_none() -> None:
         read_results(params("plain", batch_size=8), dataset())
 
 
-@pytest.mark.parametrize(("file", "content"), [("evaluation.json", "{"), ("predictions.csv", "")])
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("evaluation.json", "{"),
+        ("evaluation.json", "[]"),
+        ("predictions.csv", ""),
+        ("predictions.csv", "name,label\n"),
+        ("predictions.csv", "name,label,probability\n0.png,0,0.2\n"),
+    ],
+)
 def test_an_evaluation_that_cannot_be_read_is_none(file: str, content: str) -> None:
     trained_cell = write_cell()
     (trained_cell.report_folder / file).write_text(content)
@@ -76,7 +85,10 @@ def test_what_cannot_be_compared_says_why() -> None:
     write_training(trained(cell("unseen")))
     write_training(trained(cell("changed", recipe=recipe(epochs=9))))
     write_training(trained(cell("moved", images=dataset(arrays={"train": "1", "valid": "4"}))))
-    results, missing = read_results(params("good", "absent", "copied", "unseen", "changed", "moved"), dataset())
+    relabelled = {"train": {"Car": 5, "Truck": 3}, "valid": {"Car": 2, "Truck": 3}}  # the last car is a truck
+    write_training(trained(cell("relabelled", images=dataset(counts=relabelled))))
+    variants = ("good", "absent", "copied", "unseen", "changed", "moved", "relabelled")
+    results, missing = read_results(params(*variants), dataset())
     assert [result.name for result in results] == ["good-7"]
     assert missing == [
         Missing("absent", 7, "is not trained"),
@@ -84,6 +96,7 @@ def test_what_cannot_be_compared_says_why() -> None:
         Missing("unseen", 7, "is not evaluated"),
         Missing("changed", 7, "was trained with other parameters than params.yaml has now"),
         Missing("moved", 7, "was trained on other images than data/prepared holds now"),
+        Missing("relabelled", 7, "was trained on other images than data/prepared holds now"),
     ]
 
 

@@ -25,6 +25,7 @@ from car_or_truck.cells.cell import read_trained
 from car_or_truck.cells.results import read_evaluation
 from car_or_truck.commands import sync
 from car_or_truck.errors import Failure
+from car_or_truck.evaluate import inspection
 from car_or_truck.files import sha256
 from car_or_truck.registry import champion as champions
 from car_or_truck.registry import versions
@@ -189,10 +190,18 @@ def test_a_copy_or_a_broken_model_beside_the_others_is_left_out(
     shutil.copytree("models/tutorial/31415", "models/tutorial/7")
     model = Path("models/tutorial/7/model.keras")
     model.write_bytes(model.read_bytes()[:-100])
+    shutil.copytree("models/tutorial/31415", "models/tutorial/8")
+    flipped = Path("models/tutorial/8/model.keras")
+    content = bytearray(flipped.read_bytes())
+    content[len(content) // 2] ^= 255
+    flipped.write_bytes(content)
     assert sorted(cell.name for cell, _ in sync._trained()) == ["exercise-31415", "tutorial-31415"]
+    with pytest.raises(Failure, match=r"^models/tutorial/8/model.keras cannot be loaded: "):
+        inspection.load_net(flipped)
     output = capsys.readouterr().out.splitlines()
-    assert len(output) == 2
-    assert any("models/tutorial/7 has no whole model.keras" in line for line in output)
+    assert len(output) == 3
+    for seed in (7, 8):
+        assert any(f"models/tutorial/{seed} has no whole model.keras" in line for line in output)
     assert any("models/old/7/cell.json cannot be read (it is broken)" in line for line in output)
 
 

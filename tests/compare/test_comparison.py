@@ -133,6 +133,17 @@ def test_a_report_of_another_version_is_made_anew(project: Project, monkeypatch:
         leaderboard.show(console())
 
 
+@pytest.mark.parametrize("length", [0, 60])
+def test_a_table_that_is_cut_off_is_named_with_the_way_out(
+    length: int, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project.root)
+    table = Path("reports/comparison.csv")
+    table.write_bytes(table.read_bytes()[:length])
+    with pytest.raises(Failure, match=r"^reports/comparison.csv cannot be read \(.*\). Run `dvc repro compare`."):
+        leaderboard.show(console())
+
+
 def test_the_table_has_the_accuracy_and_the_gap_of_each_evaluation(finished: Project) -> None:
     table = pd.read_csv(finished.root / "reports/comparison.csv").set_index("variant")
     output = comparison(finished)

@@ -108,7 +108,7 @@ def _read_result(variant: str, seed: int, params: Params, dataset: Dataset) -> R
         or settings.threads not in (None, cell.threads)
     ):
         return Missing(variant, seed, "was trained with other parameters than params.yaml has now")
-    if cell.data.arrays != dataset.arrays:
+    if cell.data.splits != dataset.splits:
         return Missing(variant, seed, "was trained on other images than data/prepared holds now")
     evaluation = read_evaluation(cell)
     if evaluation is None:
@@ -127,12 +127,14 @@ def read_recorded(folder: Path) -> Result:
 
 
 def read_evaluation(cell: TrainedCell, folder: Path | None = None) -> Evaluation | None:
-    """What `evaluate` wrote for the cell, there or in another folder; None if it is missing, or of another training."""
+    """What `evaluate` wrote for the cell, there or elsewhere; None if it is not whole, or of another training."""
     folder = folder or cell.report_folder
     try:
         scores = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
         predictions = pd.read_csv(folder / "predictions.csv")
         corrupted = pd.read_csv(path) if (path := folder / "corrupted.csv").is_file() else pd.DataFrame()
-    except (OSError, ValueError):
+        whole = len(predictions[["name", "label", "probability"]]) == cell.data.count("valid")
+        ours = scores["cell"] == cell.fingerprint
+    except (OSError, ValueError, KeyError, TypeError):
         return None
-    return Evaluation(scores, predictions, corrupted=corrupted) if scores.get("cell") == cell.fingerprint else None
+    return Evaluation(scores, predictions, corrupted=corrupted) if whole and ours else None

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import math
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import mlflow
 import pandas as pd
@@ -22,7 +24,7 @@ from car_or_truck.cells.results import read_evaluation, read_results
 from car_or_truck.errors import Failure, mask_passwords
 from car_or_truck.params import Params
 from car_or_truck.registry import champion, ledger, versions
-from car_or_truck.tracking import delivery, runs, store
+from car_or_truck.tracking import delivery, faults, runs, store
 from car_or_truck.train import runtime
 
 MOST_LOST = 5  # versions that are named
@@ -67,11 +69,19 @@ def _trained() -> Iterator[tuple[TrainedCell, pd.DataFrame]]:
         if not folder.name.isdecimal():  # no seed, but a copy or leftover
             continue
         try:
-            if not zipfile.is_zipfile(folder / "model.keras"):
+            if not _is_whole(folder / "model.keras"):
                 raise Failure(f"{folder} has no whole model.keras.")
             yield read_trained(folder.parent.name, int(folder.name))
         except Failure as failure:
             print(f"Left out: {failure}", flush=True)
+
+
+def _is_whole(model: Path) -> bool:
+    try:
+        with zipfile.ZipFile(model) as archive:
+            return archive.testzip() is None and "config.json" in archive.namelist()
+    except (OSError, zipfile.BadZipFile, zlib.error):
+        return False
 
 
 def _position(params: Params, cell: TrainedCell) -> tuple[int, str]:
@@ -201,7 +211,7 @@ def _deliver(server: str, trained: set[str]) -> int:
                 continue
             _, was_incomplete = delivery.deliver(run.info.run_id, server)
         except (MlflowException, OSError) as error:
-            raise store.unusable(error, server) from error
+            raise faults.unusable(error, server) from error
         if was_incomplete:
             print(f"{run.info.run_name} (run {place} of {len(waiting)}) delivered.", flush=True)
             count += 1

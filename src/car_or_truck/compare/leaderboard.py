@@ -77,7 +77,13 @@ def show(console: Console, explain: bool = False) -> None:
         raise Failure(
             f"{paths.REPORTS}/comparison.json has no {', '.join(sorted(missing_keys))}. Run `dvc repro compare`."
         )
-    data, table = comparison["data"], _with_times(pd.read_csv(path, **AS_WRITTEN), comparison["trained"])
+    try:
+        table = pd.read_csv(path, **AS_WRITTEN)
+        if "status" not in table:
+            raise ValueError("it is cut off")
+    except ValueError as error:
+        raise Failure(f"{path} cannot be read ({error}). Run `dvc repro compare`.") from None
+    data, table = comparison["data"], _with_times(table, comparison["trained"])
     groups = _groups(console, table)
     if data["stand_in"]:
         console.print("These are SYNTHETIC images, not photographs: `make data` fetches again.", style="yellow")

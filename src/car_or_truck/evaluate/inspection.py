@@ -6,8 +6,11 @@ Works on models as `train` saves them: Sequential or functional, with or without
 from __future__ import annotations
 
 import os
+import zlib
+from pathlib import Path
 from typing import Any, NamedTuple
 from unittest.mock import patch
+from zipfile import BadZipFile
 
 import keras
 import numpy as np
@@ -15,9 +18,19 @@ import tensorflow as tf
 from keras import layers
 from numpy.typing import NDArray
 
+from car_or_truck.errors import Failure, summarize
+
 Floats = NDArray[np.float32]
 POOLS = layers.MaxPooling2D | layers.AveragePooling2D
 BLACK = 0.06  # of white: brighter pixels belong to the picture
+
+
+def load_net(path: Path, compiled: bool = False) -> Any:
+    """The net in a model.keras; a Failure when the file is not whole."""
+    try:
+        return keras.saving.load_model(path, compile=compiled)
+    except (OSError, ValueError, KeyError, BadZipFile, zlib.error) as error:
+        raise Failure(f"{path} cannot be loaded: {summarize(error)}") from None
 
 
 class Step(NamedTuple):

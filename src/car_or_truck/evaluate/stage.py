@@ -52,11 +52,9 @@ def evaluate(cell: TrainedCell, history: pd.DataFrame, settings: Evaluate) -> di
 
     TensorFlow must have been started, with the cell's precision and threads.
     """
-    import keras
-
     from car_or_truck.evaluate import figures, inspection, inspection_figures
 
-    net = keras.saving.load_model(cell.model_folder / "model.keras", compile=False)
+    net = inspection.load_net(cell.model_folder / "model.keras")
     splits = {name: batches.load(paths.PREPARED, name, cell.side) for name in cell.data.counts}
     probe = add_feature_output(net)
     conditions = corruptions.conditions(settings.corruptions) if settings.slices else {}

@@ -44,16 +44,12 @@ def classifier(version: Version) -> Any:
 
 def load_folder(folder: Path) -> tuple[Any, TrainedCell]:
     """The model in a folder that `train` wrote, with today's code: (classifier, cell)."""
-    import keras
-
+    from car_or_truck.evaluate import inspection
     from car_or_truck.registry.serving import Classifier
 
     remedy = "Name a folder that `train` wrote, such as models/tutorial/31415."
     cell = files.read_model(folder / "cell.json", TrainedCell, remedy)
-    try:
-        net = keras.saving.load_model(folder / "model.keras", compile=False)
-    except (OSError, ValueError) as error:
-        raise Failure(f"{folder / 'model.keras'} cannot be loaded: {summarize(error)}") from None
+    net = inspection.load_net(folder / "model.keras")
     return Classifier(net, cell.data.image_size, cell.data.classes, THRESHOLD), cell
 
 

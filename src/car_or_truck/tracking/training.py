@@ -115,7 +115,7 @@ def rebuild(cell: TrainedCell, history: pd.DataFrame) -> str:
     A cell that DVC restored has none, nor has a store that was deleted. It has the cost of a training that was here,
     but not the times of its epochs. TensorFlow must have been started.
     """
-    net = keras.saving.load_model(cell.model_folder / "model.keras")
+    net = inspection.load_net(cell.model_folder / "model.keras", compiled=True)
     image = batches.load(paths.PREPARED, "valid", cell.side).images[0]
     experiment_id = store.connect(names.experiment_name(cell.stand_in))
     tags = {**names.tags(cell), processes.TAG: processes.this_process(), "rebuilt": "true"}
