@@ -103,6 +103,13 @@ def test_the_table_shows_what_runs_and_how_long_still() -> None:
     assert "1 failed, 1 running, 0 waiting, 1 done" in text
 
 
+def test_a_job_that_is_interrupted_while_it_starts_is_stopped_all_the_same() -> None:
+    job, stops = Job("tutorial-1", 12), []
+    job.interrupt()
+    job.runs(lambda: stops.append("stopped"))
+    assert stops == ["stopped"]
+
+
 def test_a_failure_is_told_by_the_line_before_dvcs_own(tmp_path: Path) -> None:
     log = tmp_path / "log.txt"
     log.write_text("> car-or-truck train x 1\nTraining diverged.\nERROR: failed to reproduce 'train@x-1'\n")

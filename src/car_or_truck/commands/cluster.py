@@ -63,7 +63,7 @@ def repro_on_ray(params: Params, address: str, needs: Needs, console: Console) -
             job.state = "running"
             for attempt in range(needs.retries + 1):
                 reference = task.remote(job.cell, url, commit, tracking, needs.checkpoint_seconds)
-                job.stop = partial(ray.cancel, reference)
+                job.runs(partial(ray.cancel, reference))
                 try:
                     job.note += f"on {ray.get(reference)}"
                     return

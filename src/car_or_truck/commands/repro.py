@@ -42,6 +42,20 @@ class Job:
     note: str = ""
     history: list[Metric] = field(default_factory=list)  # validation accuracy by epoch
     stop: Callable[[], Any] | None = None  # while it runs
+    stopped: bool = False
+
+    def runs(self, stop: Callable[[], Any]) -> None:
+        """Note how to stop what has just been started, and do it if a person interrupted that start."""
+        self.stop = stop
+        if self.stopped:
+            self.interrupt()
+
+    def interrupt(self) -> None:
+        """Stop it, now or as soon as it runs."""
+        self.stopped = True
+        if self.stop:
+            with suppress(ProcessLookupError):  # it ended in this moment
+                self.stop()
 
 
 def repro(params: Params, most: int, console: Console) -> None:
@@ -99,9 +113,7 @@ def run_side_by_side(jobs: Sequence[Job], run: Callable[[Job], None], most: int,
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
         for job in jobs:  # none is left but after an interrupt
-            if job.stop:
-                with suppress(ProcessLookupError):  # it ended in this moment
-                    job.stop()
+            job.interrupt()
         pool.shutdown()
     failed = [f"{job.cell}: {job.note}" for job in jobs if job.state == "failed"]
     if failed:
@@ -116,7 +128,7 @@ def _run_here(job: Job, lock: IO[str]) -> None:
     with log.open("wb") as output:
         command = ["dvc", "--wait-for-lock", "repro", "--single-item", *stages]
         process = subprocess.Popen(command, stdout=output, stderr=output, process_group=0, pass_fds=[lock.fileno()])
-        job.stop = lambda: os.killpg(process.pid, signal.SIGINT)
+        job.runs(lambda: os.killpg(process.pid, signal.SIGINT))
         if process.wait():
             raise Failure(f"{failed_line(log)} (all of it: {log})")
 
