@@ -38,6 +38,7 @@ def main(folder: Path) -> None:
     host, port = os.environ.get("MLFLOW_HOST", "0.0.0.0"), os.environ.get("MLFLOW_PORT", "5000")
     name = socket.gethostname().lower() if host == "0.0.0.0" else host
     check_port(host, port)
+    check_place(folder)
     folder.mkdir(parents=True, exist_ok=True)
     password = folder / "admin-password"
     password.touch(mode=0o600)
@@ -96,10 +97,20 @@ def check_port(host: str, port: str) -> None:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, int(port)))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, OverflowError) as error:
             sys.exit(
                 f"MLflow cannot listen on {host}:{port}: {error}. Choose a free port: make server MLFLOW_PORT=5050"
             )
+
+
+def check_place(folder: Path) -> None:
+    """Exit when PostgreSQL could not have its data there."""
+    path = str(folder / "database" / f".s.PGSQL.{PORT}")  # its socket
+    if len(os.fsencode(path)) > 107 or set(path) & set('$`",\\'):  # as its tools hand the path to a shell, unquoted
+        sys.exit(
+            f'PostgreSQL cannot have its socket at {path}: allowed are 107 bytes without $ ` " , and \\. '
+            "Choose another folder: python deploy/server.py FOLDER"
+        )
 
 
 @contextmanager

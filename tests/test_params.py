@@ -142,6 +142,7 @@ def test_every_key_before_the_variants_has_a_comment() -> None:
             "max_slice_drop: 5",
             "promotion.max_slice_drop is 5: should be less than or equal to 1",
         ),
+        ("min_accuracy: 0.7", "min_accuracy: 2026-02-31", "is not valid YAML: day is out of range for month"),
         ("min_accuracy: 0.7", "min_accuracy: 70", "promotion.min_accuracy is 70: should be less than or equal to 1"),
         (
             "application: VGG16,",

@@ -98,6 +98,13 @@ def test_a_port_that_is_taken_is_named_with_the_way_out(tmp_path: Path) -> None:
     )
 
 
+def test_a_port_or_a_folder_that_cannot_be_is_refused(tmp_path: Path) -> None:
+    assert make_server(tmp_path / "server", MLFLOW_PORT="70000").startswith("MLflow cannot listen on 0.0.0.0:70000: ")
+    for folder in (tmp_path / ("deep/" * 20), tmp_path / "$HOME"):
+        assert "Choose another folder: python deploy/server.py FOLDER" in make_server(folder, MLFLOW_PORT="0")
+        assert not folder.exists()
+
+
 def test_without_postgresql_it_says_how_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script = SCRIPT.read_text().replace("/usr/lib/postgresql", str(tmp_path))  # where Debian keeps it
     (tmp_path / "deploy").mkdir()

@@ -160,7 +160,7 @@ def load(path: Path = FILE) -> Params:
             tree = YAML(typ="safe").load(file)  # DVC's reader: 1e-4 is a number, a duplicate key an error
     except FileNotFoundError:
         raise Failure(f"There is no {path} here ({Path.cwd()}); run this from the project's root.") from None
-    except (YAMLError, UnicodeDecodeError) as error:
+    except (YAMLError, ValueError) as error:  # ValueError: bytes that are no UTF-8, the 31st of February
         # libyaml, in which DVC reads this file too, wants quotes that YAML 1.2 does not
         hint = " Put quotes around a value with a colon." if "unexpected ':'" in str(error) else ""
         raise Failure(f"{path} is not valid YAML: {summarize(error)}{hint}") from None

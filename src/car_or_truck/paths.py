@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from car_or_truck.errors import Failure
+
 RAW = Path("data/raw")
 SOURCE = RAW / "SOURCE.json"
 PREPARED = Path("data/prepared")
@@ -36,5 +38,8 @@ def root() -> Path:
 def scratch(name: str) -> Path:
     """A folder that git and DVC ignore, made if need be: .dvc/tmp/NAME at the root."""
     folder = root() / ".dvc" / "tmp" / name
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Failure(f"Cannot make {folder}: {error.strerror or error}.") from None
     return folder

@@ -101,6 +101,15 @@ def test_what_is_no_picture_or_too_large_gets_a_sentence(monkeypatch: pytest.Mon
         assert refusal(picture()) == (413, "The file is larger than 0.001 MB. Save the picture smaller.")
 
 
+def test_a_page_of_another_site_gets_no_answer() -> None:
+    with served(Future()) as address:
+        statuses = [
+            requests.post(f"{address}/answer", b"", headers={"Origin": origin}, timeout=60).status_code
+            for origin in (address, "https://example.org", "null")
+        ]
+    assert statuses == [422, 403, 403]
+
+
 def test_the_page_names_the_model_and_warns_of_synthetic_images() -> None:
     tags = {"variant": "sprint", "seed": "1", "accuracy": "0.9609"}
     warning = "It is of no use on photographs"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -157,3 +158,6 @@ def test_stdin_is_a_picture_or_a_list(pictures: Path) -> None:
     listed = f"{pictures}\n\nhttp://host/photo.jpg\n".encode()
     names = [Path(picture.name).name for picture in predict.pictures(["-"], io.BytesIO(listed))]
     assert names == ["0.png", "1.jpeg", "2.webp", "broken.jpg", "photo.jpg"]
+    odd = ["caf\udce9.png", " a .png", "a\u2028b.png"]
+    listed = os.fsencode("\r\n".join(odd))
+    assert [picture.name for picture in predict.pictures(["-"], io.BytesIO(listed))] == odd

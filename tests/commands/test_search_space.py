@@ -49,6 +49,7 @@ def test_a_range_or_choices_are_read(text: str, dimension: Dimension) -> None:
         ("optimizer.learning_rate=0.1:inf", "variants.tutorial.optimizer.learning_rate is inf: should be a finite"),
         ("optimizer.momentum=0:0.9", "adam takes no momentum (0.0); it takes beta_1"),
         ("optimizer.name=adam|adm", "variants.tutorial.optimizer.name is 'adm': should be 'adam', 'adamw'"),
+        ("epochs=2026-02-31|3", "variants.tutorial.epochs is '2026-02-31': should be a valid integer"),
         ("keep=last|last", "a choice is empty or given twice"),
         ("keep=last|", "a choice is empty or given twice"),
         ("blocks.7.filters=4:8", "'7' in blocks.7.filters should be the number of a list's item, 0 to 2"),

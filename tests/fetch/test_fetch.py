@@ -183,11 +183,12 @@ def test_a_missing_split_or_class_is_an_error(raw: Path, tmp_path: Path) -> None
 
 
 def test_falling_back_to_synthetic_images_is_loud(raw: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    missing = {"archive": {"url": "/nowhere/a.zip"}, "directory": {"path": "/nowhere"}}
+    missing = {"archive": {"url": "/nowhere/a.zip"}, "directory": {"path": "~nobody-of-that-name/photos"}}
     record = fetch(data("archive", "directory", "rendered", **missing), raw)
     assert (record["source"], record["unreached"]) == ("rendered", ["archive", "directory"])
     console = capfd.readouterr().err
     assert "there is no file /nowhere/a.zip" in console
+    assert "there is no folder ~nobody-of-that-name/photos" in console
     assert "not the real data" in console
     assert "SYNTHETIC IMAGES" in console
     assert "make data" in console

@@ -33,6 +33,7 @@ from car_or_truck.registry.versions import CHAMPION, Version
 
 HOST = "127.0.0.1"
 MOST_MEGABYTES = 20  # of a picture file
+PATIENCE = 3  # seconds for what is under way after Ctrl-C
 SHOWN = 448  # pixels a side of the pictures in an answer
 EXAMPLES, EXAMPLE_SEED = 6, 27182  # drawn with a seed of their own: no model was trained on them
 # The page may load nothing from anywhere else, and send nothing there.
@@ -50,7 +51,12 @@ def demo(model: str | None, port: int, open_page: bool, console: Console) -> Non
         # Said before the loading, which holds stderr back.
         console.print(f"{version.name} {version} answers at {address} until you press Ctrl-C.")
         classifier = worker.submit(_load, version)
-        server = uvicorn.Server(uvicorn.Config(application(version, classifier, worker), log_level="warning"))
+        config = uvicorn.Config(
+            application(version, classifier, worker),
+            log_level="warning",
+            timeout_graceful_shutdown=PATIENCE,
+        )
+        server = uvicorn.Server(config)
         classifier.add_done_callback(lambda loaded: setattr(server, "should_exit", bool(loaded.exception())))
         if open_page:
             webbrowser.open(address)
@@ -83,6 +89,8 @@ def application(version: Version, classifier: Future[Any], worker: Executor) -> 
 
     @app.post("/answer")
     async def reply(request: Request) -> dict[str, Any]:
+        if request.headers.get("origin") not in (None, str(request.base_url).rstrip("/")):
+            raise HTTPException(403, "Pages of other sites get no answers.")
         content = bytearray()
         async for chunk in request.stream():
             content += chunk

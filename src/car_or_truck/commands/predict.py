@@ -122,12 +122,9 @@ def pictures(images: list[str], stdin: Any) -> Iterator[Picture]:
             raise Failure("The name of an image is empty: is a variable unset?")
         if name == "-":
             content = stdin.read()
-            try:
-                lines = [] if b"\0" in content else content.decode().splitlines()
-            except UnicodeDecodeError:
-                lines = []
-            if lines:
-                yield from pictures([line.strip() for line in lines if line.strip() not in ("", "-")], stdin)
+            if content and b"\0" not in content:  # as every picture file has, and no name
+                lines = [line.rstrip("\r") for line in os.fsdecode(content).split("\n")]
+                yield from pictures([line for line in lines if line not in ("", "-")], stdin)
             else:
                 yield Picture("stdin", content)
         elif os.path.isdir(name):  # noqa: PTH112  # for a name too long, Path.is_dir raises

@@ -128,7 +128,7 @@ def _number(text: str, source: str) -> int | float:
 def _read(text: str) -> Any:
     try:
         return YAML(typ="safe").load(text)
-    except YAMLError:
+    except (YAMLError, ValueError):
         return text  # the vocabulary says what is allowed instead
 
 

@@ -65,7 +65,7 @@ def archive(data: Data, into: Path) -> dict[str, Any]:
         shown_url, path = mask_secrets(url), downloaded
         download_url(url, downloaded)
     else:
-        shown_url, path = url, Path(url).expanduser()
+        shown_url, path = url, _own_path(url)
         if not os.path.isfile(path):  # noqa: PTH113 (Path.is_file raises OSError for a name that is too long)
             if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", url):  # http:/slip, or data:
                 raise Failure(
@@ -90,13 +90,17 @@ def archive(data: Data, into: Path) -> dict[str, Any]:
 
 def directory(data: Data, into: Path) -> dict[str, Any]:
     """Copy a folder of the user's own."""
-    path = Path(str(data.directory.path)).expanduser()
+    path = _own_path(str(data.directory.path))
     if not path.is_dir():
         if path.is_file():
             raise Failure(f"data.directory.path is {data.directory.path}, a file. Name an archive in data.archive.url.")
         raise Unreachable(f"there is no folder {data.directory.path}")
     _place(path, str(data.directory.path), data, into, shutil.copyfile)
     return {"path": str(data.directory.path)}
+
+
+def _own_path(text: str) -> Path:
+    return Path(os.path.expanduser(text))  # noqa: PTH111 (Path.expanduser raises where ~name is nobody)
 
 
 def rendered(data: Data, into: Path) -> dict[str, Any]:

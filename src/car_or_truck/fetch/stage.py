@@ -101,7 +101,7 @@ def _refuse_strangers(raw: Path) -> None:
     """Raise Failure if `raw` holds more images than the record that `fetch` wrote tells: these are a person's own."""
     try:
         fetched_count = int(files.read_json(raw / SOURCE.name, "")["images"])
-    except (Failure, KeyError, TypeError):
+    except (Failure, KeyError, TypeError, ValueError):
         fetched_count = 0
     if len(folders.images_below(raw)) > fetched_count:
         raise Failure(
