@@ -14,8 +14,8 @@ HEALTHY = {  # what SQLite and MLflow say of a store that is whole, and what to 
     "readonly database": "Make it and its folder writable.",
     "unable to open": "Make it and its folder readable and writable.",
     "out-of-date database schema": (
-        "Another version of MLflow made it. If that was an older one, copy the file and run `mlflow db upgrade`; else "
-        "install that version."
+        "Another version of MLflow made it. If that was an older one, copy the file and run `mlflow db upgrade` with "
+        "this address; else install that version."
     ),
 }
 DAMAGED = ("malformed", "not a database", "no such table", "no such column")
