@@ -68,7 +68,9 @@ def roc(results: Sequence[Result], looks: figures.Styles, path: Path) -> None:
     """The receiver operating characteristic of the models, a colour a variant; the dots are at the threshold."""
     areas = pd.Series([float(result.scores["val_roc_auc"]) for result in results])
     means = areas.groupby([result.variant for result in results], sort=False).mean()
-    title = f"{means.idxmax()} has the largest area under the curve: {means.max():.3f}"
+    best = means.index[means.round(6) == round(means.max(), 6)]
+    lead = f"{best[0]} has" if len(best) == 1 else f"{len(best)} variants have"
+    title = f"{lead} {'the largest area' if len(means) > 1 else 'an area'} under the curve: {means.max():.3f}"
     with drawing.canvas(path, *figures.SIZE) as (sheet, (axes,)):
         axes.axline((0, 0), slope=1, color="#888888", linewidth=1)
         for variant, look in looks.items():

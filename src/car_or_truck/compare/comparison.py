@@ -76,8 +76,8 @@ def conclude(
     if selected:
         lines.append(f"Optimistically biased, because the weights were selected on validation: {', '.join(selected)}.")
     lines += [f"{item.name} is missing: it {item.why}." for item in missing[:MOST_MISSING]]
-    if len(missing) > MOST_MISSING:
-        lines.append(f"{len(missing) - MOST_MISSING} more models are missing; the table shows which.")
+    if (more := len(missing) - MOST_MISSING) > 0:
+        lines.append(f"{more} more model{'s are' if more > 1 else ' is'} missing; the table shows which.")
     compared = table[table["status"] == "compared"]
     intervals: Intervals = {}
     for pair in pairs:

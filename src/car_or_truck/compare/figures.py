@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +21,6 @@ SIZE = (5.4, 4.1)  # inches; half of the report's width, so that the text of all
 PERCENT = FuncFormatter(lambda value, _: f"{100 * value:.4g}%")
 GREY = "#b0b0b0"
 MOST_TOGETHER, MOST_PANELS = 3, 12  # variants in one panel, and panels in one figure
-MOST_NAMED = 6  # dots with their names beside them; more have a legend
 Styles = Mapping[str, dict[str, object]]
 
 
@@ -85,7 +84,7 @@ def over_epochs(course: Course, table: pd.DataFrame, looks: Styles, path: Path) 
             axes.sharex(grid[0])
             axes.sharey(grid[0])
             panel(course, table, {variant: looks[variant]}, axes)
-            axes.set_title(variant, fontsize=10, color=looks[variant]["color"])
+            axes.set_title(variant, fontsize=min(10, 240 / len(variant)), color=looks[variant]["color"])
         for place, axes in enumerate(grid[: len(variants)]):
             axes.set_xlabel("epoch" if place + 2 >= len(variants) else "")
             axes.tick_params(labelleft=place % 2 == 0, labelbottom=place + 2 >= len(variants))
@@ -93,15 +92,14 @@ def over_epochs(course: Course, table: pd.DataFrame, looks: Styles, path: Path) 
 
 
 def convert_to_points(table: pd.DataFrame) -> pd.DataFrame:
-    """The gap in points, from the epoch on at which validation accuracy has come half of its way for good.
+    """The gap in points, from the epoch on at which validation accuracy has come half of its way.
 
-    Before, a model has hardly learned anything, and its gap is noise. Of one that never gets there all is shown.
+    Before, a model has hardly learned anything, and its gap is noise.
     """
     accuracy = table.groupby("cell")["val_binary_accuracy"]
     halfway = (accuracy.transform("min") + accuracy.transform("max")) / 2
     above = table["val_binary_accuracy"] >= halfway
-    settled = above[::-1].groupby(table["cell"]).cummin().sort_index()
-    return table[settled | ~settled.groupby(table["cell"]).transform("any")].assign(gap=100 * table["gap"])
+    return table[above.groupby(table["cell"]).cummax()].assign(gap=100 * table["gap"])
 
 
 def panel(course: Course, table: pd.DataFrame, looks: Styles, axes: Axes) -> None:
@@ -143,8 +141,15 @@ def legend(sheet: Figure, axes: Axes) -> None:
     handles, labels = axes.get_legend_handles_labels()
     if len(labels) > 24:
         return  # a legend larger than the figure; the table names them
-    columns = max(1, min(4, round(sheet.get_figwidth() * 6.5 / (max(map(len, labels)) + 4))))
+    columns = legend_columns(sheet, labels)
+    more_rows = max(0, -(-len(labels) // columns) - 2)
+    sheet.set_figheight(sheet.get_figheight() + 0.19 * more_rows)
     sheet.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=9)
+
+
+def legend_columns(sheet: Figure, labels: Collection[str]) -> int:
+    """How many columns of such labels have room in the figure's width."""
+    return max(1, min(4, int(sheet.get_figwidth() * 13 / (max(map(len, labels)) + 7))))
 
 
 def cost(table: pd.DataFrame, looks: Styles, path: Path) -> None:
@@ -164,14 +169,11 @@ def cost(table: pd.DataFrame, looks: Styles, path: Path) -> None:
             axes.plot(
                 best["multiply_adds"], best["val_binary_accuracy"], color="#888888", drawstyle="steps-post", zorder=1
             )
-        few = len(looks) <= MOST_NAMED
         for variant, look in looks.items():
             seeds = table.loc[table["variant"] == variant, "val_binary_accuracy"]
             price, accuracy = means.loc[variant]
             axes.vlines(price, seeds.min(), seeds.max(), color=look["color"], linewidth=1)
             axes.plot(price, accuracy, label=variant, linestyle="", **look)
-            if few:
-                axes.annotate(f" {variant}", (price, accuracy), xytext=(5, 4), textcoords="offset points", fontsize=9)
         axes.margins(0.12)
         if means["multiply_adds"].max() > 3 * means["multiply_adds"].min():
             axes.set_xscale("log")
@@ -182,8 +184,7 @@ def cost(table: pd.DataFrame, looks: Styles, path: Path) -> None:
         axes.xaxis.set_minor_formatter("")
         axes.yaxis.set_major_formatter(PERCENT)
         axes.set(title=title, xlabel="multiply-adds for one image", ylabel="accuracy on validation")
-        if not few:
-            legend(sheet, axes)
+        legend(sheet, axes)
 
 
 def luck(table: pd.DataFrame, summary: Mapping[str, Any], looks: Styles, path: Path) -> None:
@@ -210,5 +211,5 @@ def luck(table: pd.DataFrame, summary: Mapping[str, Any], looks: Styles, path: P
             title = "No variant's seeds spread significantly more than luck explains"
         if all(spread["observed"] is None for spread in spreads):
             title = "What another seed would change by luck alone"
-        label = "accuracy on validation\n(band: where luck alone puts 95% of further seeds)"
+        label = "accuracy on validation (band: where luck\nalone puts 95% of further seeds)"
         axes.set(title=title, xlabel=label, ylim=(-0.6, len(spreads) - 0.4))

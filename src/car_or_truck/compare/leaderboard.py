@@ -138,7 +138,8 @@ def _grid(table: pd.DataFrame, groups: set[str], progress: str = "") -> Table:
     columns = [column for column in chosen if column.field in frame]
     grid = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for column in columns:
-        grid.add_column(column.title, justify="left" if column.title == "variant" else "right", no_wrap=True)
+        name = column is VARIANT  # it is shortened where there is no room, not the numbers
+        grid.add_column(column.title, justify="left" if name else "right", no_wrap=not name, overflow="ellipsis")
     for row in frame.to_dict("records"):
         sound = row["status"] == "compared" and not row["collapsed"]
         grid.add_row(*(_entry(column, row) for column in columns), style=None if sound else "dim")

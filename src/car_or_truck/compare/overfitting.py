@@ -139,7 +139,7 @@ def _gap(cases: Sequence[Overfitting]) -> str:
     gaps = [100 * case.gap for case in cases]
     mean = fmean(gaps)
     spread = f" ({min(gaps):z.1f} to {max(gaps):z.1f})" if len(cases) > 1 else ""
-    return f"train accuracy is {abs(mean):.1f} points {'above' if mean >= 0 else 'below'} validation{spread}"
+    return f"train accuracy is {abs(mean):.1f} points {'above' if round(mean, 1) >= 0 else 'below'} validation{spread}"
 
 
 def _grades(cases: Sequence[Overfitting]) -> str:

@@ -126,7 +126,7 @@ def audit_findings(audit: Mapping[str, Any]) -> list[str]:
     """What the audit counted, and then what it did not find."""
     kinds = {
         "identical": "pairs of identical files",
-        "leaks": "identical files across train and validation",
+        "leaks": "training images that are also in validation",
         "dropped": "images dropped from train",
         "conflicts": "identical files with conflicting labels",
         "near_duplicates": "near-duplicate pairs",

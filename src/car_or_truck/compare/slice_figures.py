@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from car_or_truck import drawing
-from car_or_truck.compare.figures import SIZE, Styles
+from car_or_truck.compare.figures import SIZE, Styles, legend_columns
 
 MOST_VARIANTS = 6  # more could not be told apart
 
@@ -46,5 +46,5 @@ def drops(rows: Sequence[dict[str, Any]], looks: Styles, path: Path) -> None:
         axes.set_ylim(len(labels) - 0.4, -0.6)
         if len(variants) > 1:
             heading = f"the {MOST_VARIANTS} most accurate" if len(ranked) > MOST_VARIANTS else None
-            columns = min(3, len(variants))
+            columns = legend_columns(sheet, variants)
             sheet.legend(loc="outside lower center", ncols=columns, fontsize=9, title=heading, title_fontsize=9)

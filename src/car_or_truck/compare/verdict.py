@@ -112,7 +112,8 @@ def compare_recipes(correct: Correct) -> list[RecipePair]:
     """Every pair of variants, the most accurate first; `correct` maps a variant to [seeds, images]."""
     names = _ranked_pairs(correct)
     answers = [(correct[first], correct[second]) for first, second in names]
-    estimates = [statistics.paired_difference(*both) for both in answers]
+    draws = max(statistics.DRAWS, 40 * len(names))  # so that the smallest p survives the correction
+    estimates = [statistics.paired_difference(*both, draws=draws) for both in answers]
     corrected = corrected_in_order(names, [estimate.p for estimate in estimates])
     level = 1 - ALPHA / max(1, len(names))  # what is needed must survive the correction too
     pairs = []
@@ -170,7 +171,8 @@ def headline(correct: Correct, pairs: list[RecipePair], majority: tuple[str, flo
         line = f"{best} leads with {accuracy}{unsure}."
     constant, share = majority
     if wilson(round(correct[best].mean() * images), images)[0] <= share:
-        line += f" It is not significantly better than always answering {constant} ({100 * share:.1f}%)."
+        subject = "It is" if len(tied) == 1 else "They are"
+        line += f" {subject} not significantly better than always answering {constant} ({100 * share:.1f}%)."
     single = len(ranked) > 1 and all(pair.seeds == (1, 1) for pair in pairs)
     return [line, ONE_SEED] if single else [line]
 

@@ -40,7 +40,7 @@ def dumbbell(table: pd.DataFrame, gaps: Sequence[Gap], looks: Styles, path: Path
         margin = max(0.01, 0.28 * (high - low))
         axes.set_xlim(low - margin, high + margin)
         left, right = low - margin, min(1, high + margin)
-        ticks = MaxNLocator(6, steps=[1, 2, 5, 10]).tick_values(left, right)
+        ticks = MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(left, right)
         axes.set_xticks([tick for tick in ticks if left <= tick <= right])
         words = [f"{100 * item.gap:z.1f} points\n{item.grade}" for item in reversed(gaps)]
         _label_lines(axes, [item.variant for item in reversed(gaps)], words)
@@ -61,7 +61,7 @@ def accuracies(table: pd.DataFrame, looks: Styles, path: Path) -> None:
             axes.errorbar(accuracy, places, xerr=reach, linestyle="", capsize=2.5, linewidth=1, **looks[variant])
         _label_lines(axes, means.index, [f"{100 * mean:.1f}%" for mean in means])
         axes.xaxis.set_major_formatter(PERCENT)
-        label = "accuracy on validation with 95% CI (one dot per seed)"
+        label = "accuracy on validation with 95% CI\n(one dot per seed)"
         best = means.index[means == means.iloc[-1]]
         name = best[0] if len(best) == 1 else f"{len(best)} variants"
         most = f" {'is' if len(best) == 1 else 'are'} most accurate" * (len(means) > 1)

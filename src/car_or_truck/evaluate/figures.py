@@ -110,10 +110,10 @@ def learning_curves(history: pd.DataFrame, title: str, unlike: Sequence[str], pa
         )
         end = f"epoch {lowest}" + (f", then rose by {rise_text(rise)}" if rise > 0 else ", and did not rise")
         loss.set(ylabel="binary cross-entropy (nats)", title=f"val_loss lowest at {end}")
-        side = "above" if gap >= 0 else "below"
+        side = "above" if round(gap, 1) >= 0 else "below"
         message = f"train ends {abs(gap):.1f} points {side} validation, as logged"
         accuracy.set(ylabel="accuracy", title=message)
-        accuracy.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        accuracy.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
         if unlike:
             words = f"Not quite comparable: only train has {', '.join(unlike)}."
             sheet.supxlabel(words, x=0.01, ha="left", fontsize=9)
@@ -138,7 +138,7 @@ def confusion(valid: Predictions, path: Path) -> None:
 def roc(valid: Predictions, area: float, path: Path) -> None:
     """The receiver operating characteristic, the second class positive."""
     negative, positive = valid.classes
-    with _unit_square(valid, path, f"ranks a {positive} above a {negative} in {area:.1%} of pairs") as axes:
+    with _unit_square(valid, path, f"ranks {positive} above {negative} in {area:.1%} of pairs") as axes:
         axes.plot([0, 1], [0, 1], **REFERENCE)
         axes.plot(*roc_curve(valid.labels, valid.probability)[:2], color=MODEL)
         predicted = valid.probability > THRESHOLD
@@ -169,7 +169,7 @@ def calibration(valid: Predictions, error: float, path: Path) -> None:
         axes.errorbar(predicted, observed, yerr=reach, fmt="o", color=MODEL, capsize=2.5, linewidth=1)
         enough = images >= FEWEST
         axes.plot(predicted[enough], observed[enough], color=MODEL, linewidth=1)
-        axes.set(xlabel=f"predicted P({positive})", ylabel=f"share of {positive} with 95% CI (bars: of all images)")
+        axes.set(xlabel=f"predicted P({positive})", ylabel=f"share of {positive} with 95% CI\n(bars: of all images)")
 
 
 @contextmanager
@@ -188,7 +188,8 @@ def worst_mistakes(labels: NDArray[np.uint8], probability: NDArray[np.float64]) 
 def mistakes(valid: Predictions, path: Path) -> None:
     """The most confident mistakes, with their names, true classes and predictions."""
     worst = worst_mistakes(valid.labels, valid.probability)
-    message = f"the {len(worst)} most confident mistakes on validation" if len(worst) else "no mistake on validation"
+    several = f"the {len(worst)} most confident mistakes"
+    message = f"{several if len(worst) > 1 else 'one mistake' if len(worst) else 'no mistake'} on validation"
     rows = max(1, -(-len(worst) // 6))
     with drawing.contact_sheet(path, 6, rows, f"{valid.title}: {message}") as tiles:
         for tile, place in zip(tiles, worst, strict=False):

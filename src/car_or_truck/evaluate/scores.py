@@ -141,4 +141,6 @@ def smoothed_onset(val_loss: ArrayLike) -> int:
 
 def rise_text(rise: float) -> str:
     """A loss's rise to two decimals, or to its first significant digit where two would read 0.00."""
+    if 0 < rise < 0.0001:
+        return "less than 0.0001"
     return f"{rise:.2f}" if rise >= 0.005 or rise <= 0 else f"{rise:.1g}"

@@ -127,7 +127,8 @@ def _find_leaks(everything: pd.DataFrame, policy: str) -> list[str]:
     leaked = [name for name, _ in leaked_pairs(everything)]
     if leaked and policy == "fail":
         raise Failure(
-            f"{len(leaked)} training images are also in the validation set (the first: {leaked[0]}). "
+            f"{len(leaked)} training image{'s are' if len(leaked) > 1 else ' is'} also in the validation set "
+            f"(the first: {leaked[0]}). "
             "Exclude them (data.exclude), or set data.leaks to drop or keep."
         )
     return leaked if policy == "drop" else []
@@ -203,7 +204,7 @@ def _announce(report: dict[str, Any], path: Path) -> None:
         "excluded": "excluded by data.exclude",
         "undecodable": "undecodable",
         "identical": "byte-identical pairs",
-        "leaks": "of them across train and validation",
+        "leaks": "training images also in validation",
         "dropped": "dropped from train",
         "conflicts": "pairs with conflicting labels",
         "near_duplicates": "near-duplicate pairs",
@@ -213,7 +214,8 @@ def _announce(report: dict[str, Any], path: Path) -> None:
     }
     counts = {text: len(report[key]) for key, text in words.items() if report[key]}
     findings = ", ".join(
-        f"{count} {text if count > 1 else text.replace('pairs', 'pair')}" for text, count in counts.items()
+        f"{count} {text if count > 1 else text.replace('pairs', 'pair').replace('images', 'image')}"
+        for text, count in counts.items()
     )
     total = sum(sum(counts.values()) for counts in report["counts"].values())
     console.print(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 import mlflow
@@ -74,11 +75,11 @@ def _name(client: mlflow.MlflowClient, limits: Promotion, results: Sequence[Resu
     if theirs is not None:
         ahead = float(theirs.correct.mean())
         if not best.decision.passes or best.accuracy <= ahead:
-            reason = (
-                f"the champion, {champion}, has {ahead:.2%}; the best other is {best.version} with {best.accuracy:.2%}"
-            )
-            failed = f": {best.decision.failures}" if not best.decision.passes else ""
-            return _no_challenger(client, name, aliases, reason + failed)
+            leader = max(rivals, key=attrgetter("accuracy"))
+            words = f"the best other is {best.version} with {best.accuracy:.2%}"
+            if leader.accuracy > ahead:
+                words = f"{leader.version} with {leader.accuracy:.2%} does not pass: {leader.decision.failures}"
+            return _no_challenger(client, name, aliases, f"the champion, {champion}, has {ahead:.2%}; {words}")
     alike = [rival.result for rival in rivals if rival.decision.passes == best.decision.passes]
     if len(alike) > 1:
         selection = select_best({result.name: result.correct for result in alike})
