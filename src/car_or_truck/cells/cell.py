@@ -41,10 +41,7 @@ class Images(Strict):
     @property
     def splits(self) -> dict[str, tuple[str, list[int]]]:
         """What tells a split's images and labels: its digest, and how many each class has, one after the other."""
-        return {
-            split: (digest, [self.counts[split].get(name, 0) for name in self.classes])
-            for split, digest in self.arrays.items()
-        }
+        return {split: (digest, [*self.counts[split].values()]) for split, digest in self.arrays.items()}
 
     @property
     def majority(self) -> tuple[str, float]:
