@@ -15,6 +15,7 @@ import pytest
 
 from car_or_truck import params, pipeline
 from car_or_truck.cli.app import console
+from car_or_truck.errors import Failure
 from car_or_truck.evaluate.scores import rise_text
 from car_or_truck.train.history import METRICS
 from helpers.clones import ROOT, Project, copy
@@ -46,6 +47,15 @@ def test_a_first_run_says_what_it_does_and_ends_with_the_leaderboard(finished: P
     assert "Accuracy on validation, best first\n" in re.sub(" +\n", "\n", first)
     assert "Warning" not in console
     assert not re.search(r"^[IWE]\d{4} ", console, re.MULTILINE)  # TensorFlow's own log lines
+
+
+def test_a_model_of_other_images_is_not_evaluated(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(project.root)
+    path = Path("data/prepared/dataset.json")
+    facts = json.loads(path.read_text())
+    path.write_text(json.dumps(facts | {"arrays": facts["arrays"] | {"valid": "0" * 64}}))
+    with pytest.raises(Failure, match=r"^tutorial-31415 was trained on other images than data/prepared holds"):
+        pipeline.evaluate(params.load(), "tutorial", 31415, console())
 
 
 def test_a_second_run_is_up_to_date(finished: Project) -> None:

@@ -117,6 +117,8 @@ def _train(cell: Cell, saved: Checkpoint, send: Callable[[], None], reason: str,
 def evaluate(params: Params, variant: str, seed: int, console: Console) -> None:
     """Stage `evaluate`: reports/cells/VARIANT/SEED; the model's run gets its scores, and the model a version."""
     cell, history = read_trained(variant, seed)
+    if cell.data.splits != read_dataset().splits:
+        raise Failure(f"{cell.name} was trained on other images than data/prepared holds: run `dvc repro` for it.")
     runtime.start(seed, cell.precision, cell.threads)
     from car_or_truck.evaluate import stage
     from car_or_truck.registry import versions

@@ -15,7 +15,8 @@ import pytest
 from mlflow.entities import ViewType
 from rich.console import Console
 
-from car_or_truck import params
+from car_or_truck import files, params
+from car_or_truck.cells import names
 from car_or_truck.commands import clean, sync
 from car_or_truck.errors import Failure
 from car_or_truck.tracking import delivery, store, version_copies
@@ -305,6 +306,20 @@ def test_on_a_server_only_what_was_delivered_from_here_is_removed(
         assert sync._deliver(address, trained=set()) == 1  # "current"; what was removed stays so,
         assert sync._deliver(address, trained={"stale"}) == 1  # unless it was trained again
         assert len(client.search_runs([experiment], "tags.cell = 'stale'")) == 1
+
+
+def test_the_comparison_in_reports_stays_though_another_is_newer(
+    small_store: Store, cleaned: Callable[..., str]
+) -> None:
+    small_store.train("current")
+    output(small_store, "tutorial", "current")
+    summary = {"verdict": ["of the models that are here now"]}
+    files.write_json(small_store.root / "reports/comparison.json", summary)
+    present = names.comparison_digest(summary)
+    for digest in (present, "second", "an experiment's"):
+        small_store.compare(digest)
+    cleaned()
+    assert comparisons(small_store) == {present, "an experiment's"}
 
 
 @pytest.mark.parametrize("locked", [False, True])

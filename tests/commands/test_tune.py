@@ -83,6 +83,12 @@ def searched_folder(searched: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return searched
 
 
+def study_runs(name: str) -> list[str]:
+    """The MLflow runs of a study, without its trials'."""
+    runs = mlflow.search_runs(search_all_experiments=True, filter_string=f"tags.study = '{name}'", output_format="list")
+    return [run.info.run_id for run in runs if "mlflow.parentRunId" not in run.data.tags]
+
+
 def study(root: Path) -> Any:
     import optuna
 
@@ -198,6 +204,16 @@ def test_more_trials_add_to_a_study_and_another_range_or_seed_begins_another(
     assert counts == ("0", "1", "0", "0")
     assert names[0] == names[1]
     assert len(set(names)) == 3
+
+    client = mlflow.MlflowClient()
+    (first,) = study_runs(names[0])
+    client.set_tag(first, "mlflow.runName", "A name that a person gave it")
+    Path(".dvc/tmp/tune/studies.db").unlink()
+    leftover = Path(f".dvc/tmp/tune/{names[0]}-5.npz")  # of a trial of the study that was lost
+    leftover.touch()
+    tune.tune(params.load(), "plain", OVER[:1], 1, 7)
+    assert study_runs(names[0]) == [first]
+    assert not leftover.exists()
 
 
 def test_a_trial_that_diverges_is_told_as_pruned_and_the_search_goes_on(

@@ -207,6 +207,32 @@ def test_a_champion_that_was_removed_by_hand_is_recognised(store: Store) -> None
     assert store.aliases == {"champion": 2, "previous": 1}
 
 
+def test_a_removal_by_hand_whose_record_was_broken_off_is_completed(store: Store) -> None:
+    store.client.delete_registered_model_alias(NAME, "champion")
+    champions._record(store.client, NAME, champions.Move(champions.BY_HAND, champions.NOBODY, "1", "unknown"))
+    (line,) = champions.settle(store.client, NAME)
+    assert line.endswith("was interrupted; it is complete now.")
+    assert actions(store)[-1] == ("moved by hand", "1", "none")
+    assert champions.settle(store.client, NAME) == []
+
+
+def test_a_version_whose_run_was_deleted_is_not_rolled_back_to(store: Store) -> None:
+    promote(store.client, 2)
+    store.client.delete_run(versions.find(store.client, "1").run_id)
+    with pytest.raises(Failure, match=r"^version 1 \(.*\) of car-or-truck has lost its run or its model"):
+        champions.roll_back(store.client, NAME)
+    assert store.aliases == {"champion": 2, "previous": 1}
+
+
+def test_a_champion_that_a_person_removed_is_not_brought_back_with_an_earlier_move(store: Store) -> None:
+    promote(store.client, 2)
+    _, first = champions.history(store.client, NAME)
+    store.client.delete_run(first.run_id)
+    store.client.delete_registered_model_alias(NAME, "champion")
+    assert champions.restore(store.client, NAME) == 1
+    assert store.aliases == {"previous": 1}
+
+
 def test_a_previous_champion_that_was_deleted_is_left_out(store: Store) -> None:
     store.client.delete_registered_model_alias(NAME, "champion")
     store.client.delete_model_version(NAME, "1")

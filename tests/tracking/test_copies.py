@@ -138,6 +138,15 @@ def test_the_same_bytes_of_two_people_are_one_version_that_names_both_runs(
     assert server.changes == []
 
 
+def test_a_version_whose_run_was_deleted_on_the_server_does_not_stand_for_the_same_bytes(
+    ada: Person, bob: Person, remote: mlflow.MlflowClient, deliver: Deliver
+) -> None:
+    first, _ = deliver(ada, ada.make("cell", "bytes"))
+    remote.delete_run(first)
+    second, _ = deliver(bob, bob.make("cell", "bytes"))
+    assert {number: version.run_id for number, version in versions(remote).items()} == {1: first, 2: second}
+
+
 def test_the_run_of_a_model_trained_again_to_the_same_bytes_names_the_servers_version(
     ada: Person, bob: Person, remote: mlflow.MlflowClient, deliver: Deliver
 ) -> None:

@@ -211,6 +211,15 @@ def test_waiting_for_another_command_is_said(
         assert capsys.readouterr().err == ""
 
 
+def test_a_store_named_by_a_relative_address_is_the_same_in_every_folder(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "CHOSEN", "sqlite:///mlflow.db")
+    (project / "below").mkdir()
+    monkeypatch.chdir(project / "below")
+    assert store.own() == store.default_store() == f"sqlite:///{project / 'mlflow.db'}"
+
+
 @pytest.mark.parametrize("name", ["50%20off", "what?"])
 def test_a_folder_that_no_address_can_hold_is_refused(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

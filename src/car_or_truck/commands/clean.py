@@ -148,9 +148,11 @@ def find_unused(client: mlflow.MlflowClient, name: str, cells: set[str], experim
 
 
 def _kept_runs(client: mlflow.MlflowClient, name: str, registered: list[Version], all_runs: list[Any]) -> set[str]:
-    """The newest comparison's, and those of versions that are a colleague's too, or of another registered model."""
+    """Of the newest comparison made here and that in reports/, of versions shared with others, and of other models."""
+    colleagues, present = {run.info.run_id for run in all_runs if _elsewhere(run, [])}, runs.present_comparison()
     compared = [run for run in all_runs if names.COMPARISON in run.data.tags and run.info.status == "FINISHED"]
-    colleagues = {run.info.run_id for run in all_runs if _elsewhere(run, [])}
+    newest = [run.info.run_id for run in compared if run.info.run_id not in colleagues][:1]
+    current = [run.info.run_id for run in compared if run.data.tags[names.COMPARISON] == present]
     shared = [
         version
         for version in registered
@@ -158,7 +160,7 @@ def _kept_runs(client: mlflow.MlflowClient, name: str, registered: list[Version]
     ]
     every = runs.pages(lambda token: client.search_model_versions(page_token=token))
     others = [version for version in every if version.name != name]
-    return {run.info.run_id for run in compared[:1]} | {version.run_id for version in [*shared, *others]}
+    return {*newest, *current, *(version.run_id for version in [*shared, *others])}
 
 
 def _logged_models(client: mlflow.MlflowClient, experiment: list[str]) -> list[Any]:

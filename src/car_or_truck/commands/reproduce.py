@@ -150,7 +150,7 @@ def _account(origin: Origin) -> Iterator[tuple[str, str]]:
 
 def _data_place(origin: Origin, cache: Path | None) -> str:
     try:
-        if read_dataset().splits == origin.cell.data.splits:
+        if read_dataset(paths.root()).splits == origin.cell.data.splits:
             return "in data/prepared"
     except Failure:
         pass

@@ -192,7 +192,7 @@ def _rebuild_comparison(params: Params, rebuilt: bool, emptied: bool) -> None:
 def _deliver(server: str, trained: set[str]) -> int:
     """Deliver the runs of models and comparisons in the own store; returns how many the server lacked in part.
 
-    What lies in the server's trash stays there, unless its cell is `trained` here.
+    What lies in the server's trash stays there, unless its cell is `trained` here, or it is the comparison in reports/.
     """
     client = mlflow.MlflowClient(store.own())
     experiment_names = [experiment.name for experiment in client.search_experiments()]
@@ -204,10 +204,11 @@ def _deliver(server: str, trained: set[str]) -> int:
             experiments, f"tags.{tag} LIKE '%'", order_by=["attributes.start_time"], max_results=50_000
         )
     ]
-    count = 0
+    count, present = 0, trained | {runs.present_comparison()}
     for place, run in enumerate(waiting, 1):
         try:
-            if run.data.tags.get("cell") not in trained and delivery.was_removed(run, server):
+            own = {run.data.tags.get("cell"), run.data.tags.get(names.COMPARISON)} & present
+            if not own and delivery.was_removed(run, server):
                 continue
             _, was_incomplete = delivery.deliver(run.info.run_id, server)
         except (MlflowException, OSError) as error:

@@ -84,6 +84,8 @@ def _open(params: Params, variant: str, space: list[Dimension], seed: int) -> Se
             remedy = faults.remedy(cause, "Move it away: the search begins anew.")
             raise Failure(f"{database} cannot be used ({summarize(cause, 150)}). {remedy}") from error
         if not study.trials:
+            for leftover in database.parent.glob(f"{name}-*.npz"):  # of a study of that name that was moved away
+                leftover.unlink()
             own = {item.key: item.as_suggested(search_space.value_of(params, variant, item.key)) for item in space}
             inside = {key: value for key, value in own.items() if value is not None}
             study.enqueue_trial(inside, {BASELINE: sorted(inside)})

@@ -115,8 +115,11 @@ def champion_answers(champion: Version, cell: Cell, dataset: Dataset, split: str
     if trace and split in trace[1] and trace[0].data.splits.get(split) == dataset.splits[split]:
         return trace[1][split]
     loading.start(cell.precision, cell.threads)
-    classifier = loading.classifier(champion)
     remedy = "Remove its alias champion in the MLflow UI to start anew."
+    try:
+        classifier = loading.classifier(champion)
+    except Failure as failure:
+        raise Failure(f"{failure} {remedy}") from None
     if tuple(classifier.classes) != dataset.classes:
         raise Failure(
             f"The champion, {champion}, tells {' from '.join(classifier.classes)}; the images in data/prepared show "

@@ -121,7 +121,7 @@ def restore(client: mlflow.MlflowClient, name: str, emptied: bool = False) -> in
         last[PREVIOUS] = facts["before"] if facts["before"] != NOBODY else last.get(PREVIOUS, NOBODY)
     present = versions.aliases(client, name)
     # First, so that after a kill they are not taken for done.
-    for alias, number in last.items() if lost or emptied else ():
+    for alias, number in last.items() if emptied or (lost and max(noted) in lost) else ():
         if alias not in present and versions.exists(client, name, number):
             client.set_registered_model_alias(name, alias, number)
     for when in lost:
@@ -163,6 +163,7 @@ def roll_back(client: mlflow.MlflowClient, name: str) -> tuple[Version, Version 
     champion, previous = aliases[PREVIOUS], aliases.get(CHAMPION)  # None: a person removed it
     if previous and champion.number == previous.number:
         raise Failure(f"Nothing to roll back to: {champion} of {name} is the previous champion, too.")
+    versions.refuse_deleted(client, champion)
     _move_champion(client, champion, Move(ROLLED_BACK, str(champion.number), _number(previous), person()))
     return champion, previous
 
@@ -199,7 +200,8 @@ def _complete(client: mlflow.MlflowClient, name: str, move: RecordedMove) -> Non
     challenger = versions.aliases(client, name).get(CHALLENGER)
     if challenger and str(challenger.number) == move.version:
         versions.remove_challenger(client, name)
-    _describe(client, name, move)
+    if move.action != BY_HAND:
+        _describe(client, name, move)
     client.set_terminated(move.run_id, "FINISHED")
 
 
@@ -234,9 +236,7 @@ def _record(client: mlflow.MlflowClient, name: str, move: Move, when: int | None
 
 def _move_note(name: str, move: Move) -> str:
     """A move in Markdown: the versions, who moved it and why, and the gates."""
-    after, before = (
-        number if number == NOBODY else versions.link(name, number) for number in (move.version, move.before)
-    )
+    after, before = (it if it == NOBODY else versions.link(name, it) for it in (move.version, move.before))
     words = ": ".join(filter(None, [f"{move.action} by {move.person}", move.verdict, move.reason]))
     facts = f"Champion: {after}, {words}. Before: {before}."
     return f"{facts}\n\n{Decision.read(move.gates).markdown}" if move.gates else facts

@@ -184,6 +184,14 @@ def exists(client: mlflow.MlflowClient, name: str, number: str) -> bool:
     return _if_there(client.get_model_version, name, number) is not None
 
 
+def refuse_deleted(client: mlflow.MlflowClient, version: Version) -> None:
+    """Raise Failure for a version whose run or model a person deleted, so that nothing can load it."""
+    if runs.was_deleted(version.run_id, client):
+        raise Failure(
+            f"{version} of {version.name} has lost its run or its model: in the MLflow UI somebody deleted it."
+        )
+
+
 def _if_there(get: Callable[..., Any], *key: str) -> Any | None:
     """What `get` gets from the store; None if it is not there. Raises Failure when the store does not say."""
     try:

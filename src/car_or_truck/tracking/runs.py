@@ -16,7 +16,7 @@ from mlflow.entities import Metric, RunTag
 from mlflow.exceptions import MlflowException
 from PIL import Image
 
-from car_or_truck import files
+from car_or_truck import files, paths
 from car_or_truck.cells import names
 from car_or_truck.cells.cell import Cell, TrainedCell
 from car_or_truck.tracking import datasets, relocation, store
@@ -89,6 +89,12 @@ def is_whole(run_id: str) -> bool:
     return bool(run and run.info.lifecycle_stage == "active" and logged_model(run, client)[1])
 
 
+def was_deleted(run_id: str, client: mlflow.MlflowClient) -> bool:
+    """Whether a run, or the model that it logged, was deleted: what is registered of it cannot be loaded."""
+    run = _if_there(client.get_run, run_id)
+    return run is None or run.info.lifecycle_stage != "active" or logged_model(run, client)[0]
+
+
 def has_files(run: Any) -> bool:
     """Whether the folders with a run's artifacts and its logged models are there, if they are on this machine."""
     client = mlflow.MlflowClient()
@@ -128,6 +134,12 @@ def find_comparison(summary: dict[str, Any]) -> str | None:
     condition = f"tags.{names.COMPARISON} = '{names.comparison_digest(summary)}' and attributes.status = 'FINISHED'"
     runs = mlflow.MlflowClient().search_runs([experiment], condition, max_results=1)
     return str(runs[0].info.run_id) if runs else None
+
+
+def present_comparison() -> str:
+    """The digest of the comparison in reports/, which its run has as a tag; empty without one."""
+    path = paths.REPORTS / "comparison.json"
+    return names.comparison_digest(files.read_json(path, "Run `dvc repro compare`.")) if path.is_file() else ""
 
 
 def log_evaluation(run_id: str, cell: Cell, scores: Mapping[str, Any]) -> None:

@@ -64,7 +64,10 @@ def server() -> str | None:
 
 def own() -> str:
     """The store that runs are written to: the file that MLFLOW_TRACKING_URI names, else mlflow.db at the root."""
-    return CHOSEN if CHOSEN and not server() else default_store()
+    if not CHOSEN or server():
+        return default_store()
+    # Seen from the root, wherever the person or DVC stands.
+    return f"{LOCAL}{paths.root() / _file(CHOSEN)}" if CHOSEN.startswith(LOCAL) else CHOSEN
 
 
 def uri() -> str:

@@ -43,7 +43,9 @@ def study_run(study: str, cell: Cell) -> str:
     experiment = store.connect(experiment_name(cell))
     client = mlflow.MlflowClient()
     client.set_experiment_tag(experiment, "mlflow.note.content", ABOUT)
-    for run in client.search_runs([experiment], f"tags.{STUDY} = '{study}' and attributes.run_name = '{study}'"):
+    for run in client.search_runs([experiment], f"tags.{STUDY} = '{study}'"):
+        if MLFLOW_PARENT_RUN_ID in run.data.tags:
+            continue  # a trial
         _go_on(run.info.run_id)
         return str(run.info.run_id)
     run = client.create_run(experiment, tags=_tags(study, cell), run_name=study)
@@ -75,7 +77,7 @@ def trial_run(parent: str, number: int, cell: Cell, saved: Checkpoint) -> Iterat
     client, state = mlflow.MlflowClient(), saved.state
     if not runs.can_continue(state.run_id):
         above = client.get_run(parent)
-        tags = {**_tags(above.info.run_name, cell), MLFLOW_PARENT_RUN_ID: parent, "trial": str(number)}
+        tags = {**_tags(above.data.tags[STUDY], cell), MLFLOW_PARENT_RUN_ID: parent, "trial": str(number)}
         run = client.create_run(above.info.experiment_id, tags=tags, run_name=f"trial-{number}")
         client.log_batch(run.info.run_id, params=_parameters(cell))
         state.run_id = run.info.run_id

@@ -15,7 +15,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS, MLFLOW_RUN_NOTE
 from car_or_truck import files
 from car_or_truck.tracking import store
 from car_or_truck.tracking.copies import FOLDER, MARK, NOTES, optional
-from car_or_truck.tracking.runs import logged_model
+from car_or_truck.tracking.runs import logged_model, was_deleted
 
 WORDS = f"{MARK}words"  # the digest of the notes that were sent
 RUNS = "runs"  # a version's tag: its run, and the others that gave the same bytes, mostly colleagues'
@@ -63,7 +63,7 @@ def _tags(version: Any) -> dict[str, str]:
 
 
 def _find_version(ours: Any, run_id: str, remote: mlflow.MlflowClient) -> Any | None:
-    """The server's version of the run `run_id`, else the oldest one of the same cell and bytes."""
+    """The server's version of the run `run_id`, else the oldest one of the same cell and bytes that can be loaded."""
     own = remote.search_model_versions(f"name = '{ours.name}' and run_id = '{run_id}'")
     if own:
         return own[0]
@@ -71,7 +71,7 @@ def _find_version(ours: Any, run_id: str, remote: mlflow.MlflowClient) -> Any | 
     same = [
         version
         for version in remote.search_model_versions(f"name = '{ours.name}' and tags.cell = '{ours.tags.get('cell')}'")
-        if sha256 and version.tags.get("model.sha256") == sha256
+        if sha256 and version.tags.get("model.sha256") == sha256 and not was_deleted(version.run_id, remote)
     ]
     return min(same, key=lambda version: int(version.version), default=None)
 
