@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -124,6 +125,29 @@ def test_dvc_is_asked_for_its_experiments(tmp_path: Path, monkeypatch: pytest.Mo
     assert clean.dvc_experiments() == set()
     project.run("dvc", "exp", "save", "-n", "more-dropout")
     assert clean.dvc_experiments() == {"more-dropout"}
+
+
+@pytest.mark.slow
+def test_the_cells_of_the_last_commit_and_of_experiments_are_known_though_not_checked_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert clean.recorded_cells() == set()
+    project = Project(tmp_path)
+    for command in ("git init -q -b main", "dvc init -q"):
+        project.run(*command.split())
+    copying = {"cmd": "mkdir -p models/a/1 && cp fact models/a/1/cell.json", "deps": ["fact"], "outs": ["models/a/1"]}
+    files.write_json(tmp_path / "dvc.yaml", {"stages": {"train": copying}})
+    for cell in ("earlier", "committed"):
+        files.write_json(tmp_path / "fact", {"cell": cell})
+        project.run("dvc", "repro")
+        project.run("git", "add", ".")
+        project.run("git", "commit", "-q", "-m", cell)
+    files.write_json(tmp_path / "fact", {"cell": "experimental"})
+    project.run("dvc", "exp", "run", "-n", "tried")
+    project.run("dvc", "exp", "rename", "tried", "renamed")
+    shutil.rmtree("models")
+    assert clean.recorded_cells() == {"committed", "experimental"}
 
 
 def test_what_a_running_dvc_experiment_has_trained_stays(full_store: Store, cleaned: Callable[..., str]) -> None:

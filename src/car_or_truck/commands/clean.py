@@ -7,9 +7,11 @@ that a colleague's run shares, and one of another registered model, which a pers
 
 from __future__ import annotations
 
+import json
 import shlex
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +22,7 @@ from car_or_truck import files, paths
 from car_or_truck.cells import names
 from car_or_truck.cells.cell import cell_name
 from car_or_truck.errors import Failure
+from car_or_truck.git import git
 from car_or_truck.lock import locked_stages
 from car_or_truck.params import Params
 from car_or_truck.registry import versions
@@ -44,6 +47,7 @@ def clean(params: Params, console: Console, dry_run: bool = False) -> None:
     """Move what is unused into the trash, and say what that was and how to empty it."""
     with store.one_at_a_time("promotion"):
         client, cells, experiments = versions.open_registry(), trained_cells(params), dvc_experiments()
+        cells |= recorded_cells()
         cells |= trained_cells(params)  # again: a training, or an experiment, may have ended meanwhile
         unused = {
             name: find_unused(client, name, cells, experiments)
@@ -91,6 +95,22 @@ def trained_cells(params: Params) -> set[str]:
             f"{paths.MODELS}/ {problem}, so unused runs are not known. Run `dvc checkout` or `dvc pull` first."
         )
     return cells | {checkpoint.stem for checkpoint in paths.scratch("training").glob("*.npz")}
+
+
+def recorded_cells() -> set[str]:
+    """The fingerprints of the cells that the last commit and DVC experiments hold, where DVC's cache has them.
+
+    An experiment's name does not tell: it can be renamed, or take a cell that was trained before from the run cache.
+    """
+    from dvc.api import DVCFileSystem
+
+    cells = set()
+    for revision in ["HEAD", *(git("for-each-ref", "--format=%(objectname)", "refs/exps") or "").split()]:
+        with suppress(Exception):  # without git, of a commit without dvc.lock, or whose outputs `dvc gc` removed
+            committed = DVCFileSystem(str(paths.root()), rev=revision)
+            for path in committed.glob(f"{paths.MODELS}/*/*/cell.json"):
+                cells.add(json.loads(committed.read_text(path))["cell"])
+    return cells
 
 
 def dvc_experiments() -> set[str]:
