@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 
 from helpers.clones import Project
 from helpers.nets import EVERYTHING
-from helpers.stores import runs
+from helpers.stores import SYNTHETIC, runs
 
 pytestmark = pytest.mark.slow
 
@@ -38,6 +38,23 @@ def test_two_workers_take_experiments_from_the_queue_into_a_store_that_was_not_t
     table = project.run("dvc", "exp", "show", "--csv")
     assert "drier" in table
     assert "wetter" in table
+
+
+def test_back_from_an_experiment_the_challenger_is_that_of_the_comparison_again(project: Project) -> None:
+    client = mlflow.MlflowClient(f"sqlite:///{project.root / 'mlflow.db'}")
+
+    def challenger() -> str:
+        return str(client.get_registered_model(SYNTHETIC).aliases["challenger"])
+
+    before, parameters = challenger(), (project.root / "params.yaml").read_bytes()
+    project.edit(lambda tree: tree["variants"]["exercise"].update(epochs=1))
+    project.run("dvc", "repro")
+    client.set_registered_model_alias(SYNTHETIC, "challenger", "3")  # which the experiment may have found the best
+    (project.root / "params.yaml").write_bytes(parameters)
+    output = project.run("dvc", "repro")
+    assert "Stage 'train@exercise-31415' is cached" in output
+    assert f"Challenger: version {before} " in output
+    assert challenger() == before
 
 
 @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])

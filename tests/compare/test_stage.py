@@ -164,7 +164,7 @@ def test_costs_and_times_of_this_machine_are_in_no_output(folder: Path, summary:
 def test_pairs_of_identical_files_are_called_pairs(page: str) -> None:
     for words in (
         "Found pairs of identical files: 3;",
-        "across train and validation: 1; images dropped from train: 1.",
+        "training images that are also in validation: 1; images dropped from train: 1.",
     ):
         assert words in page
     assert "<li>Found no identical files with conflicting labels, no near-duplicate pairs, no undecodable files" in page
