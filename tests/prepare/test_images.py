@@ -69,10 +69,21 @@ def test_a_photograph_with_unreadable_exif_data_is_read(form: str, tmp_path: Pat
     assert images.decode(tmp_path / f"a.{form}", 128).width == 128
 
 
-def test_grey_levels_between_0_and_1_are_not_black(tmp_path: Path) -> None:
+@pytest.mark.parametrize("highest", [1.0, 1.02])
+def test_grey_levels_between_0_and_1_are_not_black(highest: float, tmp_path: Path) -> None:
     grey = np.asarray(picture().convert("L"))
-    Image.fromarray(grey.astype(np.float32) / 255).save(tmp_path / "a.tiff")
-    assert np.abs(images.decode(tmp_path / "a.tiff", 128).pixels[:, :, 0].astype(int) - grey.astype(int)).max() <= 1
+    levels = grey.astype(np.float32) / 255
+    levels[0, 0] = highest  # a little more than 1, as resampling leaves it
+    Image.fromarray(levels).save(tmp_path / "a.tiff")
+    decoded = images.decode(tmp_path / "a.tiff", 128).pixels[:, :, 0].astype(int)
+    assert np.abs(decoded - grey.astype(int))[1:].max() <= 1
+
+
+def test_grey_levels_of_more_than_16_bits_are_not_white(tmp_path: Path) -> None:
+    levels = np.tile(np.arange(128, dtype=np.int32) * 10_000, (128, 1))
+    Image.fromarray(levels).save(tmp_path / "a.tiff")
+    decoded = images.decode(tmp_path / "a.tiff", 128).pixels[0, :, 0].astype(int)
+    assert np.abs(decoded - np.linspace(0, 255, 128)).max() <= 1
 
 
 @pytest.mark.parametrize(("width", "height"), [(200, 100), (100, 200), (64, 64), (1, 300)])

@@ -256,12 +256,16 @@ def test_a_share_of_valid_is_set_apart_by_content(folder: Path) -> None:
 
 
 def test_other_sizes_are_letterboxed_and_counted(folder: Path) -> None:
-    Image.new("L", (200, 100), 200).save(folder / "raw/train/Car/grey.png")
+    for name, level in (("grey", 200), ("white", 255)):
+        Image.new("L", (200, 100), level).save(folder / f"raw/train/Car/{name}.png")
     audit = run(folder, image_size=48)
-    assert batches.load(folder / "prepared", "train").images.shape == (13, 48, 48, 3)
-    assert audit["sizes"] == {"128x128": 52, "200x100": 1}
-    assert audit["modes"] == {"RGB": 52, "L": 1}
-    assert audit["constant"] == ["train/Car/grey.png"]
+    assert batches.load(folder / "prepared", "train").images.shape == (14, 48, 48, 3)
+    assert audit["sizes"] == {"128x128": 52, "200x100": 2}
+    assert audit["modes"] == {"RGB": 52, "L": 2}
+    assert audit["constant"] == ["train/Car/grey.png", "train/Car/white.png"]
+    assert not {"train/Car/grey.png", "train/Car/white.png"} & {
+        name for *pair, _ in audit["near_duplicates"] for name in pair
+    }
 
 
 def named_in_bytes(folder: Path, name: bytes) -> None:

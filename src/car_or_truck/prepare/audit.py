@@ -129,8 +129,9 @@ def audit(
     """
     pairs = identical_pairs(everything["name"], everything["sha256"])
     labels = dict(zip(everything["name"], everything["label"], strict=True))
-    near = near_pairs(kept_images["phash"].to_numpy(np.uint64))
-    checksums, names = kept_images["sha256"].tolist(), kept_images["name"].tolist()
+    patterned = kept_images[kept_images["contrast"] >= CONSTANT]  # blank ones have the same hash, whatever their colour
+    near = near_pairs(patterned["phash"].to_numpy(np.uint64))
+    checksums, names = patterned["sha256"].tolist(), patterned["name"].tolist()
     sizes = (kept_images["width"].astype(str) + "x" + kept_images["height"].astype(str)).value_counts()
     return {
         "undecodable": undecodable,

@@ -83,7 +83,8 @@ def _rgb(image: Image.Image) -> Image.Image:
     boxes = [(0, top, image.width, min(top + rows, image.height)) for top in range(0, image.height, rows)]
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
         highest = max(_levels(image.crop(box)).max() for box in boxes)
-        top = 65535.0 if highest > 255 else 1.0 if image.mode == "F" and highest <= 1 else 255.0
+        # Of floats up to 1 a little more may be left by resampling; integers may have more than 16 bits.
+        top = max(65535.0, highest) if highest > 255 else 1.0 if image.mode == "F" and highest <= 1.5 else 255.0
         converted = Image.new("L", image.size)
         for box in boxes:  # scaled by hand, because Pillow would clip
             levels = _levels(image.crop(box)).clip(0, top) / top * 255
