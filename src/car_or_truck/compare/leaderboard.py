@@ -139,7 +139,8 @@ def _grid(table: pd.DataFrame, groups: set[str], progress: str = "") -> Table:
     grid = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for column in columns:
         name = column is VARIANT  # it is shortened where there is no room, not the numbers
-        grid.add_column(column.title, justify="left" if name else "right", no_wrap=not name, overflow="ellipsis")
+        width = 12 if name else None
+        grid.add_column(column.title, justify="left" if name else "right", no_wrap=not name, min_width=width)
     for row in frame.to_dict("records"):
         sound = row["status"] == "compared" and not row["collapsed"]
         grid.add_row(*(_entry(column, row) for column in columns), style=None if sound else "dim")
