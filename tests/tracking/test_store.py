@@ -211,6 +211,13 @@ def test_waiting_for_another_command_is_said(
         assert capsys.readouterr().err == ""
 
 
+def test_models_are_registered_where_their_runs_are() -> None:
+    script = "import car_or_truck.tracking.store, mlflow; print(mlflow.get_registry_uri() == mlflow.get_tracking_uri())"
+    environment = {**os.environ, "MLFLOW_REGISTRY_URI": "sqlite:///elsewhere.db"}
+    result = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
+    assert result.stdout == "True\n"
+
+
 def test_a_store_named_by_a_relative_address_is_the_same_in_every_folder(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -29,6 +29,7 @@ os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 # A dead or slow server is noticed within seconds; with MLflow's defaults, one call would take many minutes.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+os.environ.pop("MLFLOW_REGISTRY_URI", None)  # models are registered where their runs are
 
 import mlflow
 from mlflow.exceptions import MlflowException
