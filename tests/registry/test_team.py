@@ -173,7 +173,7 @@ def test_who_may_not_write_and_who_is_not_known_are_told_so_in_a_line(team: Team
     before = {run.info.run_id for run in runs(client)}
     output = team.run("dora", "car-or-truck", "sync", code=1)
     assert output.splitlines()[-1] == (
-        f"dora may not write to {team.server.address}. The server's administrator can permit it: see docs/team.md."
+        f"dora may not do this on {team.server.address}. The server's administrator can permit it: see docs/team.md."
     )
     assert {run.info.run_id for run in runs(client)} == before
     unknown = team.server.account("dora") | {"MLFLOW_TRACKING_PASSWORD": "another"}

@@ -234,7 +234,7 @@ def test_the_model_is_the_one_that_the_images_belong_to_or_else_the_one_there_is
 
 @pytest.mark.parametrize(
     ("code", "says"),
-    [("PERMISSION_DENIED", "may not use"), ("INTERNAL_ERROR", "cannot be used: INTERNAL_ERROR")],
+    [("PERMISSION_DENIED", "may not do this on"), ("INTERNAL_ERROR", "cannot be used: INTERNAL_ERROR")],
 )
 def test_a_store_that_does_not_say_is_not_taken_for_one_that_has_nothing(
     code: str, says: str, small_store: Store, monkeypatch: pytest.MonkeyPatch

@@ -25,7 +25,7 @@ MOVE_AWAY = "Move it away; `car-or-truck sync` then rebuilds the runs of all mod
 def unusable(error: Exception, where: str) -> Failure:
     """The Failure for the store `where`, which does not answer, or refuses."""
     if permissions.is_refusal(error):
-        return permissions.forbidden(f"use {where}")
+        return permissions.forbidden(f"do this on {where}")
     if where.startswith(LOCAL):
         cure = remedy(error, MOVE_AWAY if any(sign in str(error) for sign in DAMAGED) else "")
     elif getattr(error, "error_code", None) == "UNAUTHENTICATED":
