@@ -7,6 +7,7 @@ may only read. The tests build on each other, in this order.
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ import pandas as pd
 import pytest
 import requests
 
+from car_or_truck.cells import names
 from car_or_truck.registry import champion as champions
 from car_or_truck.registry import versions
 from car_or_truck.tracking import version_copies
@@ -208,7 +210,8 @@ def test_clean_is_for_the_owner_and_spares_what_a_colleague_delivered(team: Team
     assert "Moved to the trash." in team.run("anna", "car-or-truck", "clean")
     assert [run.info.run_id for run in runs(client)] == [run_id for run_id in before if run_id != stale.run_id]
     assert not versions.exists(client, NAME, str(stale.number))
-    assert len(runs(client, of_cells=False)) == 1
+    summary = json.loads((team.anna.root / "reports/comparison.json").read_text())
+    assert {run.data.tags["comparison"] for run in runs(client, of_cells=False)} == {names.comparison_digest(summary)}
 
 
 def replaced(client: mlflow.MlflowClient) -> str:
