@@ -43,7 +43,8 @@ def study_run(study: str, cell: Cell) -> str:
     experiment = store.connect(experiment_name(cell))
     client = mlflow.MlflowClient()
     client.set_experiment_tag(experiment, "mlflow.note.content", ABOUT)
-    for run in client.search_runs([experiment], f"tags.{STUDY} = '{study}'"):
+    # The study's own is older than its trials', however many there are.
+    for run in client.search_runs([experiment], f"tags.{STUDY} = '{study}'", order_by=["attributes.start_time"]):
         if MLFLOW_PARENT_RUN_ID in run.data.tags:
             continue  # a trial
         _go_on(run.info.run_id)
