@@ -37,8 +37,8 @@ class _Curves(MlflowCallback):  # type: ignore[misc]
         """No parameters: the optimizer's, such as a schedule as a dictionary, contradict those of the recipe."""
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Count epochs from 1."""
-        super().on_epoch_end(epoch + 1, logs)
+        """Count epochs from 1, and write each at once: MLflow's queue takes up to three seconds to end."""
+        mlflow.log_metrics(logs, step=epoch + 1, synchronous=True)
 
     def on_test_end(self, logs: dict[str, float] | None = None) -> None:
         """Nothing: each validation is part of its epoch."""
@@ -77,8 +77,7 @@ def training_run(cell: Cell, saved: Checkpoint, tags: Mapping[str, str]) -> Iter
         _describe_run(run, cell)
         runs.log_epochs(run_id, state.rows, state.times)
         yield callbacks
-        mlflow.flush_async_logging()
-        runs.log_epochs(run_id, state.rows, state.times)  # those that MLflow's queue failed to write: it only says so
+        runs.log_epochs(run_id, state.rows, state.times)  # those that could not be written: MLflow only says so
         if state.seconds:
             mlflow.log_metric(COST, state.seconds)
         status = "FINISHED"
@@ -86,7 +85,6 @@ def training_run(cell: Cell, saved: Checkpoint, tags: Mapping[str, str]) -> Iter
         status = "KILLED"
         raise
     finally:
-        mlflow.flush_async_logging()
         mlflow.end_run(status)
         print(f"MLflow run {cell.name} in experiment {experiment}: {status}", flush=True)
         if courier:
