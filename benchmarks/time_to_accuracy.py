@@ -130,25 +130,25 @@ def differences(cells: pd.DataFrame) -> list[str]:
 
 
 def draw(curves: pd.DataFrame) -> None:
-    """Draw a line per model, coloured by variant and precision, over CPU seconds on a logarithmic axis."""
+    """Draw the mean of each variant and precision over CPU seconds, with a band from the lowest to the highest seed."""
     epochs = curves[curves["epoch"] > 0]
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(9, 5), layout="constrained")
         axes = figure.add_subplot()
-        colours = mpl.rcParams["axes.prop_cycle"].by_key()["color"]
-        for number, ((variant, precision), group) in enumerate(epochs.groupby(CELL[:2], sort=False)):
-            seeds = group["seed"].nunique()
-            for line, (_, curve) in enumerate(group.groupby("seed")):
-                label = f"{variant}, {precision}, {seeds} seed{'s' * (seeds > 1)}" if line == 0 else None
-                seconds, accuracy = curve["cpu_seconds"], curve["val_binary_accuracy"]
-                axes.plot(seconds, accuracy, color=colours[number], lw=1, label=label)
-                axes.plot(seconds.iloc[-1], accuracy.iloc[-1], "o", color=colours[number], ms=4)
+        for (variant, precision), group in epochs.groupby(CELL[:2], sort=False):
+            seeds, per_epoch = group["seed"].nunique(), group.groupby("epoch")
+            label = f"{variant}, {precision.removeprefix('mixed_')}, {seeds} seed{'s' * (seeds > 1)}"
+            seconds, accuracy = per_epoch["cpu_seconds"].mean(), per_epoch["val_binary_accuracy"]
+            (line,) = axes.plot(seconds, accuracy.mean(), lw=1.5, label=label)
+            axes.plot(seconds.iloc[-1], accuracy.mean().iloc[-1], "o", color=line.get_color(), ms=5)
+            axes.fill_between(seconds, accuracy.min(), accuracy.max(), color=line.get_color(), alpha=0.15, lw=0)
         axes.axhline(TARGET, color="#666666", lw=1, ls=":")
         axes.text(0.01, TARGET, f"the lesson's {TARGET:.2%}", transform=axes.get_yaxis_transform(), va="bottom")
         axes.set(xscale="log", xlabel="CPU seconds of the whole process", ylabel="validation accuracy")
-        axes.set_title("Validation accuracy versus training time; a dot marks the end of training")
+        axes.set_title("Validation accuracy versus training time: mean and range of the seeds")
         for formatter in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
             formatter(LogFormatter(minor_thresholds=(2, 0.5)))  # 100 instead of 10^2
+        axes.tick_params(axis="x", which="both", pad=4)
         axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         figure.legend(loc="outside lower center", ncols=2)
         figure.savefig(FIGURE, metadata={"Software": None})
