@@ -169,7 +169,8 @@ def calibration(valid: Predictions, error: float, path: Path) -> None:
         axes.errorbar(predicted, observed, yerr=reach, fmt="o", color=MODEL, capsize=2.5, linewidth=1)
         enough = images >= FEWEST
         axes.plot(predicted[enough], observed[enough], color=MODEL, linewidth=1)
-        axes.set(xlabel=f"predicted P({positive})", ylabel=f"share of {positive} with 95% CI\n(bars: of all images)")
+        legend = f"(bars: of all images; line: bars of {FEWEST} or more)"
+        axes.set(xlabel=f"predicted P({positive})", ylabel=f"share of {positive} with 95% CI\n{legend}")
 
 
 @contextmanager
