@@ -53,6 +53,11 @@ def compared(right: dict[str, int], gaps: dict[str, float]) -> Comparison:
             "deep is best on validation (95.0%, not significantly); deep overfits most (10.0 points).",
         ),
         (
+            {"plain": 190, "deep": 190},
+            (0.1, 0.2),
+            "plain and deep are best on validation (95.0%); deep overfits most (20.0 points).",
+        ),
+        (
             {"plain": 150, "deep": 190},
             (0.0, -0.1),
             "deep is best on validation (95.0%); plain has the widest gap (0.0 points).",

@@ -157,11 +157,11 @@ def headline(correct: Correct, pairs: list[RecipePair], majority: tuple[str, flo
     tied = [name for name in ranked if correct[name].mean() == correct[best].mean()]
     rivals = [pair.second for pair in pairs if pair.first in tied and not pair.significant]
     behind = [name for name in dict.fromkeys(rivals) if name not in tied]
-    unsure = f", but not significantly ahead of {_listed(behind)}" if behind else ""
+    unsure = f", but not significantly ahead of {listed(behind)}" if behind else ""
     if len(ranked) == 1:
         line = f"{best} is the only variant compared: {accuracy}."
     elif len(tied) > 1:
-        line = f"{_listed(tied)} are equally accurate: {accuracy}{unsure}."
+        line = f"{listed(tied)} are equally accurate: {accuracy}{unsure}."
     elif not rivals:
         nearest = pairs[0]  # they are ranked
         lead = f"{nearest.extent} points ahead of {nearest.second}"
@@ -177,7 +177,8 @@ def headline(correct: Correct, pairs: list[RecipePair], majority: tuple[str, flo
     return [line, ONE_SEED] if single else [line]
 
 
-def _listed(names: list[str], most: int = 4) -> str:
+def listed(names: list[str], most: int = 4) -> str:
+    """The names in words, the last of many as their number."""
     if len(names) > most:
         return f"{', '.join(names[:most])} and {len(names) - most} more"
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -15,6 +15,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 from car_or_truck.cells import names
 from car_or_truck.compare import overfitting
 from car_or_truck.compare.comparison import Comparison
+from car_or_truck.compare.verdict import listed
 from car_or_truck.errors import mask_passwords, summarize
 from car_or_truck.tracking import runs, store
 
@@ -82,17 +83,19 @@ def _publish(client: mlflow.MlflowClient, comparison: Comparison) -> None:
 def headline(comparison: Comparison) -> str:
     """Both answers in a line."""
     table, gaps = comparison.table[comparison.table["status"] == "compared"], comparison.summary["gaps"]
-    accuracies = table.groupby("variant")["val_binary_accuracy"].mean()
-    best, accuracy = accuracies.idxmax(), f"{100 * accuracies.max():.1f}%"
+    accuracies = table.groupby("variant", sort=False)["val_binary_accuracy"].mean()
+    best, accuracy = list(accuracies.index[accuracies == accuracies.max()]), f"{100 * accuracies.max():.1f}%"
     note = " Synthetic images, not photographs." if comparison.summary["data"]["stand_in"] else ""
     if not gaps:
         return f"Every model collapsed to one answer for every image.{note}"
     widest = f"{100 * gaps[0]['gap']:.1f} points"
     if len(accuracies) == 1:
-        return f"{best} has {accuracy} accuracy on validation, {widest} below train.{note}"
-    doubt = "" if all(pair.significant for pair in comparison.pairs if pair.first == best) else ", not significantly"
+        return f"{best[0]} has {accuracy} accuracy on validation, {widest} below train.{note}"
+    behind = [pair for pair in comparison.pairs if pair.first in best and pair.second not in best]
+    lead = f"{listed(best)} {'is' if len(best) == 1 else 'are'} best on validation ({accuracy}"
+    doubt = "" if all(pair.significant for pair in behind) else ", not significantly"
     overfits = overfitting.lead([overfitting.Gap(**gap) for gap in gaps])
-    return f"{best} is best on validation ({accuracy}{doubt}); {gaps[0]['variant']} {overfits} ({widest}).{note}"
+    return f"{lead}{doubt}); {gaps[0]['variant']} {overfits} ({widest}).{note}"
 
 
 def addresses(client: mlflow.MlflowClient, root: str) -> list[str]:
