@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -129,6 +130,14 @@ def test_an_unexpected_error_is_one_line_without_passwords(
     )
     monkeypatch.setenv("CAR_OR_TRUCK_DEBUG", "1")
     assert "Traceback" in ask("fetch", code=1)
+
+
+def test_a_folder_that_nobody_may_write_to_is_named(ask: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise OSError(errno.EROFS, "Read-only file system", "x.lock")
+
+    monkeypatch.setattr(params, "load", fail)
+    assert ask("fetch", code=1) == "Cannot use x.lock: Read-only file system.\n"
 
 
 def test_dvc_is_that_of_this_environment_even_where_it_is_not_activated(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import errno
 import gc
 import io
 import os
@@ -15,6 +16,8 @@ from car_or_truck.cli.app import app
 from car_or_truck.errors import Failure, mask_passwords
 
 __all__ = ["app", "main"]
+
+NO_ACCESS = (errno.EACCES, errno.EDQUOT, errno.ENOSPC, errno.EROFS)  # a person's disk or rights, no fault of the code
 
 
 def main() -> None:
@@ -34,6 +37,8 @@ def main() -> None:
             print(error, file=sys.stderr)
         elif store_trouble := _store_failure(error):
             print(store_trouble, file=sys.stderr)
+        elif isinstance(error, OSError) and error.errno in NO_ACCESS and error.filename:
+            print(f"Cannot use {error.filename}: {error.strerror}.", file=sys.stderr)
         else:
             print(
                 f"Unexpected {type(error).__name__}: {mask_passwords(str(error))} "

@@ -13,6 +13,7 @@ from car_or_truck import files
 from car_or_truck.cells.cell import TrainedCell
 from car_or_truck.errors import Failure, summarize
 from car_or_truck.registry.versions import Version
+from car_or_truck.tracking import relocation
 from car_or_truck.train import batches, runtime
 from car_or_truck.train.recipe import THRESHOLD
 
@@ -26,11 +27,15 @@ def start(precision: str = "float32", threads: int | None = None) -> None:
 
 
 def served(version: Version) -> Any:
-    """The version as MLflow serves it, a PyFuncModel with its own code; its requirements are not installed."""
+    """The version as MLflow serves it, a PyFuncModel with its own code; its requirements are not installed.
+
+    From its folder where that is here: MLflow writes a note beside what it loads by its name.
+    """
     import mlflow.pyfunc
 
+    location = mlflow.MlflowClient().get_model_version_download_uri(version.name, str(version.number))
     with runtime.quiet_native_logs():
-        return mlflow.pyfunc.load_model(version.uri)
+        return mlflow.pyfunc.load_model(str(relocation.local_path(location) or version.uri))
 
 
 def classifier(version: Version) -> Any:
