@@ -15,6 +15,7 @@ from car_or_truck.cells.cell import Cell, Dataset
 from car_or_truck.cells.results import Missing, Result
 from car_or_truck.compare import ablations, luck, overfitting, slices, statistics, suspects, verdict
 from car_or_truck.compare.ablations import Intervals
+from car_or_truck.compare.luck import SeedSpread
 from car_or_truck.compare.overfitting import Overfitting
 from car_or_truck.compare.verdict import RecipePair
 from car_or_truck.train.recipe import Recipe
@@ -95,10 +96,7 @@ def conclude(
         "gaps": list(map(asdict, gaps)),
         "overfitting": [overfitting.sentence(variant, cases[variant]) for variant in widest_first],
         "selection": {**asdict(selection), "bias": selection.bias, "words": selection.words},
-        "seeds": [
-            {**asdict(spread), "excessive": spread.excessive, "words": spread.words}
-            for spread in luck.seed_spreads(correct)
-        ],
+        "seeds": [_seeds(spread, by_variant[spread.variant]) for spread in luck.seed_spreads(correct)],
         "changes": ablations.sentences(compared, recipes, intervals),
         "slices": slices.conclude(results, dataset.classes),
         "missing": [asdict(item) for item in missing],
@@ -110,6 +108,14 @@ def conclude(
 def _explicit(cell: Cell) -> Recipe:
     """The cell's recipe with the image size that it takes from the data."""
     return cell.recipe.model_copy(update={"image_size": cell.recipe.side(cell.data.image_size)})
+
+
+def _seeds(spread: SeedSpread, results: Sequence[Result]) -> dict[str, Any]:
+    facts, words = {**asdict(spread), "excessive": spread.excessive}, spread.words
+    if len(results) > 1:
+        average = luck.average_seeds(results[0].labels, np.stack([result.probability for result in results]))
+        facts, words = {**facts, "average": asdict(average)}, f"{words} {average.words}"
+    return {**facts, "words": words}
 
 
 def _pair(pair: RecipePair) -> dict[str, Any]:

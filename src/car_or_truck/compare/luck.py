@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from car_or_truck.compare.statistics import TINY, chi_square_p
 from car_or_truck.compare.verdict import Correct
-from car_or_truck.evaluate.scores import ALPHA, holm
+from car_or_truck.evaluate.scores import ALPHA, holm, wilson
+from car_or_truck.train.recipe import THRESHOLD
 
 DRAWS = 400  # of the bootstrap
 LEAST_BIAS = 0.0005  # that is worth saying: 0.1 points, rounded
@@ -67,6 +68,31 @@ def seed_spread(variant: str, right: NDArray[np.bool_]) -> SeedSpread:
     return SeedSpread(
         variant, seeds, predicted, observed, chi_square_p((observed / max(predicted, TINY)) ** 2, seeds - 1)
     )
+
+
+@dataclass(frozen=True)
+class Average:
+    """The seeds of a variant as one model, by the mean of their probabilities."""
+
+    accuracy: float
+    low: float  # of its 95% CI
+    high: float
+    gain: float  # over the mean accuracy of the seeds
+
+    @property
+    def words(self) -> str:
+        """What it is worth, in a sentence."""
+        interval = f"95% CI {100 * self.low:.1f} to {100 * self.high:.1f}"
+        share = f"right on {100 * self.accuracy:.1f}% of the images ({interval})"
+        return f"Averaged, their probabilities are {share}: {100 * self.gain:+z.1f} points."
+
+
+def average_seeds(labels: NDArray[np.uint8], probability: NDArray[np.float64]) -> Average:
+    """The average of a variant's seeds; `labels` is [images], `probability` [seeds, images]."""
+    right = (probability.mean(axis=0) > THRESHOLD) == labels
+    accuracy = float(right.mean())
+    single = float(((probability > THRESHOLD) == labels).mean())
+    return Average(accuracy, *wilson(int(right.sum()), len(labels)), accuracy - single)
 
 
 @dataclass(frozen=True)
