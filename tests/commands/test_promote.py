@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,14 @@ def test_where_there_is_nothing_to_promote_it_says_so(
     client.delete_registered_model_alias(NAME, "challenger")
     with pytest.raises(Failure, match=r" has no challenger\. Its champion is version 1 .*`car-or-truck promote N"):
         promote.promote(loose(), None, console())
+
+
+def test_a_version_whose_files_are_gone_is_told_from_one_without_evaluation(
+    client: mlflow.MlflowClient, project: Project
+) -> None:
+    shutil.rmtree(project.root / "mlruns")
+    with pytest.raises(Failure, match=r"mlruns/ has lost the files of .*'s run\. Move mlflow.db away, too"):
+        promote.promote(loose(), "1", console())
 
 
 def test_promote_by_force_predict_and_roll_back(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
 import mlflow
 import pytest
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
 
 from car_or_truck import params
 from car_or_truck.cells.cell import read_dataset
@@ -17,7 +20,7 @@ from car_or_truck.registry.challenger import name_challenger
 from car_or_truck.registry.gates import Decision
 from car_or_truck.tracking import store
 from helpers.clones import Project
-from helpers.registered import evaluate_elsewhere, limits, predicting, results, rewrite_trace, version
+from helpers.registered import console, evaluate_elsewhere, limits, predicting, results, rewrite_trace, version
 from helpers.stores import SYNTHETIC as NAME
 
 
@@ -133,9 +136,9 @@ def test_a_champion_of_other_classes_is_said_in_one_line(
     others = dataset.model_copy(update={"classes": ("Cat", "Dog")})
     message = (
         f"The champion, {champion}, tells Car from Truck; the images in data/prepared show Cat and Dog. "
-        "Remove its alias champion in the MLflow UI to start anew."
+        "To start anew, remove its alias champion in the MLflow UI and promote a version by its number."
     )
-    assert name_challenger(limits(), results(), others) == f"No challenger: {message}"
+    assert name_challenger(limits(), results(), others) == f"No challenger was named: {message}"
     monkeypatch.setattr(promote, "read_dataset", lambda: others)
     with pytest.raises(Failure) as caught:
         promote.judge(limits(), version(client, "tutorial"), champion)
@@ -150,9 +153,30 @@ def test_a_champion_that_fails_on_the_images_is_said_in_one_line(
     evaluate_elsewhere(client, champion.run_id, tmp_path)
     monkeypatch.setattr(loading, "classifier", lambda _: SimpleNamespace(classes=["Car", "Truck"]))  # of other code
     line = named()
-    assert line.startswith(f"No challenger: The champion, {champion}, cannot predict the validation images: ")
-    assert line.endswith("has no attribute 'image_size'. Remove its alias champion in the MLflow UI to start anew.")
+    assert line.startswith(f"No challenger was named: The champion, {champion}, cannot predict the validation images: ")
+    assert line.endswith("in the MLflow UI and promote a version by its number.")
     assert "\n" not in line
+
+
+def test_a_version_whose_run_was_deleted_is_no_candidate(client: mlflow.MlflowClient, project: Project) -> None:
+    predicting(project, "exercise", 38)
+    best = version(client, "exercise")
+    client.delete_run(best.run_id)
+    assert named().startswith(f"Challenger: {version(client, 'tutorial')} of {NAME}")
+    with pytest.raises(Failure, match=re.escape(str(best))):
+        promote.promote(params.load(), str(best.number), console())
+
+
+def test_who_may_not_name_a_challenger_is_told_who_can_permit_it(
+    client: mlflow.MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise MlflowException("Permission denied", PERMISSION_DENIED)
+
+    monkeypatch.setattr(mlflow.MlflowClient, "set_registered_model_alias", refuse)
+    client.delete_registered_model_alias(NAME, "challenger")
+    line = named()
+    assert re.match(r"No challenger was named: .* may not name a challenger on .* docs/team.md\.$", line)
 
 
 def test_a_comparison_without_a_store_says_so_and_goes_on(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,5 +184,5 @@ def test_a_comparison_without_a_store_says_so_and_goes_on(project: Project, monk
     monkeypatch.setattr(store, "CHOSEN", "http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     line = name_challenger(params.load().promotion, results(), read_dataset())
-    assert line.startswith("No challenger: The MLflow store http://127.0.0.1:9 cannot be used")
+    assert line.startswith("No challenger was named: The MLflow store http://127.0.0.1:9 cannot be used")
     assert "\n" not in line

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from mlflow.models import Model
 
 from car_or_truck.errors import Failure
 from car_or_truck.registry.versions import open_registry
-from car_or_truck.tracking import copies, delivery, store, version_copies
+from car_or_truck.tracking import copies, delivery, provenance, store, version_copies
 from car_or_truck.tracking.live import LiveRuns
 from helpers.clones import Project
 from helpers.environments import new_environment
@@ -333,6 +334,60 @@ def test_a_server_that_lacks_a_part_gets_the_others(
     assert {number: version.run_id for number, version in versions(remote).items()} == expected
 
 
+def test_an_experiment_that_another_worker_makes_at_the_same_time_is_shared(
+    ada: Person, remote: mlflow.MlflowClient, deliver: Deliver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_id, theirs = ada.make("cell", "bytes"), remote.create_experiment(NAME)
+    look_up, calls = mlflow.MlflowClient.get_experiment_by_name, []
+
+    def too_early(client: mlflow.MlflowClient, name: str) -> Any:
+        calls.append(name)
+        return None if len(calls) == 1 else look_up(client, name)
+
+    monkeypatch.setattr(mlflow.MlflowClient, "get_experiment_by_name", too_early)
+    copy, _ = deliver(ada, run_id)
+    assert remote.get_run(copy).info.experiment_id == theirs
+
+
+def test_a_server_that_failed_for_a_while_gets_the_epochs_once_it_is_back(
+    ada: Person,
+    server: Lesser,
+    remote: mlflow.MlflowClient,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run_id = ada.make("cell", "bytes")
+    monkeypatch.chdir(ada.root)
+    monkeypatch.setattr(store, "CHOSEN", server.url)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    mlflow.set_tracking_uri(server.url)
+    server.answers = {"POST": 502}
+    courier = delivery.Courier(run_id, server.url)
+    courier.call()
+    output = ""
+    while "did not take this run" not in output:
+        output += capsys.readouterr().out
+        time.sleep(0.01)
+    server.answers = {}
+    courier.call()
+    while not (there := remote.get_experiment_by_name(NAME)) or not remote.search_runs([there.experiment_id]):
+        time.sleep(0.01)
+    courier.close()
+    assert "did not take" not in capsys.readouterr().out
+
+
+def test_what_a_server_cannot_give_now_is_not_called_missing(
+    server: Lesser, remote: mlflow.MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    mlflow.set_tracking_uri(server.url)
+    run_id = remote.create_run(remote.create_experiment(NAME)).info.run_id
+    assert not list(provenance.download(run_id, tmp_path).glob("*"))
+    server.answers = {"mlflow-artifacts": 503}
+    with pytest.raises(Failure, match=f"The MLflow store {server.url} cannot be used: "):
+        provenance.download(run_id, tmp_path)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("status", [401, 403])
 def test_one_who_may_not_write_is_told_once_a_run_and_loses_nothing(
@@ -343,16 +398,17 @@ def test_one_who_may_not_write_is_told_once_a_run_and_loses_nothing(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    run_id = ada.make("cell", "bytes")
+    run_id, address = ada.make("cell", "bytes"), server.url.replace("//", "//ada:secret@")
     monkeypatch.chdir(ada.root)
-    monkeypatch.setattr(store, "CHOSEN", server.url)
+    monkeypatch.setattr(store, "CHOSEN", address)
     mlflow.set_tracking_uri(server.url)
     server.answers = {"POST .*mlflow/(experiments|runs)/create": status}
-    courier = delivery.Courier(run_id, server.url)
+    courier = delivery.Courier(run_id, address)
     for _ in range(3):
         courier.call()
     courier.close()
     delivery.hand_over(run_id)
+    assert ada.client.get_run(run_id).data.tags[delivery.REFUSED] == server.url.replace("//", "//***@")
     (line,) = capsys.readouterr().out.splitlines()
     assert "did not take this run (you may not write to it: set MLFLOW_TRACKING_USERNAME" in line
     server.answers = {}

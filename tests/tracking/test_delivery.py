@@ -75,9 +75,9 @@ def test_a_logged_model_that_was_deleted_does_not_stop_the_delivery_of_its_run(
     assert server.client.search_logged_models([server.experiment]) == []
 
 
-@pytest.mark.parametrize("lost_folder", ["models", "trace"])
+@pytest.mark.parametrize("lost", ["models", "trace", "MLmodel"])
 def test_a_run_whose_files_are_gone_here_does_not_stop_the_delivery_of_others(
-    lost_folder: str,
+    lost: str,
     empty_database: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -87,14 +87,19 @@ def test_a_run_whose_files_are_gone_here_does_not_stop_the_delivery_of_others(
     monkeypatch.chdir(ours.root)
     copies._say_once.cache_clear()
     run_id = ours.train("net")
-    if lost_folder == "models":
+    folder, words = ours.root / "mlruns/car-or-truck", "files are missing here, and not delivered"
+    if lost != "trace":
         model = ours.client.search_logged_models([ours.experiment])[0]
         ours.client.log_outputs(run_id, [LoggedModelOutput(model.model_id, 0)])
-    shutil.rmtree(ours.root / "mlruns/car-or-truck" / (lost_folder if lost_folder == "models" else run_id))
+    if lost == "MLmodel":
+        next(folder.rglob("MLmodel")).unlink()
+        words = "a kill left half of its model here, which is not delivered."
+    else:
+        shutil.rmtree(folder / (lost if lost == "models" else run_id))
     copy, added = delivery.deliver(run_id, server.client.tracking_uri)
     assert added
     assert server.client.get_run(copy).info.status == "FINISHED"
-    assert "net-1: files are missing here, and not delivered" in capsys.readouterr().out
+    assert f"net-1: {words}" in capsys.readouterr().out
 
 
 def test_an_experiment_in_the_servers_trash_is_said_with_the_way_to_bring_it_back(

@@ -227,6 +227,29 @@ def test_a_store_named_by_a_relative_address_is_the_same_in_every_folder(
     assert store.own() == store.default_store() == f"sqlite:///{project / 'mlflow.db'}"
 
 
+def test_what_runs_leave_in_a_store_of_another_name_lies_in_the_project_too(
+    project: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copyfile(empty_database, project / "other.db")
+    monkeypatch.setattr(store, "CHOSEN", "sqlite:///other.db")
+    (project / "below").mkdir()
+    monkeypatch.chdir(project / "below")  # as the temporary folder of a DVC experiment is
+    experiment = mlflow.get_experiment(store.connect(NAME))
+    assert experiment.artifact_location == (project / "mlruns" / NAME).as_uri()
+
+
+@pytest.mark.parametrize(
+    "address", ["./mlruns", "file:///srv/mlruns", "sqlite://other.db", "sqlite:other.db", "mlflow.example.org:5000"]
+)
+def test_an_address_where_no_store_can_be_is_refused_with_those_that_can(
+    address: str, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "CHOSEN", address)
+    for use in (store.open_store, lambda: store.connect(NAME)):
+        with pytest.raises(Failure, match=rf"{address}, where no runs can be: give http://HOST:PORT or sqlite:///F"):
+            use()
+
+
 @pytest.mark.parametrize("name", ["50%20off", "what?"])
 def test_a_folder_that_no_address_can_hold_is_refused(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

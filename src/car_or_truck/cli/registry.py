@@ -31,6 +31,8 @@ def promote(
     from car_or_truck import params
     from car_or_truck.commands import promote
 
+    if history and (version or dry_run or force):
+        raise typer.BadParameter("--history only lists: give it alone")
     if history:
         promote.show_history(console())
     else:

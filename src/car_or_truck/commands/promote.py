@@ -22,7 +22,7 @@ from car_or_truck.registry import gates, loading, versions
 from car_or_truck.registry.challenger import champion_answers
 from car_or_truck.registry.gates import Decision, Gate
 from car_or_truck.registry.versions import CHALLENGER, CHAMPION, Version
-from car_or_truck.tracking import permissions, provenance, store
+from car_or_truck.tracking import permissions, provenance, runs, store
 from car_or_truck.train import batches
 
 PICTURES = 8  # files that the served model is asked about, one by one
@@ -42,8 +42,10 @@ def promote(params: Params, version_name: str | None, console: Console, dry_run:
         if version is None:
             current = f" Its champion is {champion}." if champion else ""
             raise Failure(f"{name} has no challenger.{current} `car-or-truck promote NUMBER` judges any version.")
+        versions.refuse_deleted(client, version)
         if champion and champion.number == version.number:
-            console.print(f"{version} is already the champion of {name}.".capitalize())
+            words = f"{version} is already the champion of {name}."
+            console.print(words[0].upper() + words[1:])
             return
         console.print(f"{name}: {version} against {champion or 'no champion yet'}")
         decision = judge(params.promotion, version, champion)
@@ -120,6 +122,7 @@ def judge(limits: Promotion, version: Version, champion: Version | None) -> Deci
     split = "test" if "test" in dataset.counts else "valid"
     record = provenance.read_evaluations(version.run_id)
     if record is None or not {"valid", split} <= record[1].keys():
+        runs.refuse_lost(version.run_id)
         raise Failure(
             f"The evaluation of {version} is missing in its MLflow run. Run "
             "`dvc repro --force --single-item evaluate@VARIANT-SEED`."

@@ -109,11 +109,8 @@ def _rebuild(cell: TrainedCell, history: pd.DataFrame, number: int | None) -> bo
         from car_or_truck.tracking import training
 
         run_id = training.rebuild(cell, history)
-    elif not runs.has_files(mlflow.get_run(run_id)):
-        raise Failure(
-            f"mlruns/ has lost the files of {cell.name}'s run. Move mlflow.db away, too: `car-or-truck sync` then "
-            f"rebuilds runs, versions and champion from {paths.MODELS}/."
-        )
+    else:
+        runs.refuse_lost(run_id)
     evaluation = read_evaluation(cell)
     if evaluation is None:
         if (cell.report_folder / "evaluation.json").is_file():

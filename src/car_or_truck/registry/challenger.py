@@ -20,7 +20,7 @@ from car_or_truck.errors import Failure, summarize
 from car_or_truck.fetch.folders import split_name
 from car_or_truck.registry import gates, ledger, loading, versions
 from car_or_truck.registry.versions import CHALLENGER, CHAMPION, Version
-from car_or_truck.tracking import provenance
+from car_or_truck.tracking import permissions, provenance, runs, store
 from car_or_truck.train import batches
 
 if TYPE_CHECKING:
@@ -51,7 +51,9 @@ def name_challenger(limits: Promotion, results: Sequence[Result], dataset: Datas
     try:
         return _name(versions.open_registry(), limits, results, dataset)
     except (Failure, MlflowException, OSError) as error:
-        return f"No challenger: {summarize(error)}"
+        if permissions.is_refusal(error):
+            error = permissions.forbidden(f"name a challenger on {store.uri()}")
+        return f"No challenger was named: {summarize(error)}"
 
 
 def _name(client: mlflow.MlflowClient, limits: Promotion, results: Sequence[Result], dataset: Dataset) -> str:
@@ -65,7 +67,7 @@ def _name(client: mlflow.MlflowClient, limits: Promotion, results: Sequence[Resu
         Candidate(newest[key], result, gates.judge(result, theirs, limits))
         for result in results
         if (result.cell.model_folder / "model.keras").is_file()
-        if (key := _key(ledger.identity(result.cell))) in newest
+        if (key := _key(ledger.identity(result.cell))) in newest and not runs.was_deleted(newest[key].run_id, client)
     ]
     candidates.sort(key=lambda candidate: (candidate.decision.passes, candidate.accuracy), reverse=True)
     rivals = [candidate for candidate in candidates if not champion or candidate.version.number != champion.number]
@@ -115,7 +117,7 @@ def champion_answers(champion: Version, cell: Cell, dataset: Dataset, split: str
     if trace and split in trace[1] and trace[0].data.splits.get(split) == dataset.splits[split]:
         return trace[1][split]
     loading.start(cell.precision, cell.threads)
-    remedy = "Remove its alias champion in the MLflow UI to start anew."
+    remedy = "To start anew, remove its alias champion in the MLflow UI and promote a version by its number."
     try:
         classifier = loading.classifier(champion)
     except Failure as failure:

@@ -247,4 +247,4 @@ def _experiment(client: mlflow.MlflowClient, name: str) -> str:
     experiment = client.get_experiment_by_name(title)
     if experiment is not None:
         return str(experiment.experiment_id)
-    return store.create_experiment(client, title, ABOUT.format(name=name))
+    return store.create_experiment(client, title, store.about(ABOUT.format(name=name)))

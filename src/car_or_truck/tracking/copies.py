@@ -106,6 +106,9 @@ def bring_model(run: Any, copy: Any, local: mlflow.MlflowClient, remote: mlflow.
     source = _files(model.artifact_location, run) if model and not lost else None
     if model is None or source is None:
         return False
+    if not (source / "MLmodel").is_file():
+        _say_once(f"{run.info.run_name}: a kill left half of its model here, which is not delivered.")
+        return False
     digest = _digest(source)
     added = copy.data.tags.get(MODEL) != digest
     if added:

@@ -66,7 +66,7 @@ def _copy(run: Any, local: mlflow.MlflowClient, remote: mlflow.MlflowClient) -> 
 
 def _create_experiment(experiment: Any, remote: mlflow.MlflowClient) -> str:
     """The experiment on the server, with its note and saved views; links to those name the experiment's id there."""
-    place = str(remote.create_experiment(experiment.name, tags=experiment.tags))
+    place = store.create_experiment(remote, experiment.name, experiment.tags)
     own, theirs = (f"#/experiments/{number}/" for number in (experiment.experiment_id, place))
     note = experiment.tags.get(MLFLOW_RUN_NOTE, "")
     if own in note and own != theirs:
@@ -128,29 +128,34 @@ class Courier:
             warn(self.run_id, self.server, TimeoutError("too slow"))
 
     def _work(self) -> None:
-        more = True
+        more, failed = True, False
         while more:
             more = self.news.get()
             while more and not self.news.empty():  # a slow server gets several epochs at once
                 more = self.news.get()
+            if failed and not more:
+                return  # the end of a training does not wait for a server that failed before
             try:
                 deliver(self.run_id, self.server, whole=False)
+                failed = False
             except Exception as error:
-                warn(self.run_id, self.server, error)
-                return
+                if not failed:  # it may be back at the next epoch
+                    warn(self.run_id, self.server, error)
+                failed = True
 
 
 def warn(run_id: str, server: str, error: Exception) -> None:
     """Say that a delivery failed, and that nothing is lost; that a person may not write is said once a run."""
     why = summarize(error, 200)
+    where = mask_passwords(server)
     if permissions.is_denied(error):
         local = mlflow.MlflowClient(store.own())
-        if local.get_run(run_id).data.tags.get(REFUSED) == server:
+        if local.get_run(run_id).data.tags.get(REFUSED) == where:
             return
-        local.set_tag(run_id, REFUSED, server)
+        local.set_tag(run_id, REFUSED, where)
         why = DENIED
     print(
-        f"The tracking server {mask_passwords(server)} did not take this run ({why}). It is safe in mlflow.db here; "
+        f"The tracking server {where} did not take this run ({why}). It is safe in mlflow.db here; "
         "`car-or-truck sync` delivers it later.",
         flush=True,
     )

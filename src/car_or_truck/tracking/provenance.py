@@ -16,6 +16,7 @@ from car_or_truck.cells.results import Evaluation
 from car_or_truck.git import changes
 from car_or_truck.lock import locked_stages
 from car_or_truck.params import FILE
+from car_or_truck.tracking import faults
 
 FOLDER = "trace"
 CELL, PARAMS, CHANGES = "cell.json", "params.yaml", "changes.patch"
@@ -52,11 +53,17 @@ def dvc_outputs(cell_name: str) -> dict[str, Any]:
 
 
 def download(run_id: str, folder: Path) -> Path:
-    """Download a run's trace into `folder`; returns the folder of its files, which may be missing."""
+    """Download a run's trace into `folder`; returns the folder of its files, which may be missing.
+
+    Raises Failure when the store is out of order, of which a download says that there is no such file.
+    """
     try:
-        return Path(mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=FOLDER, dst_path=str(folder)))
-    except (MlflowException, OSError):
-        return folder / FOLDER
+        if mlflow.MlflowClient().list_artifacts(run_id, FOLDER):
+            mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=FOLDER, dst_path=str(folder))
+    except (MlflowException, OSError) as error:
+        if getattr(error, "error_code", None) != "RESOURCE_DOES_NOT_EXIST":
+            raise faults.unusable(error, mlflow.get_tracking_uri()) from error
+    return folder / FOLDER
 
 
 def read_evaluations(run_id: str) -> tuple[Cell, dict[str, Evaluation]] | None:

@@ -19,7 +19,8 @@ from PIL import Image
 from car_or_truck import files, paths
 from car_or_truck.cells import names
 from car_or_truck.cells.cell import Cell, TrainedCell
-from car_or_truck.tracking import datasets, relocation, store
+from car_or_truck.errors import Failure
+from car_or_truck.tracking import datasets, provenance, relocation, store
 from car_or_truck.train.history import METRICS
 
 RELIABILITY = "reliability.npz"  # a file of `evaluate`, and the tag of a logged model that holds its SHA-256
@@ -96,11 +97,22 @@ def was_deleted(run_id: str, client: mlflow.MlflowClient) -> bool:
 
 
 def has_files(run: Any) -> bool:
-    """Whether the folders with a run's artifacts and its logged models are there, if they are on this machine."""
+    """Whether the files of a finished run and of its logged models are there, if they are on this machine."""
     client = mlflow.MlflowClient()
     models = [client.get_logged_model(output.model_id).artifact_location for output in run.outputs.model_outputs]
-    folders = [relocation.local_path(place) for place in (run.info.artifact_uri, *models)]
-    return all(folder is None or folder.is_dir() for folder in folders)
+    places = [(run.info.artifact_uri, f"{provenance.FOLDER}/{provenance.CELL}"), *((it, "MLmodel") for it in models)]
+    folders = [(relocation.local_path(place), name) for place, name in places]
+    return all(folder is None or (folder / name).is_file() for folder, name in folders)
+
+
+def refuse_lost(run_id: str) -> None:
+    """Raise Failure for a finished run whose files are gone."""
+    run = mlflow.get_run(run_id)
+    if not has_files(run):
+        raise Failure(
+            f"mlruns/ has lost the files of {run.info.run_name}'s run. Move mlflow.db away, too: `car-or-truck sync` "
+            f"then rebuilds runs, versions and champion from {paths.MODELS}/."
+        )
 
 
 def pages(search: Callable[[str | None], Any]) -> Iterator[Any]:

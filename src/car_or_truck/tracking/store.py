@@ -60,7 +60,11 @@ def server() -> str | None:
         scheme = urlsplit(CHOSEN or "").scheme
     except ValueError as error:
         raise Failure(f"MLFLOW_TRACKING_URI is {mask_passwords(CHOSEN or '')}, which is no address: {error}.") from None
-    return CHOSEN if scheme not in ("", "file", "sqlite") else None
+    if not CHOSEN or CHOSEN.startswith(LOCAL):
+        return None
+    if "://" not in CHOSEN or scheme in ("file", "sqlite"):  # MLflow has no stores in folders any more
+        raise Failure(f"MLFLOW_TRACKING_URI is {CHOSEN}, where no runs can be: give http://HOST:PORT or {LOCAL}FILE.")
+    return CHOSEN
 
 
 def own() -> str:
@@ -68,7 +72,7 @@ def own() -> str:
     if not CHOSEN or server():
         return default_store()
     # Seen from the root, wherever the person or DVC stands.
-    return f"{LOCAL}{paths.root() / _file(CHOSEN)}" if CHOSEN.startswith(LOCAL) else CHOSEN
+    return f"{LOCAL}{paths.root() / _file(CHOSEN)}"
 
 
 def uri() -> str:
@@ -84,15 +88,26 @@ def default_store() -> str:
     return f"{LOCAL}{root / 'mlflow.db'}"
 
 
-def create_experiment(client: mlflow.MlflowClient, name: str, about: str) -> str:
-    """A new experiment with a note `about` it; returns its id.
+def create_experiment(client: mlflow.MlflowClient, name: str, tags: dict[str, str]) -> str:
+    """A new experiment, or that of another process which was quicker; returns its id.
 
     The project's own store keeps its artifacts in mlruns/NAME, by an absolute path: what DVC runs in a temporary
     folder shares that store. Elsewhere the store itself decides.
     """
-    location = (paths.root() / "mlruns" / name).as_uri() if client.tracking_uri == default_store() else None
-    tags = {"mlflow.note.content": about, "mlflow.experimentKind": "custom_model_development"}
-    return str(client.create_experiment(name, location, tags=tags))
+    is_file = client.tracking_uri == own() and own().startswith(LOCAL)
+    location = (paths.root() / "mlruns" / name).as_uri() if is_file else None
+    try:
+        return str(client.create_experiment(name, location, tags=tags))
+    except MlflowException as error:
+        experiment = client.get_experiment_by_name(name)
+        if error.error_code != "RESOURCE_ALREADY_EXISTS" or experiment is None:
+            raise
+        return str(experiment.experiment_id)
+
+
+def about(note: str) -> dict[str, str]:
+    """The tags of an experiment with a note, and views as MLflow has them for models."""
+    return {"mlflow.note.content": note, "mlflow.experimentKind": "custom_model_development"}
 
 
 def ensure_registered_model(client: mlflow.MlflowClient, name: str, about: str) -> None:
@@ -140,7 +155,7 @@ def connect(experiment: str) -> str:
         mlflow.set_tracking_uri(where)
         stored_experiment = mlflow.get_experiment_by_name(experiment)
         if stored_experiment is None:
-            return create_experiment(mlflow.MlflowClient(), experiment, ABOUT)
+            return create_experiment(mlflow.MlflowClient(), experiment, about(ABOUT))
         refuse_trashed(stored_experiment, where)
         _close_abandoned(stored_experiment.experiment_id)
         return str(stored_experiment.experiment_id)
