@@ -25,7 +25,7 @@ def write(root: Path, contents: dict[str, bytes]) -> None:
 
 @pytest.mark.parametrize(
     "configuration",
-    ["core.autocrlf=false", "color.ui=always", "diff.noprefix=true", "diff.external=true"],
+    ["core.autocrlf=false", "color.ui=always", "diff.noprefix=true", "diff.external=true", "diff.context=0"],
 )
 def test_the_patch_brings_back_every_byte_whatever_git_is_told(
     configuration: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

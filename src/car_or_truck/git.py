@@ -5,7 +5,7 @@ from __future__ import annotations
 import getpass
 import subprocess
 
-PATCH = ("--binary", "--no-ext-diff", "--no-textconv", "--no-color", "--src-prefix=a/", "--dst-prefix=b/")
+PATCH = ("--binary", "-U3", "--no-ext-diff", "--no-textconv", "--no-color", "--src-prefix=a/", "--dst-prefix=b/")
 
 
 def git(*arguments: str) -> str | None:

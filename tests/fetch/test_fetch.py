@@ -317,19 +317,29 @@ def test_a_folders_files_are_copied_and_of_links_what_they_name(raw: Path, tmp_p
 @pytest.mark.parametrize("order", [["rendered"], ["directory"], ["kaggle", "rendered"]])
 def test_images_that_a_person_put_there_are_not_replaced(order: list[str], raw: Path, tmp_path: Path) -> None:
     photos(raw)
-    with pytest.raises(Failure, match=r"data/raw holds images that `fetch` did not put there.* data\.directory\.path"):
+    with pytest.raises(Failure, match=r"data/raw holds files that `fetch` did not put there.* data\.directory\.path"):
         fetch(data(*order, directory={"path": str(photos(tmp_path / "photos"))}), raw)
     assert (raw / "train/Car/a.JPEG").is_file()
 
 
-def test_an_image_that_a_person_added_to_those_that_were_fetched_is_not_removed(raw: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["train/Car/mine.JPEG", "train/Car/mine.heic", "notes.txt"])
+def test_what_a_person_added_to_what_was_fetched_is_not_removed(name: str, raw: Path, tmp_path: Path) -> None:
     settings = data("directory", directory={"path": str(photos(tmp_path / "photos"))})
     fetch(settings, raw)
     fetch(settings, raw)
-    (raw / "train/Car/mine.JPEG").write_bytes((raw / "train/Car/a.JPEG").read_bytes())
-    with pytest.raises(Failure, match=r"data/raw holds images that `fetch` did not put there"):
+    (raw / name).write_bytes((raw / "train/Car/a.JPEG").read_bytes())
+    with pytest.raises(Failure, match=r"data/raw holds files that `fetch` did not put there"):
         fetch(settings, raw)
-    assert (raw / "train/Car/mine.JPEG").is_file()
+    assert (raw / name).is_file()
+
+
+def test_two_folders_of_classes_are_not_guessed_between(raw: Path, tmp_path: Path) -> None:
+    folder = photos(tmp_path / "photos")
+    (folder / "train").rename(folder / "training")
+    (folder / "valid").rename(folder / "test")
+    settings = data("directory", directory={"path": str(folder)}, valid_fraction=0.5)
+    with pytest.raises(Failure, match=r"several folders that hold Car/ and Truck/: test/, training/\. Call them"):
+        fetch(settings, raw)
 
 
 def test_images_outside_of_what_is_taken_are_counted(

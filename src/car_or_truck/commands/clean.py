@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import mlflow
+from pydantic import BaseModel
 from rich.console import Console
 
 from car_or_truck import files, paths
@@ -73,6 +74,12 @@ def clean(params: Params, console: Console, dry_run: bool = False) -> None:
             console.print(f"Moved to the trash. {empty} empties it, for good.{removed}", soft_wrap=True)
 
 
+class _Trained(BaseModel):
+    """What is read of cell.json, of whichever version of the project it is."""
+
+    cell: str
+
+
 def trained_cells(params: Params) -> set[str]:
     """The fingerprints of the cells in models/, here and in DVC experiments that run, and of trainings to be resumed.
 
@@ -81,7 +88,7 @@ def trained_cells(params: Params) -> set[str]:
     running = paths.root() / ".dvc/tmp/exps"  # `dvc exp run --temp` or `--queue`; DVC lists them when they have ended
     records = [*paths.MODELS.glob("*/*/cell.json"), *running.glob(f"**/{paths.MODELS}/*/*/cell.json")]
     remedy = "Remove that folder; `dvc repro` trains the model again, if params.yaml names it."
-    cells = {files.read_json(path, remedy)["cell"] for path in records}
+    cells = {files.read_model(path, _Trained, remedy).cell for path in records}
     recorded = locked_stages()
     missing = [
         cell_name(variant, seed)

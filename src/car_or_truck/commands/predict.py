@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -122,7 +123,8 @@ def pictures(images: list[str], stdin: Any) -> Iterator[Picture]:
             raise Failure("The name of an image is empty: is a variable unset?")
         if name == "-":
             content = stdin.read()
-            if content and b"\0" not in content:  # as every picture file has, and no name
+            # Every picture file but a PPM has a NUL byte, and no name has.
+            if content and b"\0" not in content and not re.match(rb"P[1-6]\s", content):
                 lines = [line.rstrip("\r") for line in os.fsdecode(content).split("\n")]
                 yield from pictures([line for line in lines if line not in ("", "-")], stdin)
             else:

@@ -39,7 +39,7 @@ def work(params: Params, cells: Sequence[str], checkpoint_seconds: float) -> Non
     try:
         run_dvc("repro", "--pull", "--allow-missing", "prepare")  # does nothing where the images are as the commit's
     except Failure:
-        raise Failure(STALE) from None
+        raise Failure(f"`dvc repro prepare` failed; its output is above. If no disk or network did: {STALE}") from None
     check_images()
     for cell in cells:
         with remote.holding(f"{commit[:12]}-{cell}") as waited:

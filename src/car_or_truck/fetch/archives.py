@@ -16,8 +16,7 @@ from rich.progress import track
 from car_or_truck.errors import Failure, summarize
 
 DAMAGED = (
-    zipfile.BadZipFile, tarfile.TarError, zlib.error, LZMAError, EOFError, OSError,
-    NotImplementedError, ValueError, IndexError,
+    zipfile.BadZipFile, tarfile.TarError, zlib.error, LZMAError, EOFError, OSError, ValueError, IndexError,
 )  # fmt: skip
 
 
@@ -38,8 +37,8 @@ def unpack(path: Path, into: Path, where: str, max_files: int, max_gigabytes: fl
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # the disk's
             raise
         raise Failure(f"{where} is not a complete zip or tar archive: {summarize(error, 200)}") from None
-    except RuntimeError as error:  # what zipfile raises for a password
-        raise Failure(f"{where} cannot be unpacked: {error}") from None
+    except RuntimeError as error:  # what zipfile raises for a password, or a compression that it does not know
+        raise Failure(f"{where} cannot be unpacked: {error}. Pack it anew, for instance by `zip -r`.") from None
     except _Refused as error:
         raise Failure(f"{where} is refused: {error}.") from None
 

@@ -94,10 +94,20 @@ def find_root(folder: Path, classes: Sequence[str], where: str) -> tuple[Path, t
     with_train = [path for path in candidates if (path / "train").is_dir()]
     splits = [path for path in with_train if any((path / "train" / name).is_dir() for name in classes)]
     if not splits:
+        unsplit = []
         for path in candidates:  # but not valid/ beside a train/ whose classes are misspelt, nor with train/ in a class
             inside = [path / name for name in classes]
             if path.parent not in with_train and all(place.is_dir() and place not in with_train for place in inside):
-                return path, ("",)
+                unsplit.append(path)
+        beside = [path for path in unsplit if unsplit[0] not in path.parents]
+        if len(beside) > 1:
+            named = ", ".join(f"{storable_name(path.relative_to(folder).as_posix())}/" for path in beside)
+            raise Failure(
+                f"{where} has several folders that hold {' and '.join(f'{name}/' for name in classes)}: {named}. "
+                "Call them train/ and valid/, or keep one of them."
+            )
+        if unsplit:
+            return unsplit[0], ("",)
         splits = with_train
     for path in splits:
         valid = [name for name in VALID_NAMES if (path / name).is_dir()]

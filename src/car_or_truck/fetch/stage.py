@@ -98,14 +98,15 @@ def _find_kept_record(raw: Path, source: str, request: dict[str, Any]) -> dict[s
 
 
 def _refuse_strangers(raw: Path) -> None:
-    """Raise Failure if `raw` holds more images than the record that `fetch` wrote tells: these are a person's own."""
+    """Raise Failure if `raw` holds more files than the record that `fetch` wrote tells: these are a person's own."""
     try:
         fetched_count = int(files.read_json(raw / SOURCE.name, "")["images"])
     except (Failure, KeyError, TypeError, ValueError):
         fetched_count = 0
-    if len(folders.images_below(raw)) > fetched_count:
+    own_files = [path for path in raw.rglob("[!.]*") if path.is_file() and path.name != SOURCE.name]
+    if len(own_files) > fetched_count:
         raise Failure(
-            f"{raw} holds images that `fetch` did not put there, or lost its {SOURCE.name}. "
+            f"{raw} holds files that `fetch` did not put there, or lost its {SOURCE.name}. "
             "Move them away, and name their folder in data.directory.path."
         )
 

@@ -26,6 +26,8 @@ STRIP = 1 << 20  # pixels converted at a time: NumPy and alpha compositing need 
 
 # Pillow warns of images larger than it trusts; all of them are beyond MOST_PIXELS, and refused.
 warnings.simplefilter("error", Image.DecompressionBombWarning)
+# Of odd EXIF data in whole images, which it does not name.
+warnings.filterwarnings("ignore", module="PIL.TiffImagePlugin")
 
 
 class Decoded(NamedTuple):

@@ -168,10 +168,11 @@ def _decode_split(
             return str(error)
         return decoded, measure(decoded.pixels)._asdict()
 
-    # Written as one stream, so that the array is never in memory as a whole. The count in its header is
+    # Written as one stream, so that the array is never in memory as a whole; a large picture takes up to 1.2 GB while
+    # it is decoded, so no more than 8 at once. The count in its header is
     # known at the end only; numpy pads the header to a size that does not depend on it.
     entries = part.to_dict("records")
-    with (folder / "images.npy").open("wb") as file, ThreadPoolExecutor(os.cpu_count()) as pool:
+    with (folder / "images.npy").open("wb") as file, ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         _write_npy_header(file, (len(entries), size, size, 3))
         for start in track(range(0, len(entries), CHUNK), f"Decoding {len(entries)} {split_name(folder.name)} images"):
             chunk = entries[start : start + CHUNK]
