@@ -116,7 +116,9 @@ def check_place(folder: Path) -> None:
 @contextmanager
 def database(data: Path) -> Iterator[None]:
     """PostgreSQL on a socket in `data`, which no other user can enter; makes the database `mlflow` at first."""
-    part = data.with_suffix(".part")
+    part, version = data.with_suffix(".part"), data / "PG_VERSION"
+    if version.is_file():  # no other version reads it
+        os.environ["PATH"] = os.pathsep.join([str(DEBIANS / version.read_text().strip() / "bin"), os.environ["PATH"]])
     find("initdb")  # or exit, before anything is made
     if not data.exists():  # it is whole, or not there: an interrupted creation is repeated
         shutil.rmtree(part, ignore_errors=True)
@@ -154,7 +156,8 @@ def runs_in(data: Path, numbers: list[str]) -> bool:
 
 def find(program: str) -> str:
     """The path of a program of PostgreSQL's; exits without it."""
-    places = [os.environ["PATH"], *(str(path) for path in sorted(DEBIANS.glob("*/bin"), reverse=True))]
+    newest = sorted(DEBIANS.glob("*/bin"), key=lambda path: (len(path.parent.name.partition(".")[0]), path))[::-1]
+    places = [os.environ["PATH"], *map(str, newest)]
     executable = shutil.which(program, path=os.pathsep.join(places))
     if executable is None:
         sys.exit("`make server` needs PostgreSQL: sudo apt install postgresql")
