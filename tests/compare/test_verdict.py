@@ -74,7 +74,7 @@ def test_equal_predictions_are_said_to_be_equally_accurate() -> None:
     (pair,) = verdict.compare_recipes({"one": CORRECT["low"], "two": CORRECT["low"]})
     assert pair.words == (
         "one and two do not differ significantly on these 3,000 images: both are equally accurate "
-        "(95% CI 0.0 to 0.0; one seed each)."
+        "(95% CI -0.1 to 0.1; one seed each)."
     )
 
 
@@ -102,7 +102,7 @@ def test_a_lead_of_one_image_is_not_told_as_none() -> None:
     ahead = CORRECT["low"].copy()
     ahead[0, np.flatnonzero(~ahead[0])[0]] = True
     (pair,) = verdict.compare_recipes({"one": ahead, "two": CORRECT["low"]})
-    assert "one leads by less than 0.1 points (95% CI 0.0 to 0.1; one seed each)" in pair.words
+    assert "one leads by less than 0.1 points (95% CI -0.1 to 0.1; one seed each)" in pair.words
 
 
 def test_a_tie_is_no_lead() -> None:

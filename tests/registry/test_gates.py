@@ -112,10 +112,10 @@ def test_predictions_that_changed_since_they_were_evaluated_are_noticed(change: 
 
 
 @given(probability=arrays(float, len(LABELS), elements=st.floats(0, 1)), gap=st.floats(-1, 1))
-def test_a_model_is_never_worse_than_itself(probability: Any, gap: float) -> None:
+def test_a_model_is_as_good_as_itself_as_far_as_so_many_images_tell(probability: Any, gap: float) -> None:
     same = evaluation(probability, gap)
     values = {gate.name: gate.value for gate in gates.judge(same, same, LIMITS).gates}
-    assert values["accuracy minus champion's, lower end"] == 0
+    assert values["accuracy minus champion's, lower end"] == pytest.approx(-1.96 * 2**0.5 / (len(LABELS) + 2), rel=1e-3)
     assert values["calibration error minus champion's"] == 0
     assert values["generalization gap"] == gap
 

@@ -133,7 +133,7 @@ def panel(course: Course, table: pd.DataFrame, looks: Styles, axes: Axes) -> Non
     else:
         axes.axhline(0, color="#888888", linewidth=1)
     axes.set_xlabel("epoch (band: all seeds)" if seeds.max() > 1 else "epoch")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
 
 
 def legend(sheet: Figure, axes: Axes) -> None:
@@ -198,7 +198,8 @@ def luck(table: pd.DataFrame, summary: Mapping[str, Any], looks: Styles, path: P
         for line, spread in enumerate(spreads):
             accuracy = table.loc[table["variant"] == spread["variant"], "val_binary_accuracy"]
             width = 2 * norm.ppf((1 + LEVEL) / 2) * spread["predicted"] * (1 + 1 / len(accuracy)) ** 0.5
-            axes.barh(line, width, 0.5, accuracy.mean() - width / 2, color="#888888", alpha=0.25, linewidth=0)
+            low, high = np.clip(accuracy.mean() + np.array([-width, width]) / 2, 0, 1)
+            axes.barh(line, high - low, 0.5, low, color="#888888", alpha=0.25, linewidth=0)
             axes.plot(accuracy, np.full(len(accuracy), line), linestyle="", markersize=5, **looks[spread["variant"]])
         axes.use_sticky_edges = False  # a band needs a margin too
         if selection["models"] > 1:

@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from car_or_truck.compare.statistics import TINY, chi_square_p
+from car_or_truck.compare.statistics import chi_square_p, seed_luck
 from car_or_truck.compare.verdict import Correct
 from car_or_truck.evaluate.scores import ALPHA, holm, wilson
 from car_or_truck.train.recipe import THRESHOLD
@@ -19,11 +19,11 @@ LEAST_BIAS = 0.0005  # that is worth saying: 0.1 points, rounded
 
 @dataclass(frozen=True)
 class SeedSpread:
-    """How much a variant's seeds differ in accuracy, and what the number of images alone predicts."""
+    """How much a variant's seeds differ in accuracy, and how much by luck on these images alone."""
 
     variant: str
     seeds: int
-    predicted: float  # standard deviation: sqrt(error / 2n)
+    predicted: float  # standard deviation
     observed: float | None  # standard deviation; None for a single seed
     p: float | None  # of a chi-square test against `predicted`
 
@@ -57,17 +57,15 @@ def seed_spreads(correct: Correct) -> list[SeedSpread]:
 def seed_spread(variant: str, right: NDArray[np.bool_]) -> SeedSpread:
     """The spread of a variant's accuracies, [seeds, images], before any correction.
 
-    Models whose probabilities are calibrated over their seeds, and which are equally good, differ by a
-    variance of error / 2n on n images of two classes. Jordan (2024), ICLR, arXiv 2304.01910.
+    Several seeds show their luck: how much they differ on single images, beyond their accuracies. For one
+    seed it is that of models whose probabilities are calibrated over their seeds, a variance of error / 2n
+    on n images of two classes. Jordan (2024), ICLR, arXiv 2304.01910.
     """
     seeds, images = right.shape
-    predicted = float(np.sqrt((1 - right.mean()) / (2 * images)))
     if seeds == 1:
-        return SeedSpread(variant, seeds, predicted, None, None)
-    observed = float(right.mean(axis=1).std(ddof=1))
-    return SeedSpread(
-        variant, seeds, predicted, observed, chi_square_p((observed / max(predicted, TINY)) ** 2, seeds - 1)
-    )
+        return SeedSpread(variant, seeds, float(np.sqrt((1 - right.mean()) / (2 * images))), None, None)
+    predicted, observed = seed_luck(right) ** 0.5, float(right.mean(axis=1).std(ddof=1))
+    return SeedSpread(variant, seeds, predicted, observed, chi_square_p((observed / predicted) ** 2, seeds - 1))
 
 
 @dataclass(frozen=True)

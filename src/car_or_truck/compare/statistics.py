@@ -22,7 +22,7 @@ from car_or_truck.evaluate.scores import ALPHA, LEVEL, mcnemar_exact
 DRAWS = 20_000  # of the error of a difference: the smallest p-value is 5e-5, below 0.05 after correction for 900 pairs
 PULL = (0.1, 0.9)  # how far luck alone widens an interval, and the power of p by which it narrows one
 POWER = 0.8
-TINY = 1e-15  # a variance instead of 0, which ratios are taken of
+MOST_SEEDS = 1000  # that are looked through for the number that would do
 
 
 @dataclass(frozen=True)
@@ -46,23 +46,29 @@ def paired_difference(right_a: ArrayLike, right_b: ArrayLike, draws: int = DRAWS
     `variance_parts` finds luck alone plausible, the quantiles move towards those of luck alone.
     benchmarks/intervals.py shows what the intervals cover, and where they cover too little; PULL is
     chosen by it. With one seed each, seed variance is unknown: the interval is then that of two models,
-    not of their recipes, and p is McNemar's, with which the interval is made to agree.
+    not of their recipes (Bonett and Price 2012), and p is McNemar's, with which the interval is made to agree.
     """
     a, b = ensure_2d(right_a), ensure_2d(right_b)
     parts = variance_parts(a, b)
     difference = float(a.mean() - b.mean())
+    if not parts.freedom:
+        return _of_two_models(a[0], b[0])
     normal, student = _quantiles(draws, parts.seeds_freedom)
     error = np.sort(np.abs(normal)) * np.sqrt(parts.images + parts.luck)
-    if parts.freedom:
-        observed = np.sort(np.abs(np.sqrt(parts.images) * normal + np.sqrt(parts.seeds) * student))
-        narrower, wider = PULL[0] * parts.p, parts.p ** PULL[1]
-        error = observed + np.where(error > observed, narrower, wider) * (error - observed)
+    observed = np.sort(np.abs(np.sqrt(parts.images) * normal + np.sqrt(parts.seeds) * student))
+    narrower, wider = PULL[0] * parts.p, parts.p ** PULL[1]
+    error = observed + np.where(error > observed, narrower, wider) * (error - observed)
     half = float(np.quantile(error, LEVEL))
     p = min(1.0, (float((error >= abs(difference) - 1e-12).sum()) + 1) / (draws + 1))
-    if not parts.freedom:
-        p = mcnemar_exact(a[0], b[0]).p
-        half = max(half, abs(difference)) if p >= ALPHA else half  # few images decide, and the normal is too sure
     return Difference(difference, max(-1.0, difference - half), min(1.0, difference + half), p)
+
+
+def _of_two_models(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> Difference:
+    """As if each model alone were right on one image more: without that, few images would be certainty."""
+    per_image = np.append(a.astype(float) - b, [1, -1])
+    middle, half = float(per_image.mean()), float(norm.ppf((1 + LEVEL) / 2) * per_image.std() / per_image.size**0.5)
+    low, high, p = max(-1.0, middle - half), min(1.0, middle + half), mcnemar_exact(a, b).p
+    return Difference(float(a.mean() - b.mean()), *((min(low, 0.0), max(high, 0.0)) if p >= ALPHA else (low, high)), p)
 
 
 @dataclass(frozen=True)
@@ -103,7 +109,7 @@ def variance_parts(right_a: ArrayLike, right_b: ArrayLike) -> VarianceParts:
     freedom = sum(len(right) - 1 for right in recipes)
     if not freedom:
         return VarianceParts(variance, 0.0, 1.0, 0, 0.0, 0.0, 0.0)
-    luck = [_luck(right) for right in recipes]
+    luck = [seed_luck(right) for right in recipes]
     spread = [len(right) * float(right.mean(axis=1).var()) for right in recipes]
     for place, other in ((0, 1), (1, 0)):
         if len(recipes[place]) == 1:
@@ -112,11 +118,11 @@ def variance_parts(right_a: ArrayLike, right_b: ArrayLike) -> VarianceParts:
             others = len(recipes[other]) - 1
             if chi_square_p(spread[other] / luck[other] / others, others) < ALPHA:
                 scale = max(1.0, scale)  # its seed may be a lucky one
-            luck[place] = max(TINY, luck[other] * scale)
+            luck[place] = max(_least(images), luck[other] * scale)
     counts, ratios = np.array([len(right) for right in recipes]), np.array(spread) / luck  # of k seeds, k - 1 times
     of_each = np.array(luck) / counts
     pooled = float(ratios.sum()) / freedom
-    observed = np.maximum(TINY, of_each * (pooled + ratios) / counts)
+    observed = np.maximum(_least(images) / counts, of_each * (pooled + ratios) / counts)
     degrees = np.where(counts > 1, np.minimum(counts, freedom), freedom)
     effective_freedom = float(observed.sum() ** 2 / (observed**2 / degrees).sum())
     return VarianceParts(
@@ -130,12 +136,17 @@ def variance_parts(right_a: ArrayLike, right_b: ArrayLike) -> VarianceParts:
     )
 
 
-def _luck(right: NDArray[np.bool_]) -> float:
-    """The variance of a single seed's accuracy if all seeds are equally good: the interaction's mean square."""
+def _least(images: int) -> float:
+    """The variance of an accuracy that is known to one image: seeds with the same number may differ by that."""
+    return 1 / (12 * images**2)
+
+
+def seed_luck(right: NDArray[np.bool_]) -> float:
+    """The variance of a seed's accuracy if all [seeds, images] are equally good: the interaction's mean square."""
     seeds, images = right.shape
     share = right.mean(axis=0)
     within = seeds * float((share * (1 - share)).sum()) - seeds * images * float(right.mean(axis=1).var())
-    return float(max(TINY, within / max(1, (seeds - 1) * (images - 1)) / images))
+    return float(max(_least(images), within / max(1, (seeds - 1) * (images - 1)) / images))
 
 
 @cache
@@ -167,15 +178,18 @@ def seeds_needed(right_a: ArrayLike, right_b: ArrayLike, level: float = LEVEL) -
     """
     a, b = ensure_2d(right_a), ensure_2d(right_b)
     parts = variance_parts(a, b)
-    room = _tolerated(float(a.mean() - b.mean()), level) - parts.images
-    if room <= 0 or not parts.freedom:
+    difference, counts = float(a.mean() - b.mean()), np.arange(2, MOST_SEEDS + 1)
+    if not parts.freedom or _tolerated(difference, level) <= parts.images:
         return None
-    return max(1, int(np.ceil(parts.one_each / room)))
+    # So many seeds tell so much of how far they spread, where it is more than luck.
+    distribution = stats.t(2 * (counts - 1)) if parts.p < ALPHA else norm
+    enough = parts.images + parts.one_each / counts <= _tolerated(difference, level, distribution)
+    return int(counts[enough.argmax()]) if enough.any() else MOST_SEEDS
 
 
-def _tolerated(difference: float, level: float, distribution: Any = norm) -> float:
+def _tolerated(difference: float, level: float, distribution: Any = norm) -> Any:
     """The squared standard error at which a difference is just significant with a power of 80%."""
-    return float((difference / (distribution.ppf((1 + level) / 2) + norm.ppf(POWER))) ** 2)
+    return (difference / (distribution.ppf((1 + level) / 2) + norm.ppf(POWER))) ** 2
 
 
 def ensure_2d(right: ArrayLike) -> NDArray[np.bool_]:

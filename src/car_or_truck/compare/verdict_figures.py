@@ -39,7 +39,7 @@ def dumbbell(table: pd.DataFrame, gaps: Sequence[Gap], looks: Styles, path: Path
         low, high = means.min().min(), means.max().max()
         margin = max(0.01, 0.28 * (high - low))
         axes.set_xlim(low - margin, high + margin)
-        left, right = low - margin, min(1, high + margin)
+        left, right = max(0, low - margin), min(1, high + margin)
         ticks = MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(left, right)
         axes.set_xticks([tick for tick in ticks if left <= tick <= right])
         words = [f"{100 * item.gap:z.1f} points\n{item.grade}" for item in reversed(gaps)]
@@ -90,7 +90,7 @@ def differences(pairs: Sequence[RecipePair], path: Path) -> None:
             title += f"; the first {MOST_PAIRS}"
         axes.set(
             title=title,
-            xlabel="difference of accuracy (points), with 95% CI\nfilled: significant after correction",
+            xlabel="difference of accuracy (points),\nwith 95% CI; filled: significant",
         )
 
 

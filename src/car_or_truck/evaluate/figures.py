@@ -94,7 +94,7 @@ def learning_curves(history: pd.DataFrame, title: str, unlike: Sequence[str], pa
             axes.plot(history["epoch"], train, color=MODEL, marker=marker, linestyle=":", label="train")
             axes.fill_between(history["epoch"], train, valid, color=MODEL, alpha=0.12, linewidth=0)
             axes.set_xlabel("epoch")
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
             axes.legend()
         loss.axvline(lowest, **REFERENCE)
         loss.annotate(
