@@ -24,7 +24,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
 import car_or_truck.train.runtime  # noqa: F401  # sets what TensorFlow reads when a test imports it
-from helpers.clones import FOREIGN, IMPERSONAL, Project, clone, copy
+from helpers.clones import FOREIGN, IMPERSONAL, SPARING, Project, clone, copy
 from helpers.stores import Store
 
 if TYPE_CHECKING:
@@ -33,8 +33,11 @@ if TYPE_CHECKING:
 # Files with minutes of slow tests: they come early, lest one process is left alone with them.
 LONG = {
     f"test_{name}.py"
-    for name in ("checkpoint", "cluster", "experiments", "relocation", "repro", "sync", "team", "work", "workflows")
-}
+    for name in (
+        "browser", "checkpoint", "cluster", "copies", "experiments", "interruptions", "notebooks", "relocation",
+        "repro", "reproduce", "served", "server", "sync", "team", "tune", "work", "workflows",
+    )
+}  # fmt: skip
 
 settings.register_profile("patient", deadline=None)  # a machine may be busy with other things
 settings.load_profile("patient")
@@ -53,7 +56,7 @@ def pytest_configure() -> None:
     # MLflow reads 67 files for it, each time that a store is opened
     mlflow_database._get_latest_schema_revision = cache(mlflow_database._get_latest_schema_revision)
     forget_environment()  # before anything imports store.py, which reads it
-    os.environ |= IMPERSONAL
+    os.environ |= IMPERSONAL | SPARING
     # `dvc` and `car-or-truck` of this environment, which may not be activated
     bin_folder = str(Path(sys.executable).parent)
     os.environ["PATH"] = os.pathsep.join([bin_folder, os.environ["PATH"]])

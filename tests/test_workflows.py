@@ -156,6 +156,7 @@ def test_new_images_are_trained_on_and_pushed(pushed: Project) -> None:
     assert same.run("git", "status", "--short") == ""
 
     pushed.edit(lambda tree: tree["data"]["rendered"].update(seed=1))  # as if another version were fetched
+    pushed.edit(lambda tree: tree["train"].update(variants=["tutorial"]))
     commit(pushed)
     new = checkout(pushed, "new")
     report = new.run(new_images)

@@ -66,6 +66,7 @@ def test_a_failed_model_is_named_and_the_others_are_finished(tmp_path: Path) -> 
 def test_an_interrupted_run_goes_on_with_the_next_call(how: signal.Signals, serial: Project, tmp_path: Path) -> None:
     project = clone(tmp_path / "project")
     project.edit(grid)
+    project.edit(lambda tree: tree["train"].update(seeds=[1, 2]))  # both are under way
     process = start(project, "car-or-truck", "repro", "-j", "2", PYTHONPATH=source(project))
     since = time.monotonic()
     while not list(project.root.glob(".dvc/tmp/training/*.npz")):
@@ -79,7 +80,8 @@ def test_an_interrupted_run_goes_on_with_the_next_call(how: signal.Signals, seri
         assert process.returncode == 130
         assert "Traceback" not in output
     project.run("car-or-truck", "repro", "-j", "2", PYTHONPATH=source(project))
-    assert digests(project.root) == digests(serial.root)
+    expected = {name: digest for name, digest in digests(serial.root).items() if "/tutorial/3/" not in name}
+    assert digests(project.root) == expected
 
 
 def stages(project: Project) -> Any:

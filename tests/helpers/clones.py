@@ -38,7 +38,16 @@ CLONED = (
 OFFLINE = {"KAGGLE_API_ENVIRONMENT": "TEST", "http_proxy": "http://127.0.0.1:9", "no_proxy": "127.0.0.1"}
 
 # What the environment of whoever runs the tests may hold, and a fresh machine does not
-FOREIGN = ("MLFLOW_TRACKING_URI", "DVC_ROOT", "DVC_STAGE", "DVC_EXP_NAME", "CAR_OR_TRUCK_DEBUG")
+FOREIGN = (
+    "MLFLOW_TRACKING_URI",
+    "DVC_ROOT",
+    "DVC_STAGE",
+    "DVC_EXP_NAME",
+    "CAR_OR_TRUCK_DEBUG",
+    "PYTHONDONTWRITEBYTECODE",  # each process would compile the project's modules
+)
+# An MLflow server that serves one test: four workers and seven consumers of jobs would each import MLflow.
+SPARING = {"MLFLOW_WORKERS": "1", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
 # Nothing of the person's own: no name, signature or hook of git's, no language, no remote.
 IMPERSONAL = {
     "GIT_CONFIG_GLOBAL": os.devnull,

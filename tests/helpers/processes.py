@@ -13,7 +13,7 @@ from typing import Any
 
 import requests
 
-from helpers.clones import Project, environment, interruptible
+from helpers.clones import SPARING, Project, environment, interruptible
 
 EPOCHS = 30
 
@@ -67,7 +67,7 @@ def running(project: Project, *command: str, ready: str, **variables: str) -> It
         server = subprocess.Popen(
             [part.replace("{port}", str(port)) for part in command],
             cwd=project.root,
-            env={**inherited, "MLFLOW_PORT": str(port), "MOTO_PORT": str(port), **variables},
+            env={**inherited, **SPARING, "MLFLOW_PORT": str(port), "MOTO_PORT": str(port), **variables},
             stdout=output,
             stderr=output,
             process_group=0,

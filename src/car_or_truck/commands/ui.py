@@ -24,5 +24,6 @@ def ui(port: int) -> None:
     print(addresses)
     print("Starting MLflow, which takes some seconds. Ctrl-C stops it.", flush=True)
     os.chdir(paths.root())
+    os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")  # seven processes, for language models
     where = ["--backend-store-uri", store.own(), "--host", "127.0.0.1", "--port", str(port)]
     os.execv(sys.executable, [sys.executable, "-m", "mlflow", "ui", *where])
