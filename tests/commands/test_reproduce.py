@@ -109,6 +109,10 @@ def test_a_version_is_made_again_to_the_byte_also_from_changes_that_were_not_com
     project.run("dvc", "repro", "--force", "--single-item", "train@exercise-31415")
     project.run("dvc", "repro", "--force", "--single-item", "evaluate@exercise-31415")
     project.run("git", "checkout", "-q", "params.yaml", "src")
+    project.run("dvc", "remote", "add", "--default", "shared", "../storage")
+    project.run("git", "commit", "-q", "-m", "A remote", ".dvc/config")
+    project.run("dvc", "push")
+    shutil.rmtree(project.root / ".dvc/cache")
     before, database = project.run("git", "status", "--porcelain"), (project.root / "mlflow.db").read_bytes()
     output = project.run("car-or-truck", "reproduce", "3", "--run")
     assert "with uncommitted changes, which its run keeps as trace/changes.patch" in output

@@ -21,6 +21,7 @@ from typing import Any
 import mlflow
 import numpy as np
 import pandas as pd
+from dvc.repo import Repo
 from rich.console import Console
 
 from car_or_truck import files, paths
@@ -225,6 +226,9 @@ def _check_out(origin: Origin, clone: Path) -> None:
         shutil.copyfile(origin.folder / provenance.PARAMS, clone / provenance.PARAMS)
     if (root / ".dvc" / "config.local").is_file():
         shutil.copyfile(root / ".dvc" / "config.local", clone / ".dvc" / "config.local")
+    with Repo(str(root)) as repo:  # the clone would look for a relative one beside itself
+        for name, remote in repo.config["remote"].items():
+            _shell(clone, "dvc", "remote", "add", "--quiet", "--local", "--force", name, str(remote["url"]))
     cache = _cache()
     if cache:
         _shell(clone, "dvc", "config", "--local", "cache.dir", str(cache))
