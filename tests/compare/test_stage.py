@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -263,3 +264,13 @@ def test_each_variant_has_its_colour_in_the_tables(page: str) -> None:
 def test_ten_variants_look_unlike_in_figures() -> None:
     looks = figures.styles(drawing.variant_colours([f"v{number}" for number in range(10)]))
     assert len({(look["color"], look["marker"]) for look in looks.values()}) == 10
+
+
+def test_what_differs_in_precision_too_is_not_told_to_differ_in_one_setting() -> None:
+    assert Comparison.from_results(results(), [], IMAGES).summary["changes"]
+    plain, wide = results()
+    wide = replace(wide, cell=wide.cell.model_copy(update={"precision": "mixed_bfloat16"}))
+    summary = Comparison.from_results([plain, wide], [], IMAGES).summary
+    assert summary["changes"] == []
+    words = "Part of a difference may be that of the precision: plain with float32; wide with mixed_bfloat16."
+    assert words in summary["verdict"]

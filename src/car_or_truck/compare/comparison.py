@@ -76,6 +76,12 @@ def conclude(
     selected = sorted(variant for variant, recipe in recipes.items() if recipe.keep == "best")
     if selected:
         lines.append(f"Optimistically biased, because the weights were selected on validation: {', '.join(selected)}.")
+    by_precision: dict[str, list[str]] = {}
+    for variant, cells in by_variant.items():
+        by_precision.setdefault(cells[0].cell.precision, []).append(variant)
+    if len(by_precision) > 1:
+        groups = "; ".join(f"{', '.join(names)} with {precision}" for precision, names in by_precision.items())
+        lines.append(f"Part of a difference may be that of the precision: {groups}.")
     lines += [f"{item.name} is missing: it {item.why}." for item in missing[:MOST_MISSING]]
     if (more := len(missing) - MOST_MISSING) > 0:
         lines.append(f"{more} more model{'s are' if more > 1 else ' is'} missing; the table shows which.")
@@ -97,7 +103,11 @@ def conclude(
         "overfitting": [overfitting.sentence(variant, cases[variant]) for variant in widest_first],
         "selection": {**asdict(selection), "bias": selection.bias, "words": selection.words},
         "seeds": [_seeds(spread, by_variant[spread.variant]) for spread in luck.seed_spreads(correct)],
-        "changes": ablations.sentences(compared, recipes, intervals),
+        "changes": [
+            line
+            for names in by_precision.values()
+            for line in ablations.sentences(compared, {name: recipes[name] for name in names}, intervals)
+        ],
         "slices": slices.conclude(results, dataset.classes),
         "missing": [asdict(item) for item in missing],
         "trained": {result.name: result.cell.fingerprint for result in results},
