@@ -84,7 +84,7 @@ def main(runs: int = 2000) -> None:
         for seeds in ((2, 2), (3, 3), (5, 2)):
             simulation = partial(spread, deviation=deviation, images=2000, seeds=seeds)
             print_line(f"true spread {100 * deviation:.1f} points, 2000 images", seeds, simulate(simulation, runs))
-    for seeds in ((2, 2), (3, 3), (5, 3), (5, 2), (2, 5)):
+    for seeds in ((2, 2), (3, 3), (4, 4), (5, 3), (10, 3), (5, 2), (20, 2), (2, 5)):
         simulation = partial(spread, deviation=0.02, images=2000, seeds=seeds, first=0.0)
         print_line("true spread 0.0 and 2.0 points, 2000 images", seeds, simulate(simulation, runs))
     print("\n| errors of the two | seeds of each | significant | width, points |\n|---|---|---|---|")

@@ -124,11 +124,13 @@ def evaluate(params: Params, variant: str, seed: int, console: Console) -> None:
     from car_or_truck.registry import versions
     from car_or_truck.tracking import delivery, runs, training
 
+    run_id = runs.find_run(cell)
+    if run_id:
+        runs.refuse_lost(run_id)
     scores = stage.evaluate(cell, history, params.evaluate)
     accuracy, gap = scores["val_binary_accuracy"], 100 * scores["generalization_gap"]
     print(f"{cell.name}: {accuracy:.1%} on validation, generalization gap {gap:+.1f} points", flush=True)
-    run_id = runs.find_run(cell) or training.rebuild(cell, history)
-    runs.refuse_lost(run_id)
+    run_id = run_id or training.rebuild(cell, history)
     version = versions.record_evaluation(run_id, cell, scores)
     for changed in dict.fromkeys((version.run_id, run_id)):  # two of a cell that was trained again to the same bytes
         delivery.hand_over(changed)
