@@ -85,9 +85,9 @@ def no_environment_from_elsewhere() -> Iterator[None]:
     """Not by monkeypatch, which would give it back to the next module's fixtures."""
     forget_environment()  # MLflow sets MLFLOW_TRACKING_URI when a fixture chooses a store,
     yield
-    forget_environment()  # or a test does
     if mlflow := sys.modules.get("mlflow"):
         mlflow.set_tracking_uri("nowhere:")  # no test goes on in the store of the one before
+    forget_environment()  # or a test does, or the line above
 
 
 def forget_environment() -> None:
