@@ -22,7 +22,7 @@ from car_or_truck.evaluate.scores import ALPHA, LEVEL, mcnemar_exact
 DRAWS = 20_000  # of the error of a difference: the smallest p-value is 5e-5, below 0.05 after correction for 900 pairs
 PULL = (0.1, 0.9)  # how far luck alone widens an interval, and the power of p by which it narrows one
 POWER = 0.8
-MOST_SEEDS = 1000  # that are looked through for the number that would do
+MOST_TRIED = 1000  # seeds, in search of the number that would do
 
 
 @dataclass(frozen=True)
@@ -178,13 +178,13 @@ def seeds_needed(right_a: ArrayLike, right_b: ArrayLike, level: float = LEVEL) -
     """
     a, b = ensure_2d(right_a), ensure_2d(right_b)
     parts = variance_parts(a, b)
-    difference, counts = float(a.mean() - b.mean()), np.arange(2, MOST_SEEDS + 1)
+    difference, counts = float(a.mean() - b.mean()), np.arange(2, MOST_TRIED + 1)
     if not parts.freedom or _tolerated(difference, level) <= parts.images:
         return None
     # So many seeds tell so much of how far they spread, where it is more than luck.
     distribution = stats.t(2 * (counts - 1)) if parts.p < ALPHA else norm
     enough = parts.images + parts.one_each / counts <= _tolerated(difference, level, distribution)
-    return int(counts[enough.argmax()]) if enough.any() else MOST_SEEDS
+    return int(counts[enough.argmax()]) if enough.any() else MOST_TRIED
 
 
 def _tolerated(difference: float, level: float, distribution: Any = norm) -> Any:
