@@ -58,7 +58,8 @@ def download(run_id: str, folder: Path) -> Path:
     Raises Failure when the store is out of order, of which a download says that there is no such file.
     """
     try:
-        if mlflow.MlflowClient().list_artifacts(run_id, FOLDER):
+        place = f"{mlflow.get_run(run_id).info.artifact_uri}/{FOLDER}"
+        if mlflow.artifacts.list_artifacts(artifact_uri=place):  # by the run's id it needs a server of MLflow 3
             mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path=FOLDER, dst_path=str(folder))
     except (MlflowException, OSError) as error:
         if getattr(error, "error_code", None) != "RESOURCE_DOES_NOT_EXIST":
