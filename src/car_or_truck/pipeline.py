@@ -77,7 +77,7 @@ def _train(cell: Cell, saved: Checkpoint, send: Callable[[], None], reason: str,
     import keras
 
     from car_or_truck.tracking import training
-    from car_or_truck.tracking.progress import progress
+    from car_or_truck.tracking.progress import Progress
     from car_or_truck.train import convnet, fit
     from car_or_truck.train.history import derive
 
@@ -92,7 +92,7 @@ def _train(cell: Cell, saved: Checkpoint, send: Callable[[], None], reason: str,
         print(f"{cell.name} continues after epoch {saved.state.epoch}.", flush=True)
     with training.training_run(cell, saved, {"precision.reason": reason}) as callbacks:
         best = max((row["val_binary_accuracy"] for row in saved.state.rows), default=-1.0)
-        callbacks.append(progress(len(data.train), best))
+        callbacks.append(Progress(len(data.train), best))
         callbacks.append(keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: send()))
         history, kept_epoch = fit.fit(net, cell, data, saved, callbacks)
         model = convnet.inference_copy(net)

@@ -164,6 +164,16 @@ def test_a_broken_record_is_named_and_nothing_is_written() -> None:
 
 
 @pytest.mark.usefixtures("workspace")
+def test_a_persons_copy_of_a_model_in_the_record_is_none_of_its_models() -> None:
+    write("plain", 7, 4)
+    record.record(params("plain"))
+    before = Path("results/comparison.csv").read_bytes()
+    shutil.copytree("results/cells/plain/7", "results/cells/plain/old-7")
+    record.record(params("plain"))
+    assert Path("results/comparison.csv").read_bytes() == before
+
+
+@pytest.mark.usefixtures("workspace")
 @pytest.mark.parametrize("path", ["dvc.lock", "results/dvc.lock"])
 def test_a_lock_file_with_conflicts_is_named_and_nothing_is_written(path: str) -> None:
     write("plain", 7, 4)

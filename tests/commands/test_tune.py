@@ -164,7 +164,11 @@ def test_a_search_that_is_done_prints_its_winner_again_and_trains_nothing(
     searched_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(search, "fit", None)
+    experiment_id, client = runs()[0].info.experiment_id, mlflow.MlflowClient()
+    assert "one run a trial" in client.get_experiment(experiment_id).tags["mlflow.note.content"]
+    client.set_experiment_tag(experiment_id, "mlflow.note.content", "A person's note.")
     tune.tune(params.load(), "plain", OVER, TRIALS, None)
+    assert client.get_experiment(experiment_id).tags["mlflow.note.content"] == "A person's note."
     captured = capsys.readouterr()
     assert captured.out.startswith("  # Trial")
     assert f"trials so far: {TRIALS}. 31 images of train to train on, 9 held out." in captured.err

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from car_or_truck.compare import dvc_plots
 from helpers.browsers import chromium
 from helpers.clones import Project
 
@@ -26,6 +27,12 @@ def test_every_table_has_one_colour_a_variant(finished: Project) -> None:
     assert list(accuracies["variant"]) == list(table["variant"])  # the best first
     assert list(accuracies["validation"]) == pytest.approx(list(table["val_binary_accuracy"]), abs=1e-6)
     assert set(accuracies["source"]) == {"rendered"}
+
+
+def test_variants_that_tie_stand_in_the_order_of_the_table() -> None:
+    scores = {"status": "compared", "train_binary_accuracy": 0.95, "val_binary_accuracy": [0.9, 0.9, 0.92]}
+    table = pd.DataFrame({"variant": ["tutorial", "exercise", "best"], **scores})
+    assert list(dvc_plots.accuracies(table)["variant"]) == ["best", "tutorial", "exercise"]
 
 
 def test_the_page_is_filled_and_shows_before_vega_is_there(finished: Project, tmp_path: Path) -> None:

@@ -187,6 +187,10 @@ def test_a_class_that_is_excluded_as_a_whole_stops_it(folder: Path) -> None:
     says = r"No image of Truck is left in validation \(left out: valid/Truck/.*: by hand\). .* or change data.exclude,"
     with pytest.raises(Failure, match=says):
         run(folder, exclude=exclude(folder, *trucks))
+    run(folder, test_fraction=0.4)
+    trucks = [f"valid/{name}" for name in names(folder, "test") if "Truck" in name]
+    with pytest.raises(Failure, match=r"No image of Truck is left in test \(left out: valid/Truck/.*: by hand\)"):
+        run(folder, exclude=exclude(folder, *trucks), test_fraction=0.4)
 
 
 @pytest.fixture

@@ -98,7 +98,7 @@ def test_one_gate_more_that_fails_turns_the_decision() -> None:
 def test_a_number_at_a_limit_that_it_must_not_reach_fails_by_nothing_that_can_be_said() -> None:
     decision = Decision((Gate("share", 1.0, "<", 1.0),))
     assert decision.failures == "share is 100.0%, must be < 100.0%"
-    assert decision.gates[0].cells[3] == "FAIL"
+    assert decision.gates[0].row[3] == "FAIL"
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,11 @@ import time
 
 import pytest
 
-from car_or_truck.tracking.progress import LiveProgress, progress
+from car_or_truck.tracking.progress import Progress
 
 
 def test_a_training_is_a_table_of_62_columns(capsys: pytest.CaptureFixture[str]) -> None:
-    callback = progress(12, best=0.6)  # it continues a training
+    callback = Progress(12, best=0.6)  # it continues a training
     callback.set_params({"epochs": 100, "steps": 2})
     callback.on_train_begin()
     for epoch, accuracy in ((97, 0.58), (98, 0.61), (99, 0.605)):
@@ -31,8 +31,7 @@ def test_on_a_terminal_a_bar_shows_the_running_epoch_until_its_line_replaces_it(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
-    callback = progress(12)
-    assert isinstance(callback, LiveProgress)
+    callback = Progress(12)
     callback.set_params({"epochs": 3, "steps": 4})
     callback.on_train_begin()
     callback.on_epoch_begin(0)

@@ -42,6 +42,7 @@ def compared(right: dict[str, int], gaps: dict[str, float]) -> Comparison:
     ("right", "gaps", "says"),
     [
         ({"plain": 150}, (0.125,), "plain has 75.0% accuracy on validation, 12.5 points below train."),
+        ({"plain": 150}, (-0.012,), "plain has 75.0% accuracy on validation, 1.2 points above train."),
         (
             {"plain": 150, "deep": 190},
             (0.2, 0.1),

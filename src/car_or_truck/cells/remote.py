@@ -60,13 +60,13 @@ class Remote:
             other.remove()
 
     @contextmanager
-    def holding(self, cell: str) -> Iterator[bool]:
-        """Work at a cell; waits while a living worker elsewhere does, and yields whether it waited.
+    def holding(self, task: str) -> Iterator[bool]:
+        """Work at a task, a cell of a commit; waits while a living worker elsewhere does, and yields whether it waited.
 
         A worker lives whose sign of life changes while this one looks on: the clocks of two machines may differ.
         Two that start within the same second may both go on: they do the same work twice, to the same bytes.
         """
-        place, me = self.place("workers", f"{cell}.json"), f"{platform.node()}:{os.getpid()}"
+        place, me = self.place("workers", f"{task}.json"), f"{platform.node()}:{os.getpid()}"
         waited, last_sign, since = False, None, time.monotonic()
         while (sign := self._sign(place)) is not None and sign.get("worker") != me:
             if sign and sign != last_sign:
@@ -74,7 +74,7 @@ class Remote:
             elif time.monotonic() - since > SILENCE:
                 break
             if not waited:
-                print(f"{cell}: {sign.get('worker', 'another worker')} may be working on it; waiting.", flush=True)
+                print(f"{task}: {sign.get('worker', 'another worker')} may be working on it; waiting.", flush=True)
                 waited = True
             time.sleep(HEARTBEAT / 2)
         stop_event = threading.Event()
@@ -96,7 +96,7 @@ class Remote:
             thread.join()
             with suppress(Exception):  # what is left of a worker counts as dead after SILENCE
                 if (self._sign(place) or {}).get("worker") == me:  # else another one took over
-                    self.remove("workers", f"{cell}.json")
+                    self.remove("workers", f"{task}.json")
 
     def _sign(self, place: str) -> dict[str, Any] | None:
         """The last sign of life of the worker who has the cell; empty if it cannot be read now, None without one."""

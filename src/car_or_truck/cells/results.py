@@ -21,26 +21,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What `evaluate` wrote for a cell."""
+    """A model's predictions for one split, and the scores of its evaluation as far as they are known."""
 
-    scores: dict[str, Any]  # evaluation.json
+    scores: dict[str, Any]  # of evaluation.json, or the few of metrics.json
     predictions: pd.DataFrame  # name, label, probability
     # name, label, and the probability under each corruption; no rows without evaluate.slices
     corrupted: pd.DataFrame = field(default_factory=pd.DataFrame, kw_only=True)
 
     @property
     def labels(self) -> NDArray[np.uint8]:
-        """The true class of each validation image, 0 or 1: [images]."""
+        """The true class of each image, 0 or 1: [images]."""
         return np.asarray(self.predictions["label"], np.uint8)
 
     @property
     def probability(self) -> NDArray[np.float64]:
-        """P(second class) of each validation image: [images]."""
+        """P(second class) of each image: [images]."""
         return np.asarray(self.predictions["probability"], np.float64)
 
     @property
     def correct(self) -> NDArray[np.bool_]:
-        """Whether the prediction for each validation image is correct: [images]."""
+        """Whether the prediction for each image is correct: [images]."""
         return np.asarray((self.probability > THRESHOLD) == (self.labels == 1))
 
 

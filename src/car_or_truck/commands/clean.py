@@ -135,8 +135,8 @@ def dvc_experiments() -> set[str]:
 
 def find_unused(client: mlflow.MlflowClient, name: str, cells: set[str], experiments: set[str]) -> Unused:
     """What nothing refers to in the experiment `name` and in the registered model of that name."""
-    experiment, order = [client.get_experiment_by_name(name).experiment_id], ["attributes.start_time DESC"]
-    all_runs = list(runs.pages(lambda token: client.search_runs(experiment, order_by=order, page_token=token)))
+    experiment_ids, order = [client.get_experiment_by_name(name).experiment_id], ["attributes.start_time DESC"]
+    all_runs = list(runs.pages(lambda token: client.search_runs(experiment_ids, order_by=order, page_token=token)))
     registered = versions.versions(client, name)
     aliased = {version.number for version in versions.aliases(client, name).values()} if registered else set()
 
@@ -145,7 +145,7 @@ def find_unused(client: mlflow.MlflowClient, name: str, cells: set[str], experim
 
     wanted = [version for version in registered if version.number in aliased or is_wanted(version.tags)]
     kept = {version.run_id for version in wanted} | _kept_runs(client, name, registered, all_runs)
-    active, models, unused = {run.info.run_id for run in all_runs}, _logged_models(client, experiment), Unused()
+    active, models, unused = {run.info.run_id for run in all_runs}, _logged_models(client, experiment_ids), Unused()
     for run in all_runs:
         ours = "cell" in run.data.tags or names.COMPARISON in run.data.tags
         under_way = run.info.status in ("RUNNING", "SCHEDULED")
@@ -190,10 +190,10 @@ def _kept_runs(client: mlflow.MlflowClient, name: str, registered: list[Version]
     return {*newest, *current, *(version.run_id for version in [*shared, *others])}
 
 
-def _logged_models(client: mlflow.MlflowClient, experiment: list[str]) -> list[Any]:
-    """All that the experiment has; none on a server that does not know them."""
+def _logged_models(client: mlflow.MlflowClient, experiment_ids: list[str]) -> list[Any]:
+    """All that the experiments have; none on a server that does not know them."""
     try:
-        return list(runs.pages(lambda token: client.search_logged_models(experiment, page_token=token)))
+        return list(runs.pages(lambda token: client.search_logged_models(experiment_ids, page_token=token)))
     except mlflow.MlflowException as error:
         if error.error_code not in copies.UNKNOWN:
             raise

@@ -167,6 +167,6 @@ def gate_table(decision: Decision) -> Table:
     for column in ("gate", "value", "must be", "verdict", ""):
         grid.add_column(column, justify="right" if column == "value" else "left", no_wrap=column != "")
     for gate in decision.gates:
-        name, value, limit, verdict, note = gate.cells
+        name, value, limit, verdict, note = gate.row
         grid.add_row(name, value, limit, Text(verdict, "green" if gate.passes else "bold red"), note)
     return grid

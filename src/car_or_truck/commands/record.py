@@ -71,7 +71,8 @@ def record(params: Params) -> None:
 
 
 def _recorded() -> list[Result]:
-    return [read_recorded(path.parent) for path in sorted(CELLS.glob("*/*[0-9]/cell.json"))]  # no .part folder
+    folders = sorted(path.parent for path in CELLS.glob("*/*/cell.json"))
+    return [read_recorded(folder) for folder in folders if folder.name.isdecimal()]  # else a copy or leftover
 
 
 def _copy(result: Result) -> None:

@@ -49,7 +49,7 @@ def accuracies(table: pd.DataFrame) -> pd.DataFrame:
     """variant, train, validation: accuracies of the saved weights, the mean of its seeds, the best variant first."""
     compared = table[table["status"] == "compared"]
     names = {"train_binary_accuracy": "train", "val_binary_accuracy": "validation"}
-    means = compared.groupby("variant")[list(names)].mean().rename(columns=names)
+    means = compared.groupby("variant", sort=False)[list(names)].mean().rename(columns=names)
     return means.sort_values("validation", ascending=False, kind="stable").round(6).reset_index()
 
 

@@ -27,7 +27,6 @@ MOST = 5  # variants in the verdict
 class Overfitting:
     """Of one training. Epochs count from 1, accuracies are shares, losses are in nats."""
 
-    epochs: int
     overfit_epoch: int  # of the lowest val_loss
     lowest: float  # val_loss
     rise: float  # of val_loss, from its lowest to the last epoch
@@ -40,7 +39,6 @@ class Overfitting:
         """How badly a trained and evaluated model overfits."""
         scores, losses = result.scores, result.history["val_loss"]
         return cls(
-            epochs=scores["epochs"],
             overfit_epoch=scores["overfit_epoch"],
             lowest=float(losses.min()),
             rise=scores["overfit_rise"],

@@ -118,7 +118,7 @@ def draw(comparison: Comparison, folder: Path, suffix: str) -> dict[str, Path]:
 
 def _ranked(table: pd.DataFrame) -> list[str]:
     """The variants by the mean accuracy of their seeds, the most accurate first; `table` is comparison.csv."""
-    means = table.groupby("variant")["val_binary_accuracy"].mean()
+    means = table.groupby("variant", sort=False)["val_binary_accuracy"].mean()
     return list(means.dropna().sort_values(ascending=False, kind="stable").index)
 
 

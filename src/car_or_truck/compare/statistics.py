@@ -13,8 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
-from scipy.stats import chi2, norm
+from scipy.stats import chi2, norm, t
 
 from car_or_truck.evaluate.reliability import Floats
 from car_or_truck.evaluate.scores import ALPHA, LEVEL, mcnemar_exact
@@ -153,7 +152,7 @@ def seed_luck(right: NDArray[np.bool_]) -> float:
 def _quantiles(draws: int, freedom: float) -> tuple[Floats, Floats]:
     """Evenly spaced quantiles of the normal distribution, and of Student's t in another, random order."""
     levels = (np.arange(draws) + 0.5) / draws
-    student = stats.t.ppf(levels, freedom) if freedom else np.zeros(draws)
+    student = t.ppf(levels, freedom)
     return norm.ppf(levels), np.random.default_rng(0).permutation(student)
 
 
@@ -166,7 +165,7 @@ def images_needed(right_a: ArrayLike, right_b: ArrayLike, level: float = LEVEL) 
     a, b = ensure_2d(right_a), ensure_2d(right_b)
     parts = variance_parts(a, b)
     # Where seeds truly spread, only they tell how far, and few of them need a larger difference.
-    distribution = stats.t(parts.seeds_freedom) if parts.freedom and parts.p < ALPHA else norm
+    distribution = t(parts.seeds_freedom) if parts.p < ALPHA else norm
     room = _tolerated(float(a.mean() - b.mean()), level, distribution) - max(0.0, parts.seeds - parts.luck)
     return int(np.ceil(a.shape[1] * (parts.images + parts.luck) / room)) if room > 0 else None
 
@@ -182,7 +181,7 @@ def seeds_needed(right_a: ArrayLike, right_b: ArrayLike, level: float = LEVEL) -
     if not parts.freedom or _tolerated(difference, level) <= parts.images:
         return None
     # So many seeds tell so much of how far they spread, where it is more than luck.
-    distribution = stats.t(2 * (counts - 1)) if parts.p < ALPHA else norm
+    distribution = t(2 * (counts - 1)) if parts.p < ALPHA else norm
     enough = parts.images + parts.one_each / counts <= _tolerated(difference, level, distribution)
     return int(counts[enough.argmax()]) if enough.any() else MOST_TRIED
 

@@ -25,10 +25,10 @@ POOLS = layers.MaxPooling2D | layers.AveragePooling2D
 BLACK = 0.06  # of white: brighter pixels belong to the picture
 
 
-def load_net(path: Path, compiled: bool = False) -> Any:
+def load_net(path: Path) -> Any:
     """The net in a model.keras; a Failure when the file is not whole."""
     try:
-        return keras.saving.load_model(path, compile=compiled)
+        return keras.saving.load_model(path, compile=False)
     except (OSError, ValueError, KeyError, BadZipFile, zlib.error) as error:
         raise Failure(f"{path} cannot be loaded: {summarize(error)}") from None
 
@@ -103,7 +103,7 @@ def multiply_adds(net: Any) -> int:
             total += height * width * int(np.prod(layer.kernel.shape))
         elif isinstance(layer, layers.Dense):
             total += int(np.prod(layer.kernel.shape)) * int(np.prod(layer.output.shape[1:-1]))
-    return int(total)
+    return total
 
 
 class Maps(NamedTuple):
@@ -154,7 +154,8 @@ def _after(net: Any, layer: Any, images: Any) -> Any:
 def grad_cam(net: Any, images: Floats) -> Floats:
     """Where the model looks: Grad-CAM (Selvaraju et al. 2017) of the predicted class, [n, h, w] in 0..1.
 
-    Its gradient is that of the log-odds, which does not vanish for confident predictions.
+    `images` are in 0..1; h and w are those of the last maps, which are smaller. The gradient is that of the log-odds,
+    which does not vanish for confident predictions.
     """
     last = max(place for place, layer in enumerate(net.layers) if len(layer.output.shape) == 4)
     maps = _after(net, net.layers[last], images)
@@ -181,7 +182,7 @@ class Looks(NamedTuple):
 
 
 def heat_on_bars(net: Any, images: Floats) -> Looks:
-    """Whether the model looks at the bars of `images` [n, h, w, 3], or at the pictures.
+    """Whether the model looks at the bars of `images` [n, h, w, 3] in 0..1, or at the pictures.
 
     A bar is what is black throughout its rows or columns.
     """

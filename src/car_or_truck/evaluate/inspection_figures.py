@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.patches import Patch, Rectangle
 
 from car_or_truck import drawing, files
+from car_or_truck.drawing import Pixels
 from car_or_truck.evaluate import inspection
 from car_or_truck.evaluate.figures import Predictions, looks_sentence, short
 from car_or_truck.evaluate.inspection import Looks, Maps, Step
@@ -146,8 +147,11 @@ def grad_cam(rows: dict[str, tuple[Floats, Floats, list[str]]], title: str, path
                 tile.caption(f"{'' if place else caption}\n{answer.replace(' predicted', chr(10) + 'as')}")
 
 
-def explained(images: Floats, maps: Floats, names: Sequence[str], answers: Sequence[str], path: Path) -> None:
-    """Each image [h, w, 3], and beside it where the model looks (Grad-CAM of the predicted class)."""
+def explained(images: Pixels, maps: Floats, names: Sequence[str], answers: Sequence[str], path: Path) -> None:
+    """Each of the images [n, h, w, 3], and beside it where the model looks.
+
+    `maps` [n, h, w] in 0..1 are the Grad-CAM of the predicted class.
+    """
     columns = min(3, len(images))
     rows = -(-len(images) // columns)
     with drawing.canvas(path, 4.4 * columns, 2.6 * rows + 0.3, 2 * columns, rows) as (_, grid):

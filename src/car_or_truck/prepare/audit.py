@@ -41,7 +41,6 @@ def measure(pixels: NDArray[np.uint8]) -> Measures:
     left, top, right, bottom = content_box(pixels)
     content = pixels[top:bottom, left:right]
     red, green, blue = (float(value) for value in content.mean(axis=(0, 1)))
-    bits = imagehash.phash(Image.fromarray(content)).hash
     return Measures(
         brightness=float(content.mean()),
         contrast=float(content.std()),
@@ -53,7 +52,7 @@ def measure(pixels: NDArray[np.uint8]) -> Measures:
         top=top,
         right=right,
         bottom=bottom,
-        phash=int.from_bytes(np.packbits(bits).tobytes(), "big"),
+        phash=int(str(imagehash.phash(Image.fromarray(content))), 16),
     )
 
 

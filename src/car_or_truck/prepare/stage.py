@@ -137,9 +137,10 @@ def _find_leaks(everything: pd.DataFrame, policy: str) -> list[str]:
 def _refuse_empty_class(
     table: pd.DataFrame, classes: Sequence[str], split: str, left_out: list[dict[str, str]]
 ) -> None:
+    origin = "train" if split == "train" else "valid"  # `test` is a part of that
     for label, name in enumerate(classes):
         if not (table["label"] == label).any():
-            first = next((item for item in left_out if item["name"].startswith(f"{split}/{name}/")), None)
+            first = next((item for item in left_out if item["name"].startswith(f"{origin}/{name}/")), None)
             example = f" (left out: {first['name']}: {first['reason']})" if first else ""
             raise Failure(
                 f"No image of {name} is left in {split_name(split)}{example}. Fetch the images again with `make data`, "
@@ -168,9 +169,9 @@ def _decode_split(
             return str(error)
         return decoded, measure(decoded.pixels)._asdict()
 
-    # Written as one stream, so that the array is never in memory as a whole; a large picture takes up to 1.2 GB while
-    # it is decoded, so no more than 8 at once. The count in its header is
-    # known at the end only; numpy pads the header to a size that does not depend on it.
+    # Written as one stream, so that the array is never in memory as a whole. The count in its header is known at the
+    # end only; numpy pads the header to a size that does not depend on it. No more than 8 at once: a large picture
+    # takes up to 1.2 GB while it is decoded.
     entries = part.to_dict("records")
     with (folder / "images.npy").open("wb") as file, ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         _write_npy_header(file, (len(entries), size, size, 3))

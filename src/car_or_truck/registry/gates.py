@@ -62,7 +62,7 @@ class Gate:
         return replace(self, unit=POINTS).amount(self.short_by)
 
     @property
-    def cells(self) -> tuple[str, str, str, str, str]:
+    def row(self) -> tuple[str, str, str, str, str]:
         """A row for people: name, value, what it must be, verdict, note."""
         value = verdict = ""
         if self.value is not None:
@@ -85,7 +85,7 @@ class Decision:
     @property
     def failures(self) -> str:
         """Which gates fail, and by how much, in one line."""
-        rows = [(*gate.cells[:3], gate) for gate in self.gates if not gate.passes]
+        rows = [(*gate.row[:3], gate) for gate in self.gates if not gate.passes]
         return "; ".join(
             f"{name} is {value}, must be {limit}" + f" (short by {gate.shortfall})" * (gate.short_by > 0)
             for name, value, limit, gate in rows
@@ -95,7 +95,7 @@ class Decision:
     def markdown(self) -> str:
         """All gates as a table in Markdown."""
         rows = ["| gate | value | must be | verdict | |", "|---|---:|---|---|---|"]
-        return "\n".join([*rows, *(f"| {' | '.join(gate.cells)} |" for gate in self.gates)])
+        return "\n".join([*rows, *(f"| {' | '.join(gate.row)} |" for gate in self.gates)])
 
     @property
     def record(self) -> str:

@@ -8,7 +8,6 @@ nothing else of it.
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import os
 from collections.abc import Sequence
@@ -140,7 +139,7 @@ def _bytes(value: Any) -> bytes:
     text = value.partition(",")[2] if value.startswith("data:") else value
     try:
         return base64.b64decode("".join(text.split()), validate=True)
-    except (binascii.Error, ValueError):
+    except ValueError:
         raise ValueError("not base64; give the bytes of a picture file in base64, not its name or URL") from None
 
 

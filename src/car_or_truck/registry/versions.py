@@ -221,13 +221,13 @@ def find(client: mlflow.MlflowClient, version_name: str) -> Version:
     match = re.fullmatch(r"(?:models:/([^/@]+)[/@])?([^/@]+)", version_name.removeprefix("@"))
     if not match:
         raise Failure(f"{version_name!r} is not a version: give 3, champion, models:/NAME/3 or models:/NAME@champion.")
-    name = match.group(1) or model_name(client)
-    get = client.get_model_version if match.group(2).isdigit() else client.get_model_version_by_alias
+    name, key = match.group(1) or model_name(client), match.group(2)
+    get = client.get_model_version if key.isdigit() else client.get_model_version_by_alias
     # A number that no database can hold is none of a version.
-    registered = None if len(match.group(2)) > 18 and match.group(2).isdigit() else _if_there(get, name, match.group(2))
+    registered = None if len(key) > 18 and key.isdigit() else _if_there(get, name, key)
     if registered is None:
-        remedy = " `car-or-truck promote` makes one." if match.group(2) == CHAMPION else ""
-        raise Failure(f"{name} has no version {match.group(2)!r}.{remedy}{_known(client, name)}")
+        remedy = " `car-or-truck promote` makes one." if key == CHAMPION else ""
+        raise Failure(f"{name} has no version {key!r}.{remedy}{_known(client, name)}")
     return _version(registered)
 
 

@@ -143,8 +143,8 @@ def open_store() -> mlflow.MlflowClient:
     return client
 
 
-def connect(experiment: str) -> str:
-    """Use the project's own store, creating it and the experiment if need be.
+def connect(experiment: str, note: str = ABOUT) -> str:
+    """Use the project's own store, creating it and the experiment with its note if need be.
 
     Returns the experiment's id. Raises Failure when the store cannot be used.
     """
@@ -155,7 +155,7 @@ def connect(experiment: str) -> str:
         mlflow.set_tracking_uri(where)
         stored_experiment = mlflow.get_experiment_by_name(experiment)
         if stored_experiment is None:
-            return create_experiment(mlflow.MlflowClient(), experiment, about(ABOUT))
+            return create_experiment(mlflow.MlflowClient(), experiment, about(note))
         refuse_trashed(stored_experiment, where)
         _close_abandoned(stored_experiment.experiment_id)
         return str(stored_experiment.experiment_id)

@@ -26,6 +26,7 @@ from car_or_truck.tracking import datasets, model, processes, provenance, runs, 
 from car_or_truck.tracking.delivery import Courier, close_copy
 from car_or_truck.train import batches
 from car_or_truck.train.checkpoint import Checkpoint
+from car_or_truck.train.scaling import resized
 
 COST = "training_seconds"  # over all the processes that a training took
 
@@ -54,7 +55,7 @@ def training_run(cell: Cell, saved: Checkpoint, tags: Mapping[str, str]) -> Iter
     experiment, state, server = names.experiment_name(cell.stand_in), saved.state, store.server()
     experiment_id = store.connect(experiment)
     process = processes.this_process()
-    if state.run_id and runs.can_continue(state.run_id):
+    if runs.can_continue(state.run_id):
         # First: a running one whose process is gone would be marked KILLED. Its commit stays that of its start, which
         # its patch belongs to.
         mlflow.MlflowClient().set_tag(state.run_id, processes.TAG, process)
@@ -113,8 +114,8 @@ def rebuild(cell: TrainedCell, history: pd.DataFrame) -> str:
     A cell that DVC restored has none, nor has a store that was deleted. It has the cost of a training that was here,
     but not the times of its epochs. TensorFlow must have been started.
     """
-    net = inspection.load_net(cell.model_folder / "model.keras", compiled=True)
-    image = batches.load(paths.PREPARED, "valid", cell.side).images[0]
+    net = inspection.load_net(cell.model_folder / "model.keras")
+    image = resized(batches.load(paths.PREPARED, "valid").images[:1], cell.side)[0]
     experiment_id = store.connect(names.experiment_name(cell.stand_in))
     tags = {**names.tags(cell), processes.TAG: processes.this_process(), "rebuilt": "true"}
     with mlflow.start_run(experiment_id=experiment_id, run_name=cell.name, tags=tags) as run:

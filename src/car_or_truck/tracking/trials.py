@@ -40,9 +40,7 @@ def experiment_name(cell: Cell) -> str:
 
 def study_run(study: str, cell: Cell) -> str:
     """The run of a study, made if need be, and running from now on; returns its id."""
-    experiment = store.connect(experiment_name(cell))
-    client = mlflow.MlflowClient()
-    client.set_experiment_tag(experiment, "mlflow.note.content", ABOUT)
+    experiment, client = store.connect(experiment_name(cell), ABOUT), mlflow.MlflowClient()
     # The study's own is older than its trials', however many there are.
     for run in client.search_runs([experiment], f"tags.{STUDY} = '{study}'", order_by=["attributes.start_time"]):
         if MLFLOW_PARENT_RUN_ID in run.data.tags:
@@ -98,8 +96,9 @@ def trial_run(parent: str, number: int, cell: Cell, saved: Checkpoint) -> Iterat
 
 def _go_on(run_id: str) -> None:
     client = mlflow.MlflowClient()
-    client.set_tag(run_id, processes.TAG, processes.this_process())  # first: a running one whose process is gone
-    client.update_run(run_id, status="RUNNING")  # would be marked KILLED
+    # The tag first: a running run whose process is gone would be marked KILLED.
+    client.set_tag(run_id, processes.TAG, processes.this_process())
+    client.update_run(run_id, status="RUNNING")
 
 
 def _tags(study: str, cell: Cell) -> dict[str, str]:

@@ -88,14 +88,15 @@ def headline(comparison: Comparison) -> str:
     note = " Synthetic images, not photographs." if comparison.summary["data"]["stand_in"] else ""
     if not gaps:
         return f"Every model collapsed to one answer for every image.{note}"
-    widest = f"{100 * gaps[0]['gap']:.1f} points"
+    gap = round(100 * gaps[0]["gap"], 1)
     if len(accuracies) == 1:
-        return f"{best[0]} has {accuracy} accuracy on validation, {widest} below train.{note}"
+        side = "below" if gap >= 0 else "above"
+        return f"{best[0]} has {accuracy} accuracy on validation, {abs(gap):.1f} points {side} train.{note}"
     behind = [pair for pair in comparison.pairs if pair.first in best and pair.second not in best]
     lead = f"{listed(best)} {'is' if len(best) == 1 else 'are'} best on validation ({accuracy}"
     doubt = "" if all(pair.significant for pair in behind) else ", not significantly"
     overfits = overfitting.lead([overfitting.Gap(**gap) for gap in gaps])
-    return f"{lead}{doubt}); {gaps[0]['variant']} {overfits} ({widest}).{note}"
+    return f"{lead}{doubt}); {gaps[0]['variant']} {overfits} ({gap:z.1f} points).{note}"
 
 
 def addresses(client: mlflow.MlflowClient, root: str) -> list[str]:
