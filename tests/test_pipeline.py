@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 
 from car_or_truck import params, pipeline
+from car_or_truck.cells.cell import read_trained
 from car_or_truck.cli.app import console
 from car_or_truck.errors import Failure
 from car_or_truck.evaluate.scores import rise_text
@@ -365,3 +366,16 @@ def test_a_loss_that_is_no_number_marks_the_run_failed_and_registers_nothing(pro
     client = mlflow.MlflowClient(f"sqlite:///{project.root / 'mlflow.db'}")
     assert sorted(run.info.status for run in runs(client)) == ["FAILED", "FINISHED", "FINISHED"]
     assert len(client.search_model_versions("name = 'car-or-truck-rendered'")) == 2
+
+
+def test_a_model_is_not_kept_under_parameters_that_changed_while_it_trained(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project.root)
+    cell, _ = read_trained("exercise", 31415)
+    pipeline._refuse_changes(cell)
+    project.edit(lambda tree: tree["variants"]["tutorial"].update(epochs=50))  # another variant's do not matter
+    pipeline._refuse_changes(cell)
+    project.edit(lambda tree: tree["variants"]["exercise"].update(epochs=51))
+    with pytest.raises(Failure, match=r"changed while exercise-31415 trained, so it is not kept\. Undo the change"):
+        pipeline._refuse_changes(cell)

@@ -15,11 +15,13 @@ from rich.console import Console
 from car_or_truck import files, paths
 from car_or_truck.cells.cell import Cell, TrainedCell, read_dataset, read_trained, start_training
 from car_or_truck.cells.remote import shared_checkpoint
+from car_or_truck.cells.results import suits
 from car_or_truck.cells.times import Pace, duration, write_pace
 from car_or_truck.errors import Failure, summarize
-from car_or_truck.params import Params
+from car_or_truck.params import Params, load
 from car_or_truck.train import checks, runtime
 from car_or_truck.train.checkpoint import Checkpoint, locked_checkpoint
+from car_or_truck.train.recipe import Setup
 
 MOST_SHOWN = 30  # models in train.variants x train.seeds, with which each evaluation shows all that there are
 
@@ -98,6 +100,7 @@ def _train(cell: Cell, saved: Checkpoint, send: Callable[[], None], reason: str,
         model = convnet.inference_copy(net)
         outcome = {"kept_epoch": kept_epoch, "parameters": int(model.count_params())}
         trained = TrainedCell.model_validate(cell.model_dump(by_alias=True) | outcome)
+        _refuse_changes(cell)
         with files.whole_folder(cell.model_folder) as folder:
             fit.save(model, folder / "model.keras")
             files.write_csv(folder / "history.csv", history)
@@ -112,6 +115,16 @@ def _train(cell: Cell, saved: Checkpoint, send: Callable[[], None], reason: str,
         f"{cell.name}: {reached:.1%} on validation, training gap {gap:+.1f} points, {duration(state.seconds)}",
         flush=True,
     )
+
+
+def _refuse_changes(cell: Cell) -> None:
+    """Raise Failure if what decides the model changed while it trained: DVC would record it under what is there now."""
+    setup = Setup.model_validate(cell.model_dump(include=set(Setup.model_fields)))
+    if Cell.describe(cell.variant, setup, read_dataset()).fingerprint != cell.fingerprint or not suits(cell, load()):
+        raise Failure(
+            f"params.yaml, the code in train/ or data/prepared changed while {cell.name} trained, so it is not kept. "
+            "Undo the change and run `dvc repro`, which goes on from the last epoch; or run it to train by the change."
+        )
 
 
 def evaluate(params: Params, variant: str, seed: int, console: Console) -> None:

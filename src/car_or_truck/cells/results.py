@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from car_or_truck.cells.cell import Dataset, TrainedCell, cell_name, read_trained
+from car_or_truck.cells.cell import Cell, Dataset, TrainedCell, cell_name, read_trained
 from car_or_truck.errors import Failure
 from car_or_truck.train.recipe import THRESHOLD
 
@@ -95,18 +95,23 @@ def read_results(params: Params, dataset: Dataset) -> tuple[list[Result], list[M
     return results, missing
 
 
-def _read_result(variant: str, seed: int, params: Params, dataset: Dataset) -> Result | Missing:
+def suits(cell: Cell, params: Params) -> bool:
+    """Whether a training by these parameters would be that of the cell."""
     settings = params.train
+    return (
+        cell.recipe == params.variants.get(cell.variant)
+        and cell.batch_size == settings.batch_size
+        and settings.precision in ("auto", cell.precision)
+        and settings.threads in (None, cell.threads)
+    )
+
+
+def _read_result(variant: str, seed: int, params: Params, dataset: Dataset) -> Result | Missing:
     try:
         cell, history = read_trained(variant, seed)
     except Failure:
         return Missing(variant, seed, "is not trained")
-    if (
-        cell.recipe != params.variants[variant]
-        or cell.batch_size != settings.batch_size
-        or settings.precision not in ("auto", cell.precision)
-        or settings.threads not in (None, cell.threads)
-    ):
+    if not suits(cell, params):
         return Missing(variant, seed, "was trained with other parameters than params.yaml has now")
     if cell.data.splits != dataset.splits:
         return Missing(variant, seed, "was trained on other images than data/prepared holds now")
@@ -115,6 +120,12 @@ def _read_result(variant: str, seed: int, params: Params, dataset: Dataset) -> R
         stale = (cell.report_folder / "evaluation.json").is_file()
         return Missing(variant, seed, "is not evaluated" + " since it was trained again" * stale)
     return Result(evaluation.scores, evaluation.predictions, cell, history, corrupted=evaluation.corrupted)
+
+
+def seed_folders(root: Path) -> list[Path]:
+    """The folders VARIANT/SEED in `root` that have a cell.json: not a person's copies, nor what a kill left."""
+    folders = sorted(path.parent for path in root.glob("*/*/cell.json"))
+    return [folder for folder in folders if folder.name.isdecimal() and folder.name == str(int(folder.name))]
 
 
 def read_recorded(folder: Path) -> Result:
