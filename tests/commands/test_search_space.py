@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from optuna.trial import FixedTrial
 
 from car_or_truck import params
 from car_or_truck.commands.search_space import Choices, Dimension, Range, parse, set_values, value_of
@@ -70,6 +71,31 @@ def test_what_no_variant_could_have_is_refused_with_the_way_out(text: str, says:
 def test_a_key_is_given_once() -> None:
     with pytest.raises(Failure, match="--over names epochs twice"):
         parse(["epochs=4:8", "epochs=4:12"], PARAMS, "tutorial")
+    for over in (["head.dropout=0:0.5", "head={units: 6}|{units: 12}"], ["head.units=4:8", "head.units.0=9:16"]):
+        for order in (over, over[::-1]):
+            with pytest.raises(Failure, match=r"--over names head(\.units)? twice, the second time as head\."):
+                parse(order, PARAMS, "tutorial")
+
+
+def test_weights_that_are_not_there_are_refused_before_any_trial() -> None:
+    params = set_values(PARAMS, "vgg16", {"base.weights": "here.h5", "base.sha256": 64 * "0"}, "here")
+    with pytest.raises(Failure, match=r"base\.weights is 'nothing\.h5', which cannot be read"):
+        parse(["base.weights=nothing.h5|here.h5"], params, "vgg16")
+
+
+@pytest.mark.parametrize(
+    ("text", "drawn", "value"),
+    [
+        ("optimizer.beta_2=0.999:0.9999", 0.999512345, 0.999512),
+        ("optimizer.learning_rate=1e-4:1e-2:log", 0.00123456, 0.00123),
+        ("head.dropout=0:0.5", 0.0, 0.0),
+        ("augment.rotate=0:20", 12.3456, 12.3),
+        ("optimizer.beta_2=0.999:0.9999", 0.9999, 0.9999),
+    ],
+)
+def test_a_value_has_as_many_digits_as_its_range_needs(text: str, drawn: float, value: float) -> None:
+    (dimension,) = parse([text], PARAMS, "tutorial")
+    assert dimension.suggest(FixedTrial({dimension.key: drawn})) == value
 
 
 def test_values_change_the_variant_and_nothing_else() -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from filelock import BaseFileLock, FileLock, Timeout
 from numpy.typing import NDArray
 
 from car_or_truck import paths
@@ -22,7 +23,7 @@ from car_or_truck.commands import search_space
 from car_or_truck.commands.search_space import Dimension
 from car_or_truck.errors import Failure, summarize
 from car_or_truck.params import Params
-from car_or_truck.tracking import processes, store, trials
+from car_or_truck.tracking import store, trials
 from car_or_truck.train import batches, runtime
 from car_or_truck.train.checkpoint import Checkpoint
 from car_or_truck.train.fit import Data, fit
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 EVERY = 5  # each fifth training image of a class is held out
 STARTUP = 5  # trials at random values, before Optuna learns from those that are done
 SILENCE = 60  # seconds without a word of a trial, where there is no terminal
-BASELINE, PROCESS, RIGHT = "baseline", "process", "right"  # a trial's attributes
+BASELINE, RIGHT = "baseline", "right"  # a trial's attributes
 
 
 @dataclass(frozen=True)
@@ -72,34 +73,41 @@ def done_trials(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
     return [trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()]
 
 
-def next_trial(search: Search, count: int) -> tuple[optuna.Trial, dict[str, Any]] | None:
-    """One that its process left unfinished, else a new one, and its values; None when there are enough."""
+def next_trial(search: Search, count: int) -> tuple[optuna.Trial, dict[str, Any], BaseFileLock] | None:
+    """One that its process left unfinished, else a new one, its values, and its lock; None when there are enough."""
     import optuna
 
     study, running = search.study, optuna.trial.TrialState.RUNNING
     with store.one_at_a_time("tune"):
         all_trials = study.get_trials(deepcopy=False)
-        unfinished = [trial for trial in all_trials if trial.state == running and _is_abandoned(trial)]
+        started = [trial for trial in all_trials if trial.state == running]
+        abandoned = ((trial, lock) for trial in started if (lock := _lock(search, trial.number)))
+        unfinished, lock = next(abandoned, (None, None))
         if unfinished:
-            trial = optuna.Trial(study, unfinished[0]._trial_id)
+            trial = optuna.Trial(study, unfinished._trial_id)
         elif sum(other.state != optuna.trial.TrialState.WAITING for other in all_trials) < count:
             trial = study.ask()
+            lock = _lock(search, trial.number)
         else:
             return None
-        trial.set_user_attr(PROCESS, processes.this_process())
+        assert lock is not None  # nobody else knows of a new trial
         # By the trial's number, so that a study that was interrupted draws what it would have drawn.
         seed = int(np.random.SeedSequence([search.seed, trial.number]).generate_state(1)[0])
         study.sampler = optuna.samplers.TPESampler(n_startup_trials=STARTUP, seed=seed)
         baseline = trial.user_attrs.get(BASELINE)  # the keys whose ranges hold the variant's own values
         dimensions = [dimension for dimension in search.space if baseline is None or dimension.key in baseline]
         values = {dimension.key: dimension.suggest(trial) for dimension in dimensions}
-    return trial, values if baseline is None else {}
+    return trial, values if baseline is None else {}, lock
 
 
-def _is_abandoned(trial: optuna.trial.FrozenTrial) -> bool:
-    """Whether no process works at a running trial. This one works at one at a time, so at none now."""
-    process = trial.user_attrs.get(PROCESS)
-    return process in (None, processes.this_process()) or processes.is_gone(process)
+def _lock(search: Search, number: int) -> BaseFileLock | None:
+    """A trial's lock, held; None when another process works at the trial."""
+    lock = FileLock(paths.scratch("tune") / f"{search.study.study_name}-{number}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return None
+    return lock
 
 
 def run_trial(search: Search, trial: optuna.Trial, values: Mapping[str, Any]) -> str:

@@ -6,6 +6,7 @@ by it before any work, and so is each trial's combination.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from ruamel.yaml.error import YAMLError
 from car_or_truck import params as parameters
 from car_or_truck.errors import Failure
 from car_or_truck.params import Params
+from car_or_truck.train.checks import check_weights
 
 if TYPE_CHECKING:
     from optuna.trial import BaseTrial
@@ -41,11 +43,12 @@ class Range:
         return [self.low, self.high]
 
     def suggest(self, trial: BaseTrial) -> float:
-        """The trial's value; three digits of it, so that it can be read, and typed."""
+        """The trial's value; three digits of it or of a narrower range, so that it can be read, and typed."""
         if self.whole:
             return int(trial.suggest_int(self.key, int(self.low), int(self.high), log=self.log))
         value = trial.suggest_float(self.key, self.low, self.high, log=self.log)
-        return min(max(float(f"{value:.3g}"), self.low), self.high)
+        step = min(abs(value) or math.inf, self.high - self.low)
+        return float(min(max(round(value, 2 - math.floor(math.log10(step))), self.low), self.high))
 
     def as_suggested(self, value: Any) -> Any:
         """`value` as Optuna knows it; None if it lies outside."""
@@ -85,9 +88,10 @@ def parse(over: Sequence[str], params: Params, variant: str) -> list[Dimension]:
     """The dimensions that `over` names. Raises Failure for one that cannot be read, or that no variant could have."""
     dimensions = [_dimension(text, params, variant) for text in over]
     keys = [dimension.key for dimension in dimensions]
-    for key in keys:
-        if keys.count(key) > 1:
-            raise Failure(f"--over names {key} twice: give it once.")
+    for place, key in enumerate(keys):
+        for other in keys[:place] + keys[place + 1 :]:
+            if f"{key}.".startswith(f"{other}."):
+                raise Failure(f"--over names {other} twice, the second time as {key}: give it once.")
     return dimensions
 
 
@@ -99,7 +103,7 @@ def _dimension(text: str, params: Params, variant: str) -> Dimension:
         if "" in texts or len({*texts}) < len(texts):
             raise Failure(f"{source}: a choice is empty or given twice.")
         for choice in texts:
-            set_values(params, variant, {key: _read(choice)}, source)
+            check_weights(set_values(params, variant, {key: _read(choice)}, source).variants[variant].base)
         return Choices(key, texts)
     match = RANGE.fullmatch(values)
     if not key or match is None:

@@ -116,8 +116,11 @@ def _run_trials(search: Search, count: int) -> None:
     """Run trials until there are `count`, those of other processes included; a line for each."""
     started, before = time.monotonic(), len(done_trials(search.study))
     while following := next_trial(search, count):
-        trial, values = following
-        outcome = run_trial(search, trial, values)
+        trial, values, lock = following
+        try:
+            outcome = run_trial(search, trial, values)
+        finally:
+            lock.release()
         finished_trials, best = done_trials(search.study), ""
         left = (time.monotonic() - started) / (len(finished_trials) - before) * max(0, count - len(finished_trials))
         complete = [candidate for candidate in finished_trials if RIGHT in candidate.user_attrs]
