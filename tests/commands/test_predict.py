@@ -54,6 +54,8 @@ def test_a_broken_file_is_reported_and_the_others_are_answered(
     predict.predict([str(pictures)], model, predict.Output("csv"), Console(stderr=True))
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert [float(row["probability"]) for row in rows] == [answer["probability"] for answer in answers]
+    with pytest.raises(Failure, match="'' is not a version"):
+        predict.predict([str(pictures)], "", predict.Output(), Console(stderr=True))
 
 
 @pytest.mark.usefixtures("standing_in_finished")
@@ -103,6 +105,9 @@ def test_a_registered_model_adds_confidence_and_prediction_sets_in_every_form(
     unsure = "  unsure" if answer["confidence"] < predict.UNSURE else ""
     assert output("text") == f"{text}{unsure}\n"
     assert output("text", 0.9) == f"{text}  90% set: {' or '.join(answer['prediction_set']) or 'none'}{unsure}\n"
+    picture = str(pictures / "broken.jpg")  # without an answer
+    assert [output(form, 0.9) for form in ("text", "json")] == ["", "[]\n"]
+    assert len(output("csv", 0.9).splitlines()) == 1
 
 
 @pytest.mark.usefixtures("standing_in_finished")

@@ -15,6 +15,7 @@ from car_or_truck.cells.cell import read_dataset
 from car_or_truck.commands import predict, promote
 from car_or_truck.errors import Failure
 from car_or_truck.registry import loading, versions
+from car_or_truck.tracking import runs
 from helpers.clones import Project
 from helpers.registered import console, evaluate_elsewhere, limits, loose, version
 from helpers.stores import SYNTHETIC as NAME
@@ -53,9 +54,34 @@ def test_where_there_is_nothing_to_promote_it_says_so(
 def test_a_version_whose_files_are_gone_is_told_from_one_without_evaluation(
     client: mlflow.MlflowClient, project: Project
 ) -> None:
+    run_id = versions.find(client, "1").run_id
+    runs.refuse_lost(run_id)
+    _, model = runs.logged_model(client.get_run(run_id), client)
+    assert model
+    Path(model.artifact_location.removeprefix("file://"), "data/model.keras").unlink()
+    with pytest.raises(Failure, match=r"mlruns/ has lost the files of .*'s run"):
+        runs.refuse_lost(run_id)
     shutil.rmtree(project.root / "mlruns")
     with pytest.raises(Failure, match=r"mlruns/ has lost the files of .*'s run\. Move mlflow.db away, too"):
         promote.promote(loose(), "1", console())
+
+
+def test_a_version_that_a_person_registered_is_never_judged_but_can_be_replaced(client: mlflow.MlflowClient) -> None:
+    foreign = str(client.create_model_version(NAME, version(client, "exercise").uri).version)
+    with pytest.raises(Failure, match=r"version \d+ of \S+ was registered by hand, without a run"):
+        promote.promote(loose(), foreign, console(), force="all the same")
+    client.set_registered_model_alias(NAME, "champion", foreign)
+    promote.promote(loose(), "1", console(), force="it is known")
+    assert versions.aliases(client, NAME)["champion"].number == 1
+    with pytest.raises(Failure, match="was registered by hand"):
+        promote.rollback(console())
+    assert versions.find(client, foreign).synthetic
+
+
+def test_an_empty_name_is_no_version(client: mlflow.MlflowClient) -> None:
+    with pytest.raises(Failure, match="'' is not a version"):
+        promote.promote(loose(), "", console(), force="an unset variable")
+    assert "champion" not in versions.aliases(client, NAME)
 
 
 def test_promote_by_force_predict_and_roll_back(

@@ -18,8 +18,8 @@ def promote(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Judge only; change nothing.")] = False,
     force: Annotated[
-        str, typer.Option(metavar="REASON", help="Promote even if gates fail; the reason is recorded.")
-    ] = "",
+        str | None, typer.Option(metavar="REASON", help="Promote even if gates fail; the reason is recorded.")
+    ] = None,
     history: Annotated[bool, typer.Option("--history", help="List every champion so far.")] = False,
 ) -> None:
     """Make a version champion if it passes the gates.
@@ -31,12 +31,14 @@ def promote(
     from car_or_truck import params
     from car_or_truck.commands import promote
 
-    if history and (version or dry_run or force):
+    if history and (version is not None or dry_run or force is not None):
         raise typer.BadParameter("--history only lists: give it alone")
+    if force is not None and not force.strip():
+        raise typer.BadParameter("--force needs a reason")
     if history:
         promote.show_history(console())
     else:
-        promote.promote(params.load(), version, console(), dry_run, force)
+        promote.promote(params.load(), version, console(), dry_run, force or "")
 
 
 @app.command(rich_help_panel=PANEL)

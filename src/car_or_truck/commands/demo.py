@@ -46,7 +46,7 @@ POLICY = (
 def demo(model: str | None, port: int, open_page: bool, console: Console) -> None:
     """Serve the page until Ctrl-C. Raises Failure when the port is taken, or the model is not there."""
     with listener_at(port) as listener, ThreadPoolExecutor(1) as worker:
-        version = versions.find(versions.open_registry(), model or CHAMPION)
+        version = versions.find(versions.open_registry(), CHAMPION if model is None else model)
         address = f"http://{HOST}:{listener.getsockname()[1]}"
         # Said before the loading, which holds stderr back.
         console.print(f"{version.name} {version} answers at {address} until you press Ctrl-C.")

@@ -74,7 +74,7 @@ def predict(images: list[str], model: str | None, output: Output, console: Conso
     for start in range(0, len(requested), BATCH):
         table, decoded = _predict_batch(classifier, requested[start : start + BATCH], output.coverage)
         if output.form == "csv":
-            joined = {name: table[name].str.join("|") for name in table.columns.intersection(["prediction_set"])}
+            joined = {name: table[name].map("|".join) for name in table.columns.intersection(["prediction_set"])}
             table.assign(**joined).to_csv(sys.stdout, header=not start, index=False, lineterminator="\n")
         elif output.form == "text":
             for row in table.to_dict("records"):
@@ -174,10 +174,10 @@ def _classifier(model: str | None, console: Console) -> Any:
         elif model and "/" in model and not model.startswith("models:/"):
             raise Failure(f"{model} has no cell.json: give a folder that `train` wrote, as models/tutorial/31415.")
         else:
-            version = versions.find(versions.open_registry(), model or CHAMPION)
+            version = versions.find(versions.open_registry(), CHAMPION if model is None else model)
             loading.start()
             classifier = loading.classifier(version)
-            label, stand_in = f"{version.name} {version}", version.tags.get("data.source") == "rendered"
+            label, stand_in = f"{version.name} {version}", version.synthetic
     console.print(f"Using {label}.")
     if stand_in:
         console.print("It was trained on synthetic images: do not trust it on photographs.", style="yellow")

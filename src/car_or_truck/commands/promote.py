@@ -32,7 +32,7 @@ def promote(params: Params, version_name: str | None, console: Console, dry_run:
     """Make the named version (None: the challenger) the champion if every gate passes, or if forced."""
     with store.one_at_a_time("promotion"):
         client = versions.open_registry()
-        version = versions.find(client, version_name) if version_name else None
+        version = None if version_name is None else versions.find(client, version_name)
         name = version.name if version else versions.model_name(client)
         if not dry_run:
             _settle(client, name, console)

@@ -58,6 +58,11 @@ class Version:
         """The URI that MLflow loads it by."""
         return f"models:/{self.name}/{self.number}"
 
+    @property
+    def synthetic(self) -> bool:
+        """Whether its model was trained on the stand-in; one that a person registered says it by its name alone."""
+        return self.name == names.SYNTHETIC or self.tags.get("data.source") == "rendered"
+
     def __str__(self) -> str:
         cell = f" ({self.tags['variant']}-{self.tags['seed']})" if {"variant", "seed"} <= set(self.tags) else ""
         return f"version {self.number}{cell}"
@@ -185,7 +190,10 @@ def exists(client: mlflow.MlflowClient, name: str, number: str) -> bool:
 
 
 def refuse_deleted(client: mlflow.MlflowClient, version: Version) -> None:
-    """Raise Failure for a version whose run or model a person deleted, so that nothing can load it."""
+    """Raise Failure for a version that no run belongs to, or whose run or model a person deleted."""
+    if not version.run_id:
+        words = "was registered by hand, without a run: nothing is known of it. Remove its aliases in the MLflow UI."
+        raise Failure(f"{version} of {version.name} {words}")
     if runs.was_deleted(version.run_id, client):
         raise Failure(
             f"{version} of {version.name} has lost its run or its model: in the MLflow UI somebody deleted it."

@@ -57,6 +57,8 @@ def download(run_id: str, folder: Path) -> Path:
 
     Raises Failure when the store is out of order, of which a download says that there is no such file.
     """
+    if not run_id:  # of a version that a person registered
+        return folder / FOLDER
     try:
         place = f"{mlflow.get_run(run_id).info.artifact_uri}/{FOLDER}"
         if mlflow.artifacts.list_artifacts(artifact_uri=place):  # by the run's id it needs a server of MLflow 3

@@ -100,7 +100,8 @@ def has_files(run: Any) -> bool:
     """Whether the files of a finished run and of its logged models are there, if they are on this machine."""
     client = mlflow.MlflowClient()
     models = [client.get_logged_model(output.model_id).artifact_location for output in run.outputs.model_outputs]
-    places = [(run.info.artifact_uri, f"{provenance.FOLDER}/{provenance.CELL}"), *((it, "MLmodel") for it in models)]
+    places = [(run.info.artifact_uri, f"{provenance.FOLDER}/{provenance.CELL}")]
+    places += [(place, name) for place in models for name in ("MLmodel", "data/model.keras")]
     folders = [(relocation.local_path(place), name) for place, name in places]
     return all(folder is None or (folder / name).is_file() for folder, name in folders)
 
