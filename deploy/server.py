@@ -130,7 +130,7 @@ def database(data: Path) -> Iterator[None]:
     control = ("pg_ctl", f"--pgdata={data}", "--silent", "--wait")
     pid_file = data / "postmaster.pid"
     if pid_file.exists():  # the last `make server` was killed
-        if runs_in(data, pid_file.read_text(encoding="ascii").split()[:1]):
+        if runs_in(data, pid_file.read_text(errors="replace").split()[:1]):
             postgresql(*control, "--mode=fast", "stop", check=False)
         pid_file.unlink(missing_ok=True)  # its number may be another program's now
     options = f"-k {shlex.quote(str(data))} -h '' -p {PORT}"

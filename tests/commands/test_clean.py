@@ -128,7 +128,7 @@ def test_dvc_is_asked_for_its_experiments(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.slow
-def test_the_cells_of_the_last_commit_and_of_experiments_are_known_though_not_checked_out(
+def test_the_cells_of_branches_and_of_experiments_are_known_though_not_checked_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -138,16 +138,18 @@ def test_the_cells_of_the_last_commit_and_of_experiments_are_known_though_not_ch
         project.run(*command.split())
     copying = {"cmd": "mkdir -p models/a/1 && cp fact models/a/1/cell.json", "deps": ["fact"], "outs": ["models/a/1"]}
     files.write_json(tmp_path / "dvc.yaml", {"stages": {"train": copying}})
-    for cell in ("earlier", "committed"):
+    for cell in ("on-a-branch", "earlier", "committed"):
         files.write_json(tmp_path / "fact", {"cell": cell})
         project.run("dvc", "repro")
         project.run("git", "add", ".")
         project.run("git", "commit", "-q", "-m", cell)
+        if cell == "on-a-branch":
+            project.run("git", "branch", "kept")
     files.write_json(tmp_path / "fact", {"cell": "experimental"})
     project.run("dvc", "exp", "run", "-n", "tried")
     project.run("dvc", "exp", "rename", "tried", "renamed")
     shutil.rmtree("models")
-    assert clean.recorded_cells() == {"committed", "experimental"}
+    assert clean.recorded_cells() == {"on-a-branch", "committed", "experimental"}
 
 
 def test_what_a_running_dvc_experiment_has_trained_stays(full_store: Store, cleaned: Callable[..., str]) -> None:

@@ -352,3 +352,16 @@ def test_a_finished_project_goes_on_where_it_is_moved_and_where_it_is_copied(pro
         for run in client.search_runs([experiment]):
             assert relocation.lies_in(run.info.artifact_uri, each.root / "mlruns")
     assert contents(moved.root / "mlruns") == before
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [("file:///home/net", "file:///home"), ("file:///home", "file:///home/net")]
+)
+def test_a_project_may_move_into_a_folder_of_its_own_and_out_of_it(before: str, after: str) -> None:
+    moves = {f"{before}/mlruns": f"{after}/mlruns", before: after}
+    for place in ("mlruns/run", "other"):
+        moved = relocation._relocated(f"{before}/{place}", moves)
+        assert moved == f"{after}/{place}"
+        assert relocation._relocated(moved, moves) == moved
+    assert relocation._relocated("s3://bucket/run", moves) == "s3://bucket/run"
+    assert relocation._relocated(None, moves) is None

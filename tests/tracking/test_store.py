@@ -260,3 +260,26 @@ def test_a_folder_that_no_address_can_hold_is_refused(
     with pytest.raises(Failure, match="in its path, which means something else in an address"):
         store.connect(NAME)
     assert [path.name for path in tmp_path.rglob("*")] == [name, "dvc.yaml"]
+
+
+def test_a_link_to_a_store_whose_disk_is_not_there_is_never_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mlflow.db").symlink_to(tmp_path / "disk/mlflow.db")
+    with pytest.raises(
+        Failure, match=r"mlflow\.db is a link to .*disk/mlflow\.db, which is not there\. Mount its disk"
+    ):
+        store.connect("car-or-truck")
+    assert (tmp_path / "mlflow.db").is_symlink()
+
+
+def test_a_store_elsewhere_keeps_its_artifacts_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "project").mkdir()
+    (tmp_path / "store").mkdir()
+    monkeypatch.chdir(tmp_path / "project")
+    monkeypatch.setattr(store, "CHOSEN", f"sqlite:///{tmp_path / 'store/team.db'}")
+    experiment_id = store.connect("car-or-truck")
+    experiment = mlflow.MlflowClient().get_experiment(experiment_id)
+    assert experiment.artifact_location == (tmp_path / "store/mlruns/car-or-truck").as_uri()
+    store.connect("car-or-truck")  # is not taken for the copy of another store

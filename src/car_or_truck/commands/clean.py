@@ -105,14 +105,15 @@ def trained_cells(params: Params) -> set[str]:
 
 
 def recorded_cells() -> set[str]:
-    """The fingerprints of the cells that the last commit and DVC experiments hold, where DVC's cache has them.
+    """The fingerprints of the cells that any branch, tag or DVC experiment holds, where DVC's cache has them.
 
     An experiment's name does not tell: it can be renamed, or take a cell that was trained before from the run cache.
     """
     from dvc.api import DVCFileSystem
 
     cells = set()
-    for revision in ["HEAD", *(git("for-each-ref", "--format=%(objectname)", "refs/exps") or "").split()]:
+    kept = git("for-each-ref", "--format=%(objectname)", "refs/exps", "refs/heads", "refs/remotes", "refs/tags") or ""
+    for revision in {"HEAD", *kept.split()}:
         with suppress(Exception):  # without git, of a commit without dvc.lock, or whose outputs `dvc gc` removed
             committed = DVCFileSystem(str(paths.root()), rev=revision)
             for path in committed.glob(f"{paths.MODELS}/*/*/cell.json"):

@@ -141,14 +141,15 @@ def _is_same(path: Path, other: Path) -> bool:
 
 
 def _relocated(location: str | None, moves: dict[str, str]) -> str | None:
-    """The location with the first of the prefixes that it has replaced; unchanged when it has a new one."""
-    whole = f"{location}/"
-    if location is None or any(whole.startswith(f"{after}/") for after in moves.values()):
-        return location
-    for before, after in moves.items():
-        if whole.startswith(f"{before}/"):
-            return after + location[len(before) :]
-    return location
+    """The location with the longest of the prefixes that it has replaced; unchanged when that is a new one.
+
+    The longest, because a project may move into a folder of its own, or out of it.
+    """
+    if location is None:
+        return None
+    fitting = [prefix for prefix in (*moves.values(), *moves) if f"{location}/".startswith(f"{prefix}/")]
+    prefix = max(fitting, key=len, default="")
+    return location if prefix in (*moves.values(), "") else moves[prefix] + location[len(prefix) :]
 
 
 def _folders(connection: sqlite3.Connection, table: str, column: str) -> Iterable[Path]:

@@ -95,7 +95,7 @@ def create_experiment(client: mlflow.MlflowClient, name: str, tags: dict[str, st
     folder shares that store. Elsewhere the store itself decides.
     """
     is_file = client.tracking_uri == own() and own().startswith(LOCAL)
-    location = (paths.root() / "mlruns" / name).as_uri() if is_file else None
+    location = (_file(own()).parent / "mlruns" / name).as_uri() if is_file else None
     try:
         return str(client.create_experiment(name, location, tags=tags))
     except MlflowException as error:
@@ -169,6 +169,8 @@ def make_independent() -> bool:
 
 def _create_database(path: Path) -> None:
     """Create an SQLite store under another name and rename it when it is whole: a kill leaves no half-made one."""
+    if path.is_symlink():
+        raise Failure(f"{path} is a link to {path.readlink()}, which is not there. Mount its disk, or remove the link.")
     part = path.with_name(f"{path.name}.part")
     for leftover in path.parent.glob(f"{part.name}*"):  # SQLite's journal too: it would be applied to the new file
         leftover.unlink()
