@@ -87,7 +87,7 @@ def test_help_is_quick_because_it_imports_nothing_heavy() -> None:
         (["train", "tutorial", "1"], 1, "dataset.json cannot be read"),
         (["tune", "nope", "--over", "epochs=1:2"], 1, "params.yaml defines no variant 'nope'; it defines tutorial,"),
         (["tune", "tutorial"], 2, "Missing option '--over'"),
-        (["predict"], 2, "Missing argument 'IMAGE...'"),
+        (["predict"], 2, "Missing argument 'IMAGE'"),
         (["predict", "x.png"], 1, "There is no MLflow store"),
         (["predict", "x.png", "--json", "--csv"], 2, "give one of --json and --csv"),
         (["repro", "-j", "2", "--ray", "local"], 2, "goes without --ray"),

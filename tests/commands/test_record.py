@@ -164,11 +164,24 @@ def test_a_broken_record_is_named_and_nothing_is_written() -> None:
 
 
 @pytest.mark.usefixtures("workspace")
+def test_models_here_that_params_does_not_name_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    write("plain", 7, 4)
+    write("plain", 8, 4)
+    write("other", 7, 4)
+    record.record(params("plain"))
+    output = capsys.readouterr().out
+    assert "results: 1 model from here" in output
+    for name in ("plain-8", "other-7"):
+        assert f"Not recorded: {name}, which train.variants and train.seeds do not name." in output
+
+
+@pytest.mark.usefixtures("workspace")
 def test_a_persons_copy_of_a_model_in_the_record_is_none_of_its_models() -> None:
     write("plain", 7, 4)
     record.record(params("plain"))
     before = Path("results/comparison.csv").read_bytes()
-    shutil.copytree("results/cells/plain/7", "results/cells/plain/old-7")
+    for name in ("old-7", "07"):
+        shutil.copytree("results/cells/plain/7", f"results/cells/plain/{name}")
     record.record(params("plain"))
     assert Path("results/comparison.csv").read_bytes() == before
 

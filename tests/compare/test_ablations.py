@@ -83,9 +83,9 @@ INTERVALS = {("exercise", "exercise-more-dropout"): (-0.44, 3.0), ("exercise-mor
 def test_a_change_is_told_with_what_it_did_over_the_seeds_of_both() -> None:
     change = "exercise-more-dropout is exercise with head.dropout 0.5 instead of 0.2: "
     unequal = sentences(TABLE, COMPARED, INTERVALS)  # the interval is of other seeds, so it is not shown
-    assert unequal == [f"{change}accuracy +1.5 points, gap -6.5 points (mean of 2 seeds)."]
+    assert unequal == [f"{change}accuracy +1.5 points, gap -6.5 points (mean of 2 shared seeds)."]
     equal = sentences(TABLE[TABLE["seed"] < 3], COMPARED, INTERVALS)
-    assert equal == [f"{change}accuracy +1.5 points (95% CI -0.4 to +3.0), gap -6.5 points (mean of 2 seeds)."]
+    assert equal == [f"{change}accuracy +1.5 points (95% CI -0.4 to +3.0), gap -6.5 points (mean of 2 shared seeds)."]
     alone = sentences(TABLE[TABLE["seed"] == 1], COMPARED, {})
     assert alone == [f"{change}accuracy +1.0 points, gap -6.0 points (of seed 1 alone: it may be chance)."]
     assert sentences(TABLE[TABLE["variant"] != "exercise"], COMPARED, {}) == []

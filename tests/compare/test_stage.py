@@ -272,5 +272,5 @@ def test_what_differs_in_precision_too_is_not_told_to_differ_in_one_setting() ->
     wide = replace(wide, cell=wide.cell.model_copy(update={"precision": "mixed_bfloat16"}))
     summary = Comparison.from_results([plain, wide], [], IMAGES).summary
     assert summary["changes"] == []
-    words = "Part of a difference may be that of the precision: plain with float32; wide with mixed_bfloat16."
+    words = "Part of a difference may be due to the precision: plain with float32; wide with mixed_bfloat16."
     assert words in summary["verdict"]

@@ -29,7 +29,7 @@ def leaderboard(
 def record() -> None:
     """Keep scores and predictions in results/, for git.
 
-    Adds every model that is trained and evaluated here to those recorded before, and compares all of them.
+    Adds the models of params.yaml that are trained and evaluated here to those recorded before, and compares them.
 
     Example: car-or-truck record
     """
@@ -55,9 +55,10 @@ def ui(port: Annotated[int, typer.Option("--port", "-p", min=1, max=65535, help=
 
 @app.command(rich_help_panel=PANEL)
 def predict(
-    images: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Files, folders or URLs; - reads stdin.")],
+    images: Annotated[list[str], typer.Argument(metavar="IMAGE", help="Files, folders or URLs; - reads stdin.")],
     model: Annotated[
-        str | None, typer.Option(help="3, an alias, models:/NAME/3, or a folder such as models/tutorial/31415.")
+        str | None,
+        typer.Option(help="3, an alias, models:/NAME/3, or a folder as models/tutorial/31415; default: champion."),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
@@ -95,7 +96,7 @@ def predict(
 @app.command(rich_help_panel=PANEL)
 def demo(
     model: Annotated[str | None, typer.Option(help="3, an alias, or models:/NAME/3, instead of the champion.")] = None,
-    port: Annotated[int, typer.Option("--port", "-p", min=0, max=65535, help="0: any free one.")] = 7860,
+    port: Annotated[int, typer.Option("--port", "-p", min=0, max=65535, help="On 127.0.0.1; 0: any free one.")] = 7860,
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
 ) -> None:
     """Serve a page to drop a photo on.

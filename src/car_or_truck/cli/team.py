@@ -58,7 +58,7 @@ def repro(
 
 @app.command(rich_help_panel=PANEL)
 def work(
-    cells: Annotated[list[str], typer.Argument(metavar="MODEL...", help="VARIANT-SEED, such as tutorial-31415.")],
+    cells: Annotated[list[str], typer.Argument(metavar="MODEL", help="VARIANT-SEED, such as tutorial-31415.")],
     checkpoint_every: Annotated[
         float, typer.Option(metavar="SECONDS", min=0, help="Send the checkpoint to DVC's remote this often.")
     ] = 60,

@@ -13,9 +13,9 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment, PackageLoader
 
-from car_or_truck import files
+from car_or_truck import files, paths
 from car_or_truck.cells.cell import Dataset, TrainedCell, read_dataset
-from car_or_truck.cells.results import Missing, Result, read_recorded, read_results
+from car_or_truck.cells.results import Missing, Result, read_recorded, read_results, seed_folders
 from car_or_truck.cells.times import processor, read_pace
 from car_or_truck.compare import report
 from car_or_truck.compare.comparison import Comparison
@@ -30,7 +30,7 @@ OWN = {"seed", "fingerprint", "threads", "kept_epoch", "parameters", "data"}  # 
 
 
 def record(params: Params) -> None:
-    """Bring results/ up to date with every model that is trained and evaluated here.
+    """Bring results/ up to date with every model of params.yaml that is trained and evaluated here.
 
     Raises Failure when it holds models of other images, or one that is not whole, and when seeds of a variant here
     differ in more than their seed.
@@ -71,15 +71,14 @@ def record(params: Params) -> None:
 
 
 def _recorded() -> list[Result]:
-    folders = sorted(path.parent for path in CELLS.glob("*/*/cell.json"))
-    return [read_recorded(folder) for folder in folders if folder.name.isdecimal()]  # else a copy or leftover
+    return [read_recorded(folder) for folder in seed_folders(CELLS)]
 
 
 def _copy(result: Result) -> None:
     model, report = result.cell.model_folder, result.cell.report_folder
     with files.whole_folder(_folder(result)) as folder:
-        paths = model / "cell.json", model / "history.csv", report / "evaluation.json", report / "predictions.csv"
-        for path in paths:
+        kept_files = model / "cell.json", model / "history.csv", report / "evaluation.json", report / "predictions.csv"
+        for path in kept_files:
             shutil.copyfile(path, folder / path.name)
 
 
@@ -176,6 +175,11 @@ def _tell(
     print(f"{RECORD}: {len(results)} model{'s' * (len(results) != 1)} from here, {len(kept_results)} kept from before.")
     for result in dropped_results:
         print(f"Dropped: {result.name}; {result.variant} here has another recipe, precision, code or library version.")
+    kept = {result.name for result in kept_results}
     for item in missing:
-        if item.name not in {result.name for result in kept_results}:
+        if item.name not in kept:
             print(f"Not recorded: {item.name}, which {item.why}.")
+    named = kept | {result.name for result in results} | {item.name for item in missing}
+    for name in (f"{folder.parent.name}-{folder.name}" for folder in seed_folders(paths.MODELS)):
+        if name not in named:
+            print(f"Not recorded: {name}, which train.variants and train.seeds do not name.")

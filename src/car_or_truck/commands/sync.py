@@ -20,7 +20,7 @@ from mlflow.exceptions import MlflowException
 from car_or_truck import files, paths
 from car_or_truck.cells import names
 from car_or_truck.cells.cell import TrainedCell, read_dataset, read_trained
-from car_or_truck.cells.results import read_evaluation, read_results
+from car_or_truck.cells.results import read_evaluation, read_results, seed_folders
 from car_or_truck.errors import Failure, mask_passwords
 from car_or_truck.params import Params
 from car_or_truck.registry import champion, ledger, versions
@@ -65,9 +65,7 @@ def sync(params: Params, independent: bool = False) -> None:
 
 def _trained() -> Iterator[tuple[TrainedCell, pd.DataFrame]]:
     """The models in models/ that are whole; says of the others why they are left out."""
-    for folder in [path.parent for path in paths.MODELS.glob("*/*/cell.json")]:
-        if not folder.name.isdecimal():  # no seed, but a copy or leftover
-            continue
+    for folder in seed_folders(paths.MODELS):
         try:
             if not _is_whole(folder / "model.keras"):
                 raise Failure(f"{folder} has no whole model.keras.")

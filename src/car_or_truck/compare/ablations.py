@@ -74,7 +74,9 @@ def sentences(table: pd.DataFrame, variants: Mapping[str, Recipe], intervals: In
         interval = ""
         if (base, heir) in intervals and len(seeds) == len(first) == len(second):
             interval = " (95% CI {:+z.1f} to {:+z.1f})".format(*intervals[base, heir])
-        extent = f"of seed {seeds[0]} alone: it may be chance" if len(seeds) == 1 else f"mean of {len(seeds)} seeds"
+        extent = (
+            f"of seed {seeds[0]} alone: it may be chance" if len(seeds) == 1 else f"mean of {len(seeds)} shared seeds"
+        )
         lines.append(
             f"{heir} is {base} with {change}: accuracy {accuracy:+z.1f} points{interval}, gap {gap:+z.1f} points "
             f"({extent})."

@@ -81,7 +81,7 @@ def conclude(
         by_precision.setdefault(cells[0].cell.precision, []).append(variant)
     if len(by_precision) > 1:
         groups = "; ".join(f"{', '.join(names)} with {precision}" for precision, names in by_precision.items())
-        lines.append(f"Part of a difference may be that of the precision: {groups}.")
+        lines.append(f"Part of a difference may be due to the precision: {groups}.")
     lines += [f"{item.name} is missing: it {item.why}." for item in missing[:MOST_MISSING]]
     if (more := len(missing) - MOST_MISSING) > 0:
         lines.append(f"{more} more model{'s are' if more > 1 else ' is'} missing; the table shows which.")

@@ -86,7 +86,9 @@ def show(console: Console, explain: bool = False) -> None:
     data, table = comparison["data"], _with_times(table, comparison["trained"])
     groups = _groups(console, table)
     if data["stand_in"]:
-        console.print("These are SYNTHETIC images, not photographs: `make data` fetches again.", style="yellow")
+        console.print(
+            "These are SYNTHETIC images, not photographs: docs/data.md tells how to get those.", style="yellow"
+        )
     console.print(_grid(table, groups))
     lines = [*comparison["verdict"], *comparison["changes"]]
     if explain:
