@@ -1,4 +1,4 @@
-"""The one exception whose message is meant for people."""
+"""The one exception whose message is meant for people, and the one of a SIGTERM."""
 
 import re
 
@@ -14,6 +14,10 @@ class Failure(Exception):
 
     def __init__(self, message: str) -> None:
         super().__init__(mask_passwords(message))
+
+
+class Stopped(KeyboardInterrupt):
+    """A SIGTERM. Unlike Ctrl-C in a terminal, it reaches this process alone, and none that it started."""
 
 
 def mask_passwords(text: str) -> str:

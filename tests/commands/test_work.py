@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
+import time
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -15,7 +16,7 @@ from ruamel.yaml import YAML
 from car_or_truck import params
 from car_or_truck.commands import work
 from car_or_truck.errors import Failure
-from helpers.clones import ROOT, Project, clone, digests
+from helpers.clones import ROOT, Project, clone, digests, interruptible
 from helpers.processes import await_epochs, longer, start
 
 CELL = "tutorial-31415"
@@ -154,18 +155,49 @@ def test_without_a_remote_it_says_how_to_add_one(committed: Project) -> None:
         work.work(params.load(), [CELL], 60)
 
 
-def test_a_command_that_is_interrupted_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    wait, interrupts = subprocess.Popen.wait, [KeyboardInterrupt]
-
-    def interrupted(process: Any, timeout: float | None = None) -> int:
-        if interrupts:
-            raise interrupts.pop()
-        return wait(process, timeout)
-
-    monkeypatch.setattr(subprocess.Popen, "wait", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        work.run_to_the_end(["sh", "-c", "sleep 0.5; touch end"], cwd=tmp_path)
+@pytest.mark.parametrize("how", ["Ctrl-C", "kill"])
+def test_a_command_that_is_stopped_is_waited_for(how: str, tmp_path: Path) -> None:
+    shell = "trap 'sleep 0.5; touch end; exit' INT; touch begun; while :; do sleep 0.05; done"
+    script = f"""
+import signal
+from car_or_truck import cli
+from car_or_truck.commands import work
+signal.signal(signal.SIGTERM, cli._stop)
+work.run_to_the_end(["sh", "-c", {shell!r}])
+"""
+    command = [sys.executable, "-c", script]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, start_new_session=True, preexec_fn=interruptible, stderr=subprocess.PIPE, text=True
+    )
+    since = time.monotonic()
+    while not (tmp_path / "begun").exists():
+        assert process.poll() is None
+        assert time.monotonic() - since < 60
+        time.sleep(0.05)
+    if how == "Ctrl-C":
+        os.killpg(process.pid, signal.SIGINT)  # the terminal sends it to all
+    else:
+        os.kill(process.pid, signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert "KeyboardInterrupt" in errors if how == "Ctrl-C" else "Stopped" in errors
     assert (tmp_path / "end").exists()
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_told_to_end_keeps_its_epochs_and_leaves_its_task(team: Team) -> None:
+    project = team.clone("told")
+    project.edit(lambda tree: longer(tree, 300))  # a commit that the remote holds no model of
+    project.run("git", "commit", "-qam", "x", code=0, **SAME_DATE)
+    process = start(project, "car-or-truck", "work", CELL, PYTHONPATH=str(project.root / "src"))
+    await_epochs(process, 2)
+    children = session(process.pid)[1:]
+    os.kill(process.pid, signal.SIGTERM)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "stopped after epoch" in output
+    assert "Traceback" not in output
+    assert not [child for child in children if psutil.pid_exists(child)]
+    assert not list((team.folder / "storage/car-or-truck/workers").glob("*.json"))
 
 
 STANDINS = {  # for the schedulers' commands, which start each task elsewhere

@@ -7,13 +7,15 @@ import errno
 import gc
 import io
 import os
+import signal
 import sys
 import traceback
 from pathlib import Path
+from typing import Any
 
 from car_or_truck.cli import look, registry, search, stages, team  # noqa: F401 (they add their verbs to the app)
 from car_or_truck.cli.app import app
-from car_or_truck.errors import Failure, mask_passwords
+from car_or_truck.errors import Failure, Stopped, mask_passwords
 
 __all__ = ["app", "main"]
 
@@ -26,6 +28,9 @@ def main() -> None:
     atexit.register(gc.freeze)  # at its end Python would look through all objects for garbage, for seconds
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a name that it cannot show stops nothing
+    signal.signal(signal.SIGTERM, _stop)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # else it is `nohup`, for which a closed terminal is nothing
+        signal.signal(signal.SIGHUP, signal.default_int_handler)
     bin_folder = str(Path(sys.executable).parent)  # `dvc` of this environment, which may not be activated
     os.environ["PATH"] = os.pathsep.join([bin_folder, os.environ.get("PATH", os.defpath)])
     try:
@@ -46,6 +51,11 @@ def main() -> None:
                 file=sys.stderr,
             )
         sys.exit(1)
+
+
+def _stop(*_: Any) -> None:
+    """A kill ends the command as Ctrl-C does."""
+    raise Stopped
 
 
 def _store_failure(error: Exception) -> Failure | None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
+
+import psutil
 
 from car_or_truck import paths
 from car_or_truck.cells.cell import cell_name, read_trained
 from car_or_truck.cells.remote import CHECKPOINT_SECONDS, Remote, remove_checkpoint
-from car_or_truck.errors import Failure
+from car_or_truck.errors import Failure, Stopped
 from car_or_truck.git import git
 from car_or_truck.lock import LOCK, locked_stages, prepared_md5, stages_of
 from car_or_truck.params import Params
@@ -79,10 +83,15 @@ def run_dvc(*arguments: str, environment: dict[str, str] | None = None) -> None:
 
 
 def run_to_the_end(command: Sequence[str], **options: Any) -> int:
-    """The exit code of a command. Ctrl-C reaches it too, and is waited for: subprocess.run would kill it at once."""
+    """The exit code of a command. It is waited for after Ctrl-C too, where subprocess.run would kill it at once."""
     process = subprocess.Popen(command, **options)
     try:
         return process.wait()
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
+        if isinstance(stop, Stopped):
+            with suppress(psutil.NoSuchProcess):  # it ended in this moment
+                parent = psutil.Process(process.pid)
+                for each in [*parent.children(recursive=True), parent]:
+                    each.send_signal(signal.SIGINT)
         process.wait()
         raise
