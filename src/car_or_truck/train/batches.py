@@ -84,9 +84,7 @@ def stream(split: Split, order: NDArray[np.int32], batch_size: int, change: Call
     count = len(order) * steps(order.shape[1], batch_size)
     options = tf.data.Options()
     options.autotune.enabled = False  # there is nothing to tune, and its thread delays the end by up to a minute
-    dataset = filled.prefetch(2).apply(tf.data.experimental.assert_cardinality(count)).with_options(options)
-    dataset.batch_size = batch_size  # where MLflow's autologging looks it up
-    return dataset
+    return filled.prefetch(2).apply(tf.data.experimental.assert_cardinality(count)).with_options(options)
 
 
 def training_change(

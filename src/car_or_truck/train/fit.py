@@ -49,7 +49,8 @@ def fit(
     features, trained = convnet.parts(net, recipe)
     if features is not None:
         print("computing the features of the frozen base, once", flush=True)
-        data = Data(*(batches.Split(_features(features, split, batch_size), split.labels) for split in data))
+        maps = (features.predict(batches.in_order(split, batch_size), verbose=0) for split in data)
+        data = Data(*(batches.Split(each, split.labels) for each, split in zip(maps, data, strict=True)))
     steps = batches.steps(len(data.train), batch_size)
     convnet.compile_net(trained, recipe, steps)
     trained.optimizer.build(trained.trainable_variables)
@@ -93,10 +94,6 @@ def fit(
     if state.best_epoch:
         trained.set_weights(state.best_weights)
     return pd.DataFrame(state.rows)[COLUMNS], state.best_epoch or state.epoch
-
-
-def _features(base: Any, split: batches.Split, batch_size: int) -> Any:
-    return base.predict(batches.in_order(split, batch_size), verbose=0)
 
 
 def _check_finite(epoch: int, logs: dict[str, float], recipe: Recipe) -> None:

@@ -183,7 +183,7 @@ class Recipe(Strict):
     schedule: Schedule = Schedule()
     loss: Loss = Loss()
     class_weight: Literal["balanced"] | None = None  # weighs each class by the inverse of its count
-    l2: Annotated[float, Field(ge=0)] = 0.0  # penalty on the squares of all kernels, in the training loss only
+    l2: Annotated[float, Field(ge=0)] = 0.0  # penalty on squared kernels, not of a base; in the training loss only
     epochs: Annotated[int, Field(ge=1, le=100_000)]
     early_stopping: EarlyStopping | None = None
     shuffle: Literal["once", "each_epoch"] = "once"

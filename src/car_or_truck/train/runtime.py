@@ -23,7 +23,8 @@ def start(seed: int, precision: str, threads: int | None = None) -> str:
     """Import TensorFlow, seed it with `seed`, and make its operations deterministic.
 
     `threads`: in each of TensorFlow's two pools; None: as many as the processor has. Returns the
-    precision in force: `precision`, or what "auto" stands for on this machine.
+    precision in force: `precision`, or what "auto" stands for on this machine. Raises RuntimeError when
+    TensorFlow runs already with another number of threads.
     """
     with quiet_native_logs():
         with hide_packages("matplotlib", "sklearn"):
