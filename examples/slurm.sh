@@ -16,4 +16,7 @@ cd "$clone"
 git checkout --quiet --detach "$COMMIT"  # a task may start hours after it was submitted
 [ ! -f "$SLURM_SUBMIT_DIR/.dvc/config.local" ] || cp "$SLURM_SUBMIT_DIR/.dvc/config.local" .dvc/  # the remote's credentials
 export PATH="$SLURM_SUBMIT_DIR/.venv/bin:$PATH" PYTHONPATH="$clone/src"
+dvc --cd "$SLURM_SUBMIT_DIR" remote list | while read -r name url _; do
+    dvc remote modify --local "$name" url "$url"  # the clone would look for a relative one beside itself
+done
 car-or-truck work "$(dvc stage list --name-only | sed -n 's/^train@//p' | sed -n "${SLURM_ARRAY_TASK_ID}p")"

@@ -90,7 +90,8 @@ def stages(project: Project) -> Any:
 
 
 def test_the_table_shows_what_runs_and_how_long_still() -> None:
-    history = [Metric("val_binary_accuracy", value, 1000 * 60 * step, step) for step, value in ((1, 0.5), (2, 0.75))]
+    minutes = {1: 1, 2: 2, 3: 600, 4: 601}  # by epoch; it was stopped for a night
+    history = [Metric("val_binary_accuracy", 0.75, 60_000 * minute, epoch) for epoch, minute in minutes.items()]
     jobs = [
         Job("tutorial-1", 12, "running", history=history),
         Job("tutorial-2", 12, "done"),
@@ -101,7 +102,7 @@ def test_the_table_shows_what_runs_and_how_long_still() -> None:
     text = console.export_text()
     lines = [line.split() for line in text.splitlines()]
     assert lines[1][:2] == ["exercise-1", "failed"]
-    assert lines[2] == ["tutorial-1", "running", "2/12", "75.0%", "10", "min"]
+    assert lines[2] == ["tutorial-1", "running", "4/12", "75.0%", "8", "min"]
     assert "1 failed, 1 running, 0 waiting, 1 done" in text
 
 

@@ -218,6 +218,8 @@ def test_the_examples_run_the_grid_by_their_schedulers(scheduler: str, team: Tea
     seeds = [1, 2] if scheduler == "slurm" else [1]
     project.edit(lambda tree: tree["train"].update(batch_size=20 if scheduler == "slurm" else 10, seeds=seeds))
     project.edit(lambda tree: tree["variants"]["tutorial"].update(epochs=2))
+    if scheduler == "slurm":
+        project.run("dvc", "remote", "modify", "storage", "url", "../storage")  # seen from the clone that submits
     project.run("git", "commit", "-qam", "grid")
     tools.mkdir()
     for name, text in STANDINS.items():

@@ -12,7 +12,9 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
+from statistics import median
 from typing import IO, Any
 
 from mlflow.entities import Metric
@@ -153,9 +155,8 @@ def progress_table(jobs: Sequence[Job]) -> Table:
 
 
 def _left(job: Job) -> str:
-    """The time that the training will still take, by its epochs so far; early stopping may end it sooner."""
+    """The time that the training will still take, by its median epoch, as it may have paused; it may stop early."""
     if job.state != "running" or len(job.history) < 2:
         return ""
-    first, last = job.history[0], job.history[-1]
-    seconds = (last.timestamp - first.timestamp) / 1000 / (last.step - first.step) * (job.epochs - last.step)
-    return duration(seconds)
+    epoch = median(after.timestamp - before.timestamp for before, after in pairwise(job.history)) / 1000
+    return duration(epoch * (job.epochs - job.history[-1].step))

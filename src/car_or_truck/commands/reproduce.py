@@ -227,9 +227,9 @@ def _check_out(origin: Origin, clone: Path) -> None:
         shutil.copyfile(origin.folder / provenance.PARAMS, clone / provenance.PARAMS)
     if (root / ".dvc" / "config.local").is_file():
         shutil.copyfile(root / ".dvc" / "config.local", clone / ".dvc" / "config.local")
-    with Repo(str(root)) as repo:  # the clone would look for a relative one beside itself
-        for name, remote in repo.config["remote"].items():
-            _shell(clone, "dvc", "remote", "add", "--quiet", "--local", "--force", name, str(remote["url"]))
+    with Repo(str(root)) as repo, Repo(str(clone)) as copy, copy.config.edit("local") as local:
+        for name, remote in repo.config["remote"].items():  # the clone would look for a relative one beside itself
+            local["remote"].setdefault(name, {})["url"] = str(remote["url"])
     if cache := _cache():
         _shell(clone, "dvc", "config", "--local", "cache.dir", str(cache))
     lock = clone / "dvc.lock"  # with the origin's entries DVC finds its data
