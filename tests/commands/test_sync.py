@@ -30,7 +30,8 @@ from car_or_truck.files import sha256
 from car_or_truck.registry import champion as champions
 from car_or_truck.registry import versions
 from car_or_truck.registry.gates import Decision
-from car_or_truck.tracking import runs, training
+from car_or_truck.tracking import processes, runs, training
+from car_or_truck.train.checkpoint import locked_checkpoint
 from car_or_truck.train.history import METRICS
 from helpers.clones import Project
 from helpers.processes import await_epochs, longer, start
@@ -267,6 +268,31 @@ def test_what_people_deleted_in_the_ui_is_rebuilt(
     sync.sync(params.load())
     assert "no runs had to be rebuilt" in capsys.readouterr().out
     assert client.get_model_version(SYNTHETIC, "3").description == "A person's words."
+
+
+def test_a_model_whose_training_is_just_ending_gets_no_second_run(
+    client: mlflow.MlflowClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_id = versions.find(client, "1").run_id
+    cell, _ = read_trained("tutorial", 31415)
+    client.set_tag(run_id, processes.TAG, processes.this_process())
+    client.update_run(run_id, "RUNNING")
+    held = threading.Event()
+
+    def end() -> None:
+        with locked_checkpoint(cell.fingerprint, cell.name):
+            held.set()
+            time.sleep(1)
+            client.update_run(run_id, "FINISHED")
+
+    ending = threading.Thread(target=end)
+    ending.start()
+    assert held.wait(60)
+    sync.sync(params.load())
+    ending.join()
+    output = capsys.readouterr().out
+    assert "tutorial-31415 is being trained by another process; waiting" in output
+    assert "no runs had to be rebuilt" in output
 
 
 @pytest.mark.filterwarnings("ignore:Operation with range is deprecated")  # MLflow 3.17 with pandas 3

@@ -26,6 +26,7 @@ from car_or_truck.params import Params
 from car_or_truck.registry import champion, ledger, versions
 from car_or_truck.tracking import delivery, faults, runs, store
 from car_or_truck.train import runtime
+from car_or_truck.train.checkpoint import locked_checkpoint
 
 MOST_LOST = 5  # versions that are named
 
@@ -99,16 +100,18 @@ def _rebuild(cell: TrainedCell, history: pd.DataFrame, number: int | None) -> bo
 
     `number`: that which its version had.
     """
-    run_id = runs.find_run(cell)
-    missing = run_id is None
+    run_id, missing = runs.find_run(cell), False
     if run_id is None:
-        print(f"{cell.name}: no run; rebuilding it from {cell.model_folder} ...", flush=True)
-        runtime.start(cell.seed, cell.precision)  # it predicts nothing, and several cells may have other threads
-        from car_or_truck.tracking import training
+        with locked_checkpoint(cell.fingerprint, cell.name):
+            run_id = runs.find_run(cell)  # that of a training which has just ended
+            missing = run_id is None
+            if run_id is None:
+                print(f"{cell.name}: no run; rebuilding it from {cell.model_folder} ...", flush=True)
+                runtime.start(cell.seed, cell.precision)  # it predicts nothing; several cells may have other threads
+                from car_or_truck.tracking import training
 
-        run_id = training.rebuild(cell, history)
-    else:
-        runs.refuse_lost(run_id)
+                run_id = training.rebuild(cell, history)
+    runs.refuse_lost(run_id)
     evaluation = read_evaluation(cell)
     if evaluation is None:
         if (cell.report_folder / "evaluation.json").is_file():
