@@ -56,7 +56,7 @@ from car_or_truck.evaluate import figures, inspection, inspection_figures, score
 from car_or_truck.fetch import folders
 from car_or_truck.fetch.standin.draw import draw, is_truck
 from car_or_truck.prepare import images
-from car_or_truck.tracking.progress import progress
+from car_or_truck.tracking.progress import Progress
 from car_or_truck.train import batches, convnet, fit, scaling
 from car_or_truck.train.checkpoint import Checkpoint
 from car_or_truck.train.history import derive
@@ -183,7 +183,7 @@ def train_model(name, recipe):
     net = convnet.build(recipe, SIZE)
     with TemporaryDirectory() as folder:
         checkpoint = Checkpoint(Path(folder) / "checkpoint.npz")
-        history, _ = fit.fit(net, setup, fit.Data(**splits), checkpoint, [progress(len(train))])
+        history, _ = fit.fit(net, setup, fit.Data(**splits), checkpoint, [Progress(len(train))])
     net = convnet.inference_copy(net)
     predicted = {key: net.predict(batches.in_order(part, 64), verbose=0)[:, 0] for key, part in splits.items()}
     table = pd.DataFrame({"name": names, "label": valid.labels, "probability": predicted["valid"].astype(float)})
@@ -207,7 +207,7 @@ show(figures.learning_curves, models["tutorial"].history, "tutorial", figures.on
 
 # %% [markdown]
 # Read the left plot first. While both losses fall, the model learns what holds for new images as well. Once the
-# validation loss turns upwards (the dotted line is its lowest point) while the training loss goes on falling, what it
+# validation loss turns upwards (the vertical line is its lowest point) while the training loss goes on falling, what it
 # learns holds for the training images alone: it overfits. The distance between the two accuracies on the right is what
 # that has cost by the end. If both curves had stopped rising early and close together, the model would underfit
 # instead, and would need more capacity or more epochs.
@@ -284,7 +284,6 @@ def overfitting(model):
     """How badly a model overfits."""
     derived = derive(model.history)
     return Overfitting(
-        epochs=derived["epochs"],
         overfit_epoch=derived["overfit_epoch"],
         lowest=model.history["val_loss"].min(),
         rise=derived["overfit_rise"],

@@ -14,7 +14,7 @@ PANEL = "Look"  # of the help
 
 @app.command(rich_help_panel=PANEL)
 def leaderboard(
-    explain: Annotated[bool, typer.Option("--explain", help="Add all pairs, and what the columns mean.")] = False,
+    explain: Annotated[bool, typer.Option("--explain", help="Add the first pairs, and what the columns mean.")] = False,
 ) -> None:
     """Show the comparison as a table.
 
@@ -30,6 +30,7 @@ def record() -> None:
     """Keep scores and predictions in results/, for git.
 
     Adds the models of params.yaml that are trained and evaluated here to those recorded before, and compares them.
+    Of their variants it drops what was recorded with another recipe, precision, code or library version.
 
     Example: car-or-truck record
     """

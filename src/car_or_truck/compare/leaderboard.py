@@ -94,7 +94,7 @@ def show(console: Console, explain: bool = False) -> None:
     if explain:
         pairs = [pair["words"] for pair in comparison["pairs"]]
         if len(pairs) > MOST_PAIRS:
-            pairs[MOST_PAIRS:] = [f"{len(pairs) - MOST_PAIRS} more pairs are in reports/report.html."]
+            pairs[MOST_PAIRS:] = [f"{len(pairs) - MOST_PAIRS} more pairs are in reports/comparison.json."]
         lines = [*comparison["verdict"], "", *pairs, "", *comparison["overfitting"], "", *comparison["changes"]]
     for line in lines:
         console.print(line)
