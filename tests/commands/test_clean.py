@@ -136,20 +136,38 @@ def test_the_cells_of_branches_and_of_experiments_are_known_though_not_checked_o
     project = Project(tmp_path)
     for command in ("git init -q -b main", "dvc init -q"):
         project.run(*command.split())
-    copying = {"cmd": "mkdir -p models/a/1 && cp fact models/a/1/cell.json", "deps": ["fact"], "outs": ["models/a/1"]}
+    copying = {
+        "cmd": "for name in a b; do mkdir -p models/$name/1; cp $name models/$name/1/cell.json; done",
+        "deps": ["a", "b"],
+        "outs": ["models/a/1", "models/b/1"],
+    }
     files.write_json(tmp_path / "dvc.yaml", {"stages": {"train": copying}})
     for cell in ("on-a-branch", "earlier", "committed"):
-        files.write_json(tmp_path / "fact", {"cell": cell})
+        files.write_json(tmp_path / "a", {"cell": cell})
+        files.write_json(tmp_path / "b", {"cell": f"{cell}-too"})
         project.run("dvc", "repro")
         project.run("git", "add", ".")
         project.run("git", "commit", "-q", "-m", cell)
         if cell == "on-a-branch":
             project.run("git", "branch", "kept")
-    files.write_json(tmp_path / "fact", {"cell": "experimental"})
+    files.write_json(tmp_path / "a", {"cell": "experimental"})
     project.run("dvc", "exp", "run", "-n", "tried")
     project.run("dvc", "exp", "rename", "tried", "renamed")
     shutil.rmtree("models")
-    assert clean.recorded_cells() == {"on-a-branch", "committed", "experimental"}
+    known = {"on-a-branch", "on-a-branch-too", "committed", "committed-too", "experimental"}
+    assert clean.recorded_cells() == known
+    for path in Path(".dvc/cache/files/md5").glob("*/*"):
+        if b'"on-a-branch"' in path.read_bytes():
+            path.unlink()
+    assert clean.recorded_cells() == known - {"on-a-branch"}
+
+
+def test_a_git_that_does_not_answer_is_no_git_without_branches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Project(tmp_path).run("git", "init", "-q")
+    (tmp_path / ".git/HEAD").unlink()
+    with pytest.raises(Failure, match=r"`git for-each-ref .*` fails, so the models of branches and tags are not known"):
+        clean.recorded_cells()
 
 
 def test_what_a_running_dvc_experiment_has_trained_stays(full_store: Store, cleaned: Callable[..., str]) -> None:
@@ -195,6 +213,12 @@ def test_a_model_that_a_person_registered_under_another_name_stays(
     client.create_model_version("best", stale.source, stale.run_id, model_id=stale.model_id)
     cleaned()
     assert active(full_store) == (KEPT | {"stale"}, {1, 2, 3, 4, 5, 6})
+
+
+def test_a_version_that_a_person_registered_by_hand_stays(full_store: Store, cleaned: Callable[..., str]) -> None:
+    full_store.client.create_model_version(NAME, full_store.client.get_model_version(NAME, "1").source)
+    cleaned()
+    assert active(full_store) == (KEPT, {1, 2, 3, 5, 6, 8})
 
 
 def test_the_runs_in_the_trash_can_be_restored_whole(full_store: Store, cleaned: Callable[..., str]) -> None:
@@ -323,7 +347,8 @@ def test_on_a_server_only_what_was_delivered_from_here_is_removed(
         client.create_registered_model(NAME)
         for name, others in (("shared", f", {run.info.run_id}"), ("own", "")):
             copy, _ = delivery.deliver(small_store.train(name), address)
-            client.create_model_version(NAME, f"runs:/{copy}/model", copy, {version_copies.RUNS: f"{copy}{others}"})
+            tags = {"cell": name, version_copies.RUNS: f"{copy}{others}"}
+            client.create_model_version(NAME, f"runs:/{copy}/model", copy, tags)
         printed = cleaned()
         assert printed.count("which was not delivered from here") == printed.count("kept run theirs-1") == 2
         assert [run.data.tags["cell"] for run in client.search_runs([experiment])] == ["shared", "theirs", "theirs"]

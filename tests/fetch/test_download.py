@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import socket
 import time
 from collections.abc import Iterator
@@ -188,6 +189,14 @@ def test_a_cloud_in_trouble_is_out_of_reach_and_a_full_disk_is_not(tmp_path: Pat
     Cloud.error = OSError(errno.ENOSPC, "No space left on device")
     with pytest.raises(OSError, match="No space left on device"):
         download_url("cloud://bucket/a.zip", tmp_path / "a.zip")
+
+
+def test_a_file_comes_as_it_is_though_the_server_calls_its_gzip_an_encoding(folder: Path, tmp_path: Path) -> None:
+    packed = gzip.compress(CONTENT)
+    (folder / "a.tar.gz").write_bytes(packed)
+    with served(folder, encoding="gzip") as address:
+        download_url(f"{address}/a.tar.gz", tmp_path / "a.tar.gz")
+    assert (tmp_path / "a.tar.gz").read_bytes() == packed
 
 
 def test_a_download_that_breaks_off_is_tried_again(folder: Path, tmp_path: Path) -> None:

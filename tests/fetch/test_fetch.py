@@ -255,10 +255,10 @@ def test_real_images_changed_by_hand_are_not_replaced_by_synthetic_ones(raw: Pat
     settings = data("directory", "rendered", directory={"path": str(folder)})
     fetch(settings, raw)
     folder.rename(tmp_path / "unplugged")
-    (raw / "train/Car/a.JPEG").write_bytes(b"changed by hand")
+    (raw / "train/Car/a.JPEG").unlink()
     with pytest.raises(Failure, match="4 images of directory, changed since they were fetched, and is left as it is"):
         fetch(settings, raw)
-    assert (raw / "train/Car/a.JPEG").read_bytes() == b"changed by hand"
+    assert len(folders.images_below(raw)) == 3
 
 
 def test_synthetic_images_replace_real_ones_when_params_yaml_names_them_alone(raw: Path, tmp_path: Path) -> None:
@@ -331,6 +331,45 @@ def test_what_a_person_added_to_what_was_fetched_is_not_removed(name: str, raw: 
     with pytest.raises(Failure, match=r"data/raw holds files that `fetch` did not put there"):
         fetch(settings, raw)
     assert (raw / name).is_file()
+
+
+def test_what_a_person_put_in_place_of_what_was_fetched_is_not_removed(raw: Path, tmp_path: Path) -> None:
+    fetch(data("rendered"), raw)
+    (raw / "train/Car/00000.jpeg").write_bytes(b"retouched")  # as many files, with the same names
+    with pytest.raises(Failure, match=r"files that `fetch` did not put there \(train/Car/00000\.jpeg\)"):
+        fetch(data("rendered"), raw)
+    for split in ("train", "valid"):
+        shutil.rmtree(raw / split)
+    photos(raw)  # fewer files
+    with pytest.raises(Failure, match=r"files that `fetch` did not put there \(train/Car/a\.JPEG and 3 more\)"):
+        fetch(data("rendered"), raw)
+    assert (raw / "train/Car/a.JPEG").is_file()
+
+
+def test_images_fetched_before_there_were_checksums_are_fetched_again(raw: Path) -> None:
+    record = fetch(data("rendered"), raw)
+    files.write_json(raw / "SOURCE.json", {key: value for key, value in record.items() if key != "sha256"})
+    assert fetch(data("rendered"), raw) == record
+    (raw / "train/Car/00000.jpeg").unlink()  # which is mended
+    assert fetch(data("rendered"), raw) == record
+
+
+@pytest.mark.parametrize("path", ["data", "data/raw"])
+def test_the_synthetic_images_are_not_taken_for_a_persons_own(path: str, raw: Path, tmp_path: Path) -> None:
+    fetch(data("rendered"), raw)
+    photos(tmp_path / "data" / "vehicles")
+    with pytest.raises(Failure, match=r"leads to .*data/raw, where `fetch` itself puts images"):
+        fetch(data("directory", directory={"path": str(tmp_path / path)}), raw)
+
+
+def test_a_zip_with_backslashes_is_unpacked(raw: Path, tmp_path: Path) -> None:
+    folder = photos(tmp_path / "photos")
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for path in folder.rglob("*.*"):
+            entry = zipfile.ZipInfo("x")
+            entry.filename = str(path.relative_to(folder)).replace("/", "\\")
+            archive.writestr(entry, path.read_bytes())
+    assert fetch(data("archive", archive={"url": str(tmp_path / "a.zip")}), raw)["images"] == 4
 
 
 def test_two_folders_of_classes_are_not_guessed_between(raw: Path, tmp_path: Path) -> None:

@@ -39,11 +39,13 @@ def zipped(folder: Path, path: Path, prefix: str = "") -> Path:
 
 
 @contextmanager
-def served(folder: Path, status: int = 200, pause: float = 0.0, breaks: int = 0) -> Iterator[str]:
+def served(
+    folder: Path, status: int = 200, pause: float = 0.0, breaks: int = 0, encoding: str | None = None
+) -> Iterator[str]:
     """The address of a web server for the files of `folder`.
 
     It answers everything with `status` unless that is 200, waits `pause` seconds before each fifth of a file, and hangs
-    up after the first fifth of the first `breaks` files.
+    up after the first fifth of the first `breaks` files. It says that files are in the `encoding`.
     """
     stopped, left = threading.Event(), [None] * breaks
 
@@ -53,6 +55,11 @@ def served(folder: Path, status: int = 200, pause: float = 0.0, breaks: int = 0)
                 self.send_error(status)
             else:
                 super().do_GET()
+
+        def end_headers(self) -> None:
+            if encoding:
+                self.send_header("Content-Encoding", encoding)
+            super().end_headers()
 
         def copyfile(self, source: Any, outputfile: Any) -> None:
             content = source.read()

@@ -112,12 +112,16 @@ def recorded_cells() -> set[str]:
     from dvc.api import DVCFileSystem
 
     cells = set()
-    kept = git("for-each-ref", "--format=%(objectname)", "refs/exps", "refs/heads", "refs/remotes", "refs/tags") or ""
-    for revision in {"HEAD", *kept.split()}:
-        with suppress(Exception):  # without git, of a commit without dvc.lock, or whose outputs `dvc gc` removed
-            committed = DVCFileSystem(str(paths.root()), rev=revision)
+    root, command = paths.root(), "for-each-ref --format=%(objectname) refs/exps refs/heads refs/remotes refs/tags"
+    kept = git(*command.split())
+    if kept is None and any((folder / ".git").exists() for folder in (root, *root.parents)):
+        raise Failure(f"`git {command}` fails, so the models of branches and tags are not known. Run it to see why.")
+    for revision in {"HEAD", *(kept or "").split()}:
+        with suppress(Exception):  # without git, or of a commit without dvc.lock
+            committed = DVCFileSystem(str(root), rev=revision)
             for path in committed.glob(f"{paths.MODELS}/*/*/cell.json"):
-                cells.add(json.loads(committed.read_text(path))["cell"])
+                with suppress(Exception):  # its file is not in the cache, for instance after `dvc gc`
+                    cells.add(json.loads(committed.read_text(path))["cell"])
     return cells
 
 
@@ -164,7 +168,8 @@ def find_unused(client: mlflow.MlflowClient, name: str, cells: set[str], experim
             unused.models.append(model)
     unused_ids = {run.info.run_id for run in unused.runs}
     for version in registered:
-        if version in wanted or version.run_id in active - unused_ids:
+        by_hand = "cell" not in version.tags
+        if by_hand or version in wanted or version.run_id in active - unused_ids:
             continue
         location = client.get_model_version_download_uri(name, str(version.number))
         elsewhere = "" if version.run_id in unused_ids else _elsewhere(_run(client, version.run_id), [location])

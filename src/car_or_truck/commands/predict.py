@@ -9,6 +9,7 @@ import json
 import os
 import re
 import sys
+from codecs import BOM_UTF8
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -125,7 +126,7 @@ def pictures(images: list[str], stdin: Any) -> Iterator[Picture]:
             content = stdin.read()
             # Every picture file but a PPM has a NUL byte, and no name has.
             if content and b"\0" not in content and not re.match(rb"P[1-6]\s", content):
-                lines = [line.rstrip("\r") for line in os.fsdecode(content).split("\n")]
+                lines = [line.rstrip("\r") for line in os.fsdecode(content.removeprefix(BOM_UTF8)).split("\n")]
                 yield from pictures([line for line in lines if line not in ("", "-")], stdin)
             else:
                 yield Picture("stdin", content)

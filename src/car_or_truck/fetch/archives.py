@@ -17,6 +17,7 @@ from car_or_truck.errors import Failure, summarize
 
 DAMAGED = (
     zipfile.BadZipFile, tarfile.TarError, zlib.error, LZMAError, EOFError, OSError, ValueError, IndexError,
+    OverflowError,
 )  # fmt: skip
 
 
@@ -64,6 +65,8 @@ class _Allowance:
 
 def _unzip(path: Path, into: Path, allowance: _Allowance) -> None:
     with zipfile.ZipFile(path) as opened:
+        for entry in opened.infolist():
+            entry.filename = entry.filename.replace("\\", "/")  # as some programs on Windows write it
         entries = [entry for entry in opened.infolist() if not entry.is_dir()]
         for entry in entries:
             _refuse_escape(entry.filename)

@@ -164,7 +164,9 @@ def _copy(url: str, to: Path, callback: Any, most_seconds: float | None = None) 
 
     scheme, separator, rest = url.partition("://")
     limits = aiohttp.ClientTimeout(total=most_seconds, sock_connect=CONNECT_SECONDS, sock_read=READ_SECONDS)
-    client = {"timeout": limits, "trust_env": True}  # http_proxy and such
+    client: dict[str, Any] = {"timeout": limits, "trust_env": True}  # http_proxy and such
+    # The file as it is: a server may call a .tar.gz a tar in gzip's encoding, which would be undone.
+    client |= {"auto_decompress": False, "headers": {"Accept-Encoding": "identity"}}
     options = {"client_kwargs": client} if scheme.lower() in ("http", "https") else {}
     try:
         system, path = fsspec.url_to_fs(f"{scheme.lower()}{separator}{rest}", **options)

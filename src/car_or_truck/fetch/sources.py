@@ -119,6 +119,9 @@ def rendered(data: Data, into: Path) -> dict[str, Any]:
 def _place(folder: Path, where: str, data: Data, into: Path, put: Callable[[Path, Path], Any]) -> None:
     """Put the images of `folder`, wherever they are nested in it, into {train,valid}/CLASS/ of `into`."""
     root, splits = folders.find_root(folder, data.classes, where)
+    raw = into.with_suffix("").resolve()  # without .part
+    if raw in (root.resolve(), *root.resolve().parents):
+        raise Failure(f"{where} leads to {raw}, where `fetch` itself puts images. Name the folder of your own.")
     if len(splits) == 1 and data.valid_fraction is None:
         folders.count_images(root, data.classes, where)  # says what is missing
     folders.count_images(root, data.classes, where, splits)

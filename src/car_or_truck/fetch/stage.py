@@ -72,6 +72,7 @@ def _describe(
 ) -> dict[str, Any]:
     counts = folders.count_images(folder, request["classes"], source)
     names = [f"{split}/{name}" for split, _, name in folders.list_images(folder, request["classes"])]
+    checksums = {name: files.sha256(folder / name) for name in names}
     return {
         "source": source,
         "stand_in": source == "rendered",
@@ -81,7 +82,8 @@ def _describe(
         "classes": request["classes"],
         "counts": counts,
         "images": len(names),
-        "digest": files.content_digest((name, files.sha256(folder / name)) for name in names),
+        "digest": files.content_digest(checksums.items()),
+        "sha256": checksums,
     }
 
 
@@ -98,16 +100,20 @@ def _find_kept_record(raw: Path, source: str, request: dict[str, Any]) -> dict[s
 
 
 def _refuse_strangers(raw: Path) -> None:
-    """Raise Failure if `raw` holds more files than the record that `fetch` wrote tells: these are a person's own."""
+    """Raise Failure if `raw` holds a file that is not as `fetch` recorded it: such are a person's own."""
     try:
-        fetched_count = int(files.read_json(raw / SOURCE.name, "")["images"])
-    except (Failure, KeyError, TypeError, ValueError):
-        fetched_count = 0
-    own_files = [path for path in raw.rglob("[!.]*") if path.is_file() and path.name != SOURCE.name]
-    if len(own_files) > fetched_count:
+        record = files.read_json(raw / SOURCE.name, "")
+        digest, fetched = record["digest"], record.get("sha256", {})  # older records have the digest alone
+    except (Failure, KeyError, TypeError):
+        digest, fetched = "", {}
+    found = (path for path in raw.rglob("[!.]*") if path.is_file() and path.name != SOURCE.name)
+    checksums = {str(path.relative_to(raw)): files.sha256(path) for path in found}
+    strange = [name for name, checksum in checksums.items() if fetched.get(name) != checksum]
+    if strange and files.content_digest(checksums.items()) != digest:
+        more = f" and {len(strange) - 1} more" if len(strange) > 1 else ""
         raise Failure(
-            f"{raw} holds files that `fetch` did not put there, or lost its {SOURCE.name}. "
-            "Move them away, and name their folder in data.directory.path."
+            f"{raw} holds files that `fetch` did not put there ({min(strange)}{more}), or lost its {SOURCE.name}. "
+            "Move them away, and name their folder in data.directory.path; or remove them."
         )
 
 
