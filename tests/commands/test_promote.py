@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from car_or_truck.cells.cell import read_dataset
-from car_or_truck.commands import predict, promote
+from car_or_truck.commands import predict, promote, reproduce
 from car_or_truck.errors import Failure
 from car_or_truck.registry import loading, versions
 from car_or_truck.tracking import runs
@@ -81,6 +81,8 @@ def test_a_version_that_a_person_registered_is_never_judged_but_can_be_replaced(
 def test_an_empty_name_is_no_version(client: mlflow.MlflowClient) -> None:
     with pytest.raises(Failure, match="'' is not a version"):
         promote.promote(loose(), "", console(), force="an unset variable")
+    with pytest.raises(Failure, match="'' is not a version"):
+        reproduce.reproduce("", console())
     assert "champion" not in versions.aliases(client, NAME)
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import shutil
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import pytest
@@ -129,3 +132,26 @@ def test_an_address_that_no_server_has_stops_no_stage(
     courier.call()
     courier.close()
     assert capsys.readouterr().out.count("The tracking server postgresql+nodriver://***@host/mlflow did not take") == 2
+
+
+def test_the_end_of_a_training_does_not_wait_for_a_server_that_failed_before(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hanging, end = threading.Event(), threading.Event()
+
+    def deliver(*_: Any, **__: Any) -> None:
+        if not courier.failed:
+            raise OSError("it is down")
+        hanging.set()
+        end.wait(120)
+
+    monkeypatch.setattr(delivery, "deliver", deliver)
+    courier = delivery.Courier("0" * 32, "http://server")
+    while not hanging.is_set():
+        courier.call()
+        time.sleep(0.01)
+    since = time.monotonic()
+    courier.close()
+    assert time.monotonic() - since < delivery.PATIENCE / 2
+    end.set()
+    assert capsys.readouterr().out.count("did not take this run") == 1

@@ -56,9 +56,7 @@ def rollback() -> None:
 
 @app.command(rich_help_panel=PANEL)
 def reproduce(
-    version: Annotated[
-        str | None, typer.Argument(metavar="MODEL_URI", help="models:/NAME/3, 3 or an alias; default: the champion.")
-    ] = None,
+    version: Annotated[str, typer.Argument(metavar="MODEL_URI", help="models:/NAME/3, 3 or an alias.")] = "champion",
     run: Annotated[bool, typer.Option("--run", help="Train it again in a temporary clone, and compare.")] = False,
     tolerance: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Largest difference of a prediction that is accepted.")
@@ -97,8 +95,8 @@ def sync(
 def clean(dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be removed.")] = False) -> None:
     """Remove runs and versions that are not in use.
 
-    Moves the runs and logged models that no alias, trained model or DVC experiment refers to into MLflow's trash, and
-    deletes their versions. Searches by `tune` stay.
+    Moves the runs and logged models that no alias, trained model, branch, tag or DVC experiment refers to into MLflow's
+    trash, and deletes their versions. Searches by `tune` stay, and so does what a person made or lies elsewhere.
 
     Example: car-or-truck clean --dry-run
     """

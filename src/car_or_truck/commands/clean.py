@@ -1,8 +1,9 @@
 """`clean`: moves runs and models that nothing refers to any more into MLflow's trash, and removes their versions.
 
-An alias, a trained model in models/, a DVC experiment or the newest comparison keeps a run. So does
-being under way or stopped to be resumed, not having been made by this project, in this folder, a version
-that a colleague's run shares, and one of another registered model, which a person made in the UI.
+An alias, a trained model in models/, a branch, a tag, a DVC experiment or the newest comparison keeps a run.
+So does being under way or stopped to be resumed, not having been made by this project, in this folder, a version
+that a colleague's run shares, and one of another registered model, which a person made in the UI. A version that a
+person registered stays.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ def clean(params: Params, console: Console, dry_run: bool = False) -> None:
             for line in _lines(part):
                 console.print(f"{name}: {line}", soft_wrap=True)
         if not any(unused.values()):
-            console.print("Nothing to remove: an alias, models/ or a DVC experiment refers to all that was made here.")
+            console.print("Nothing to remove: an alias, models/, a branch, a tag or an experiment refers to all of it.")
         elif dry_run:
             console.print("Dry run: nothing was removed.")
         else:

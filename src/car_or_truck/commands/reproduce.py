@@ -33,7 +33,7 @@ from car_or_truck.errors import Failure, summarize
 from car_or_truck.git import git
 from car_or_truck.lock import lock_text, prepared_md5, read_stages
 from car_or_truck.registry import versions
-from car_or_truck.registry.versions import CHAMPION, Version
+from car_or_truck.registry.versions import Version
 from car_or_truck.tracking import provenance
 from car_or_truck.train import runtime
 from car_or_truck.train.recipe import THRESHOLD
@@ -77,13 +77,13 @@ class Origin:
         return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
 
 
-def reproduce(version_name: str | None, console: Console, run: bool = False, tolerance: float = 0.01) -> None:
+def reproduce(version_name: str, console: Console, run: bool = False, tolerance: float = 0.01) -> None:
     """Print the version's origin, and what of it is available here; with `run`, train it again and compare.
 
     Raises Failure when a prediction differs by more than `tolerance`.
     """
     with TemporaryDirectory(prefix="car-or-truck-") as scratch:
-        origin = _read(versions.find(versions.open_registry(), version_name or CHAMPION), Path(scratch))
+        origin = _read(versions.find(versions.open_registry(), version_name), Path(scratch))
         account = list(_account(origin))
         conclusion = _conclude(origin, [lack for _, lack in account if lack])
         for line in [conclusion, "", *(line for line, _ in account)]:

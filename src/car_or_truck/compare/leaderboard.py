@@ -68,7 +68,7 @@ COLUMNS = {  # by group; the first is always there
 
 
 def show(console: Console, explain: bool = False) -> None:
-    """Print reports/comparison.csv as a table, and the verdict; `explain` adds every pair, and what columns mean."""
+    """Print reports/comparison.csv as a table, and the verdict; `explain` adds pairs, and what columns mean."""
     path = paths.REPORTS / "comparison.csv"
     if not path.is_file():
         raise Failure(f"There is no {path} here ({Path.cwd()}). Run `dvc repro` in the project's root.")

@@ -111,7 +111,7 @@ class Courier:
     """Delivers a run while it is being written, from a thread of its own, so that the training never waits."""
 
     def __init__(self, run_id: str, server: str) -> None:
-        self.run_id, self.server = run_id, server
+        self.run_id, self.server, self.failed = run_id, server, False
         self.news: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self.thread = threading.Thread(target=self._work, daemon=True)
         self.thread.start()
@@ -121,27 +121,27 @@ class Courier:
         self.news.put(True)
 
     def close(self) -> None:
-        """Deliver the rest; wait at most PATIENCE seconds for it."""
+        """Deliver the rest; wait at most PATIENCE seconds for it, and not for a server that failed before."""
         self.news.put(False)
-        self.thread.join(PATIENCE)
-        if self.thread.is_alive():
+        self.thread.join(0 if self.failed else PATIENCE)
+        if self.thread.is_alive() and not self.failed:
             warn(self.run_id, self.server, TimeoutError("too slow"))
 
     def _work(self) -> None:
-        more, failed = True, False
+        more = True
         while more:
             more = self.news.get()
             while more and not self.news.empty():  # a slow server gets several epochs at once
                 more = self.news.get()
-            if failed and not more:
-                return  # the end of a training does not wait for a server that failed before
+            if self.failed and not more:
+                return
             try:
                 deliver(self.run_id, self.server, whole=False)
-                failed = False
+                self.failed = False
             except Exception as error:
-                if not failed:  # it may be back at the next epoch
+                if not self.failed:  # it may be back at the next epoch
                     warn(self.run_id, self.server, error)
-                failed = True
+                self.failed = True
 
 
 def warn(run_id: str, server: str, error: Exception) -> None:
