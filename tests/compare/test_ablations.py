@@ -37,6 +37,7 @@ BLOCKS: list[dict[str, Any]] = [{"filters": 4}, {"filters": 8}]
         ([{"filters": 2}, *BLOCKS], "one more block (2 of 3x3)"),
         (BLOCKS[:1], "one block less (8 of 3x3)"),
         ([BLOCKS[0], {"filters": 16}], "filters 16 instead of 8 in block 2"),
+        ([BLOCKS[1], BLOCKS[1]], "filters 8 instead of 4 in block 1"),  # like its neighbour
         ([BLOCKS[0] | {"batch_norm": True}, BLOCKS[1]], "batch_norm True instead of False in block 1"),
         ([BLOCKS[0], {"filters": 16, "kernel_size": 5}], None),
         ([{"filters": 5}, {"filters": 9}], None),

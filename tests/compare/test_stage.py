@@ -274,3 +274,13 @@ def test_what_differs_in_precision_too_is_not_told_to_differ_in_one_setting() ->
     assert summary["changes"] == []
     words = "Part of a difference may be due to the precision: plain with float32; wide with mixed_bfloat16."
     assert words in summary["verdict"]
+
+
+def test_seeds_of_one_variant_that_differ_in_precision_are_named() -> None:
+    plain, wide = results()
+    other = replace(plain, cell=plain.cell.model_copy(update={"seed": 2, "precision": "mixed_bfloat16"}))
+    words = "Part of a difference may be due to the precision: plain with float32 and mixed_bfloat16"
+    assert (
+        f"{words}; wide with float32." in Comparison.from_results([plain, other, wide], [], IMAGES).summary["verdict"]
+    )
+    assert f"{words}." in Comparison.from_results([plain, other], [], IMAGES).summary["verdict"]

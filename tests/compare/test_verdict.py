@@ -40,6 +40,13 @@ def test_a_significant_lead_is_stated_with_its_interval() -> None:
     ]
 
 
+def test_a_lead_of_one_seed_is_called_so_though_another_variant_has_several() -> None:
+    correct = {"low": CORRECT["low"], "high": CORRECT["high"], "lower": recipe(0.6, 2)}
+    assert verdict.ONE_SEED in verdict.headline(correct, verdict.compare_recipes(correct), MAJORITY)
+    correct = {"low": CORRECT["low"], "high": recipe(0.9, 2)}
+    assert verdict.ONE_SEED not in verdict.headline(correct, verdict.compare_recipes(correct), MAJORITY)
+
+
 def test_of_several_that_are_beaten_the_nearest_is_named() -> None:
     correct = {"low": CORRECT["low"], "high": CORRECT["high"], "lower": recipe(0.6)}
     pairs = verdict.compare_recipes(correct)

@@ -64,6 +64,19 @@ def test_the_most_accurate_that_passes_the_gates_is_the_challenger_until_it_is_c
     assert "challenger" not in versions.aliases(client, NAME)
 
 
+def test_a_challenger_is_chosen_from_the_champion_and_those_that_lost_too(
+    client: mlflow.MlflowClient, project: Project
+) -> None:
+    table = predicting(project, "tutorial", 36)
+    predicting(project, "exercise", 38)
+    tutorial, exercise = version(client, "tutorial"), version(client, "exercise")
+    rewrite_trace(client, tutorial.run_id, "predictions.csv", table.to_csv(index=False))
+    client.set_registered_model_alias(NAME, "champion", str(tutorial.number))
+    assert named(margin=1.0).startswith(f"Challenger: {exercise} of {NAME}")
+    words = "Chosen as the best of 2 models on these same images, exercise-31415 is optimistically biased by "
+    assert versions.selection(client, exercise).startswith(words)
+
+
 def test_a_model_that_fails_a_gate_gives_way_to_a_less_accurate_one_that_passes(
     client: mlflow.MlflowClient, project: Project
 ) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from difflib import SequenceMatcher
 from itertools import combinations
 
 import pandas as pd
@@ -34,20 +33,20 @@ def single_change(recipe: Recipe, other: Recipe) -> str | None:
 
 
 def _block_change(before: Sequence[Block], after: Sequence[Block]) -> str | None:
-    changes = [code for code in SequenceMatcher(None, before, after, False).get_opcodes() if code[0] != "equal"]
-    if len(changes) != 1:
-        return None
-    _, start, end, new_start, new_end = changes[0]
-    old, new = before[start:end], after[new_start:new_end]
-    if (len(old), len(new)) == (0, 1):
-        return f"one more block ({block_text(new[0])})"
-    if (len(old), len(new)) == (1, 0):
-        return f"one block less ({block_text(old[0])})"
-    if (len(old), len(new)) != (1, 1):
-        return None
-    values = {key: (getattr(new[0], key), getattr(old[0], key)) for key in Block.model_fields}
-    differing = [key for key, (new_value, old_value) in values.items() if new_value != old_value]
-    return f"{_instead(differing[0], *values[differing[0]])} in block {start + 1}" if len(differing) == 1 else None
+    if len(before) == len(after):  # by place: a block that becomes like its neighbour is not one more and one less
+        places = [place for place, (old, new) in enumerate(zip(before, after, strict=True)) if old != new]
+        if len(places) != 1:
+            return None
+        old, new = before[places[0]], after[places[0]]
+        keys = [key for key in Block.model_fields if getattr(new, key) != getattr(old, key)]
+        values = [getattr(block, keys[0]) for block in (new, old)]
+        return f"{_instead(keys[0], *values)} in block {places[0] + 1}" if len(keys) == 1 else None
+    more = len(after) > len(before)
+    shorter, longer = (before, after) if more else (after, before)
+    for place, block in enumerate(longer):
+        if [*longer[:place], *longer[place + 1 :]] == list(shorter):
+            return f"one more block ({block_text(block)})" if more else f"one block less ({block_text(block)})"
+    return None
 
 
 def _instead(key: str, *values: object) -> str:

@@ -78,8 +78,8 @@ def conclude(
         lines.append(f"Optimistically biased, because the weights were selected on validation: {', '.join(selected)}.")
     by_precision: dict[str, list[str]] = {}
     for variant, cells in by_variant.items():
-        by_precision.setdefault(cells[0].cell.precision, []).append(variant)
-    if len(by_precision) > 1:
+        by_precision.setdefault(" and ".join(sorted({each.cell.precision for each in cells})), []).append(variant)
+    if len({result.cell.precision for result in results}) > 1:
         groups = "; ".join(f"{', '.join(names)} with {precision}" for precision, names in by_precision.items())
         lines.append(f"Part of a difference may be due to the precision: {groups}.")
     lines += [f"{item.name} is missing: it {item.why}." for item in missing[:MOST_MISSING]]

@@ -15,9 +15,7 @@ from car_or_truck.evaluate.scores import ALPHA, holm, mcnemar_exact, wilson
 
 Correct = Mapping[str, NDArray[np.bool_]]  # by name, whether each prediction is correct
 MOST_IMAGES, MOST_SEEDS = 1_000_000, 100  # beyond which a needed number is not worth stating
-ONE_SEED = (
-    "One seed per variant: this ranks these trained models, not their recipes. Another seed could change the order."
-)
+ONE_SEED = "One seed each: this ranks these trained models, not their recipes. Another seed could change the order."
 
 
 @dataclass(frozen=True)
@@ -173,7 +171,7 @@ def headline(correct: Correct, pairs: list[RecipePair], majority: tuple[str, flo
     if wilson(round(correct[best].mean() * images), images)[0] <= share:
         subject = "It is" if len(tied) == 1 else "They are"
         line += f" {subject} not significantly better than always answering {constant} ({100 * share:.1f}%)."
-    single = len(ranked) > 1 and all(pair.seeds == (1, 1) for pair in pairs)
+    single = len(ranked) > 1 and pairs[0].seeds == (1, 1)
     return [line, ONE_SEED] if single else [line]
 
 

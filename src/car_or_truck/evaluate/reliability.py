@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 TYPICAL = 0.99  # the share of validation images that count as like the training images
 FEWEST = 99  # validation images that can tell what one in a hundred is: with fewer, no picture is called unlike
 UNLIKE = f"unlike the training images: farther from them than {TYPICAL:.0%} of the validation images"
-CLIP = 1e-7  # Keras clips probabilities to this before it takes their logarithm
+CLIP = 1e-7  # probabilities are clipped to this before their logarithm is taken
 
 Floats = NDArray[np.floating[Any]]
 

@@ -82,9 +82,9 @@ def _name(client: mlflow.MlflowClient, limits: Promotion, results: Sequence[Resu
             if leader.accuracy > ahead:
                 words = f"{leader.version} with {leader.accuracy:.2%} does not pass: {leader.decision.failures}"
             return _no_challenger(client, name, aliases, f"the champion, {champion}, has {ahead:.2%}; {words}")
-    alike = [rival.result for rival in rivals if rival.decision.passes == best.decision.passes]
-    if len(alike) > 1:
-        selection = select_best({result.name: result.correct for result in alike})
+    others = [item for item in candidates if item is not best and item.accuracy <= best.accuracy]
+    if others:  # among them those that lost by the gates, or to become champion, on the same images
+        selection = select_best({item.result.name: item.result.correct for item in [best, *others]})
         if versions.selection(client, best.version) != selection.words:  # a person may have edited its description
             versions.describe_selection(client, best.version, best.result, selection.words)
     if CHALLENGER not in aliases or aliases[CHALLENGER].number != best.version.number:
