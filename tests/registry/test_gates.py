@@ -70,8 +70,9 @@ def test_the_largest_drop_on_a_slice_has_a_gate_if_params_limit_it() -> None:
     assert failing(model) == failing(model, max_slice_drop=0.12) == []
     assert failing(model, max_slice_drop=0.1) == ["largest drop on a slice"]
     del model.scores["largest_slice_drop"]
-    gate = gates.judge(model, None, LIMITS.model_copy(update={"max_slice_drop": 0.1})).gates[-1]
-    assert (gate.passes, gate.value, gate.note) == (True, None, "not measured: evaluate.slices is false")
+    decision = gates.judge(model, None, LIMITS.model_copy(update={"max_slice_drop": 0.1}))
+    assert decision.failures == "largest drop on a slice is unknown, must be <= 10 points"
+    assert decision.gates[-1].note == "not measured: evaluate.slices is false"
 
 
 def test_what_fails_is_said_with_its_number_its_limit_and_by_how_much() -> None:

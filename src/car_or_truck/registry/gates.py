@@ -52,6 +52,8 @@ class Gate:
 
     def amount(self, value: float) -> str:
         """One of the gate's numbers for people; a count as it is."""
+        if np.isnan(value):
+            return "unknown"
         if isinstance(self.limit, int):
             return f"{value}"
         return f"{100 * value:z.1f}%" if self.unit == "%" else f"{100 * round(value, 6) + 0.0:.3g} points"
@@ -155,8 +157,8 @@ def _slices(challenger: Evaluation, limits: Promotion) -> tuple[Gate, ...]:
     """Without a limit there is no such gate."""
     if limits.max_slice_drop is None:
         return ()
-    drop = challenger.scores.get("largest_slice_drop")
-    note = "of the drops that are significant" if drop is not None else "not measured: evaluate.slices is false"
+    drop = challenger.scores.get("largest_slice_drop", np.nan)
+    note = "not measured: evaluate.slices is false" if np.isnan(drop) else "of the drops that are significant"
     return (Gate("largest drop on a slice", drop, "<=", limits.max_slice_drop, note, POINTS),)
 
 
