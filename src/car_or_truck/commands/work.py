@@ -88,10 +88,10 @@ def run_to_the_end(command: Sequence[str], **options: Any) -> int:
     try:
         return process.wait()
     except KeyboardInterrupt as stop:
-        if isinstance(stop, Stopped):
-            with suppress(psutil.NoSuchProcess):  # it ended in this moment
-                parent = psutil.Process(process.pid)
-                for each in [*parent.children(recursive=True), parent]:
+        if isinstance(stop, Stopped) and process.poll() is None:
+            parent = psutil.Process(process.pid)
+            for each in [*parent.children(recursive=True), parent]:
+                with suppress(psutil.NoSuchProcess):  # it ended in this moment
                     each.send_signal(signal.SIGINT)
         process.wait()
         raise
