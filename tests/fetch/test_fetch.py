@@ -255,6 +255,10 @@ def test_real_images_changed_by_hand_are_not_replaced_by_synthetic_ones(raw: Pat
     settings = data("directory", "rendered", directory={"path": str(folder)})
     fetch(settings, raw)
     folder.rename(tmp_path / "unplugged")
+    (raw / "train/Car/a.JPEG").write_bytes(b"changed by hand")
+    with pytest.raises(Failure, match=r"files that `fetch` did not put there \(train/Car/a\.JPEG\)"):
+        fetch(settings, raw)
+    assert (raw / "train/Car/a.JPEG").read_bytes() == b"changed by hand"
     (raw / "train/Car/a.JPEG").unlink()
     with pytest.raises(Failure, match="4 images of directory, changed since they were fetched, and is left as it is"):
         fetch(settings, raw)
