@@ -59,7 +59,7 @@ def predict(
     images: Annotated[list[str], typer.Argument(metavar="IMAGE", help="Files, folders or URLs; - reads stdin.")],
     model: Annotated[
         str | None,
-        typer.Option(help="3, an alias, models:/NAME/3, or a folder as models/tutorial/31415; default: champion."),
+        typer.Option(help="3, an alias, models:/NAME/3, or a folder such as models/tutorial/31415; default: champion."),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,

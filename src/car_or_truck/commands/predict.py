@@ -173,7 +173,7 @@ def _classifier(model: str | None, console: Console) -> Any:
             classifier, cell = loading.load_folder(Path(model))
             label, stand_in = f"{model} ({cell.name})", cell.stand_in
         elif model and "/" in model and not model.startswith("models:/"):
-            raise Failure(f"{model} has no cell.json: give a folder that `train` wrote, as models/tutorial/31415.")
+            raise Failure(f"{model} has no cell.json: give a folder that `train` wrote, such as models/tutorial/31415.")
         else:
             version = versions.find(versions.open_registry(), CHAMPION if model is None else model)
             loading.start()
