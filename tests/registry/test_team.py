@@ -10,6 +10,7 @@ import base64
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import mlflow
@@ -39,11 +40,11 @@ class Team:
     anna: Project
     ben: Project
 
-    def run(self, who: str, *command: str, code: int = 0) -> str:
+    def run(self, who: str, *command: str, code: int = 0, **variables: str) -> str:
         """Run a command as a colleague; cleo and dora sit at ben's desk."""
         project = self.anna if who == "anna" else self.ben
         account = self.server.account(who)
-        return project.run(*command, code=code, **account)
+        return project.run(*command, code=code, **account, **variables)
 
 
 @pytest.fixture(scope="module")
@@ -142,10 +143,11 @@ def test_a_colleague_who_may_promote_finds_the_models_of_another(team: Team, cli
     assert "second" in team.run("dora", "car-or-truck", "promote", "--history")
 
 
-def test_the_champion_predicts_and_serves_for_whoever_may_read(team: Team) -> None:
+def test_the_champion_predicts_and_serves_for_whoever_may_read(team: Team, tmp_path: Path) -> None:
     table = pd.read_csv(team.ben.root / "reports/cells/exercise/31415/predictions.csv").head(4)
     pictures = [team.ben.root / "data/raw/valid" / name for name in table["name"]]
-    output = team.run("dora", "car-or-truck", "predict", "--csv", *map(str, pictures))
+    output = team.run("dora", "car-or-truck", "predict", "--csv", *map(str, pictures), TMPDIR=str(tmp_path))
+    assert not list(tmp_path.iterdir())
     assert f"Using {NAME} version" in output
     predicted = [line.split(",") for line in output.splitlines() if line.startswith(str(team.ben.root))]
     assert [float(row[2]) for row in predicted] == pytest.approx(list(table["probability"]), abs=1e-3)

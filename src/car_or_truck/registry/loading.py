@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +32,18 @@ def start(precision: str = "float32", threads: int | None = None) -> None:
 def served(version: Version) -> Any:
     """The version as MLflow serves it, a PyFuncModel with its own code; its requirements are not installed.
 
-    From its folder where that is here: MLflow writes a note beside what it loads by its name.
+    From its folder where that is here: MLflow writes a note beside what it loads by its name. A copy from elsewhere
+    is removed when Python ends, because its code may import more of itself until then.
     """
     import mlflow.pyfunc
 
     location = mlflow.MlflowClient().get_model_version_download_uri(version.name, str(version.number))
+    folder = relocation.local_path(location)
+    copy = None if folder else tempfile.mkdtemp()
+    if copy:
+        atexit.register(shutil.rmtree, copy, ignore_errors=True)
     with runtime.quiet_native_logs():
-        return mlflow.pyfunc.load_model(str(relocation.local_path(location) or version.uri))
+        return mlflow.pyfunc.load_model(str(folder or version.uri), dst_path=copy)
 
 
 def classifier(version: Version) -> Any:
