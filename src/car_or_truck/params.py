@@ -15,7 +15,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from car_or_truck.errors import Failure, summarize
-from car_or_truck.train.recipe import Checksum, Recipe, Strict
+from car_or_truck.train.recipe import Checksum, Count, Recipe, Share, Side, Strict
 
 FILE = Path("params.yaml")
 
@@ -74,10 +74,10 @@ class Data(Strict):
     directory: Directory
     rendered: Rendered
     valid_fraction: Annotated[float, Field(gt=0, lt=1)] | None
-    test_fraction: Annotated[float, Field(ge=0, lt=1)]
+    test_fraction: Share
     leaks: Literal["drop", "keep", "fail"]
     exclude: Annotated[str, Field(min_length=1)]  # a file: `prepare` depends on it, and DVC knows no dep that is null
-    image_size: Annotated[int, Field(ge=8, le=1024)]
+    image_size: Side
 
     @model_validator(mode="after")
     def _sources_are_described(self) -> Self:
@@ -92,7 +92,7 @@ class Train(Strict):
 
     variants: Annotated[tuple[VariantName, ...], Field(min_length=1, strict=False), AfterValidator(_distinct)]
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1, strict=False), AfterValidator(_distinct)]
-    batch_size: Annotated[int, Field(ge=1, le=65536)]
+    batch_size: Count
     precision: Literal["auto", "float32", "mixed_bfloat16"]
     threads: Annotated[int, Field(ge=1, le=1024)] | None
 

@@ -142,7 +142,7 @@ def test_the_cells_of_branches_and_of_experiments_are_known_though_not_checked_o
         "outs": ["models/a/1", "models/b/1"],
     }
     files.write_json(tmp_path / "dvc.yaml", {"stages": {"train": copying}})
-    for cell in ("on-a-branch", "earlier", "committed"):
+    for cell in ("on-a-branch", "tagged", "of-a-colleague", "earlier", "committed"):
         files.write_json(tmp_path / "a", {"cell": cell})
         files.write_json(tmp_path / "b", {"cell": f"{cell}-too"})
         project.run("dvc", "repro")
@@ -150,11 +150,16 @@ def test_the_cells_of_branches_and_of_experiments_are_known_though_not_checked_o
         project.run("git", "commit", "-q", "-m", cell)
         if cell == "on-a-branch":
             project.run("git", "branch", "kept")
+        if cell == "tagged":
+            project.run("git", "tag", "kept-too")
+        if cell == "of-a-colleague":
+            project.run("git", "update-ref", "refs/remotes/origin/theirs", "HEAD")
     files.write_json(tmp_path / "a", {"cell": "experimental"})
     project.run("dvc", "exp", "run", "-n", "tried")
     project.run("dvc", "exp", "rename", "tried", "renamed")
     shutil.rmtree("models")
-    known = {"on-a-branch", "on-a-branch-too", "committed", "committed-too", "experimental"}
+    kept = ("on-a-branch", "tagged", "of-a-colleague", "committed")
+    known = {"experimental", *kept, *(f"{cell}-too" for cell in kept)}
     assert clean.recorded_cells() == known
     for path in Path(".dvc/cache/files/md5").glob("*/*"):
         if b'"on-a-branch"' in path.read_bytes():
@@ -357,6 +362,10 @@ def test_on_a_server_only_what_was_delivered_from_here_is_removed(
         assert sync._deliver(address, trained=set()) == 1  # "current"; what was removed stays so,
         assert sync._deliver(address, trained={"stale"}) == 1  # unless it was trained again
         assert len(client.search_runs([experiment], "tags.cell = 'stale'")) == 1
+        (small_store.root / "mlflow.db").unlink()
+        assert "kept run theirs-1" in cleaned(dry_run=True)
+        assert sync._deliver(address, trained=set()) == 0
+        assert not (small_store.root / "mlflow.db").exists()
 
 
 def test_the_comparison_in_reports_stays_though_another_is_newer(

@@ -93,7 +93,7 @@ def test_a_kill_while_the_store_is_made_leaves_none_and_the_next_command_makes_i
     monkeypatch.chdir(killed)
     assert tables(killed / "mlflow.db.part")
     assert not (killed / "mlflow.db").exists()
-    with pytest.raises(Failure, match=r"There is no MLflow store .*/mlflow.db yet"):
+    with pytest.raises(Failure, match=r"There is no MLflow store .*/mlflow.db"):
         store.open_store()
     experiment = store.connect(NAME)
     with mlflow.start_run(experiment_id=experiment) as run:

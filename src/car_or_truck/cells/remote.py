@@ -38,11 +38,6 @@ class Remote:
         """The address of a file."""
         return str(self.fs.join(self.folder, *parts))
 
-    def remove(self, *parts: str) -> None:
-        """Remove a file, if it is there."""
-        with suppress(FileNotFoundError):
-            self.fs.remove(self.place(*parts))
-
     def bring(self, saved: Checkpoint) -> None:
         """Load the remote's checkpoint, if there is one that is further than this."""
         place = self.place("checkpoints", saved.path.name)
@@ -96,7 +91,7 @@ class Remote:
             thread.join()
             with suppress(Exception):  # what is left of a worker counts as dead after SILENCE
                 if (self._sign(place) or {}).get("worker") == me:  # else another one took over
-                    self.remove("workers", f"{task}.json")
+                    self.fs.remove(place)
 
     def _sign(self, place: str) -> dict[str, Any] | None:
         """The last sign of life of the worker who has the cell; empty if it cannot be read now, None without one."""
@@ -141,4 +136,4 @@ def shared_checkpoint(saved: Checkpoint) -> Callable[[], None]:
 def remove_checkpoint(remote: Remote, fingerprint: str) -> None:
     """Remove the copy of a checkpoint: its model is in the remote. Where that is refused, a leftover takes up room."""
     with suppress(Exception):  # each file system raises its own
-        remote.remove("checkpoints", f"{fingerprint}.npz")
+        remote.fs.remove(remote.place("checkpoints", f"{fingerprint}.npz"))

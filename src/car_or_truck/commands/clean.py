@@ -211,7 +211,8 @@ def _elsewhere(run: Any | None, locations: list[str]) -> str:
     """Why a run may be another project's; empty if it was made here: delivered to the server, or stored in mlruns/."""
     if store.server():
         origin = run.data.tags.get(delivery.ORIGIN) if run else None
-        return "" if origin and _run(mlflow.MlflowClient(store.own()), origin) else "was not delivered from here"
+        is_ours = origin and store.exists() and _run(mlflow.MlflowClient(store.own()), origin)
+        return "" if is_ours else "was not delivered from here"
     outside = [location for location in locations if not relocation.lies_in(location, paths.root())]
     return f"lies in {outside[0]}" if outside else ""
 

@@ -192,6 +192,8 @@ def _deliver(server: str, trained: set[str]) -> int:
 
     What lies in the server's trash stays there, unless its cell is `trained` here, or it is the comparison in reports/.
     """
+    if not store.exists():
+        return 0
     client = mlflow.MlflowClient(store.own())
     experiment_names = [experiment.name for experiment in client.search_experiments()]
     experiments = [store.connect(name) for name in (names.REAL, names.SYNTHETIC) if name in experiment_names]

@@ -9,7 +9,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from jinja2 import Environment, PackageLoader, select_autoescape
 
 from car_or_truck import files, paths
@@ -28,6 +27,7 @@ from car_or_truck.compare import (
     verdict_figures,
 )
 from car_or_truck.compare.comparison import Comparison
+from car_or_truck.compare.dvc_plots import accuracies
 from car_or_truck.compare.overfitting import Gap
 from car_or_truck.compare.pictures import Tile
 from car_or_truck.drawing import Pixels
@@ -92,7 +92,7 @@ def draw(comparison: Comparison, folder: Path, suffix: str) -> dict[str, Path]:
     table = comparison.table[comparison.table["status"] == "compared"]
     curves, summary = comparison.curves, comparison.summary
     styles = figures.styles(comparison.colours)
-    looks = {variant: styles[variant] for variant in _ranked(table)}
+    looks = {variant: styles[variant] for variant in accuracies(table)["variant"]}
     drawings: dict[str, Callable[[Path], None]] = {
         "accuracies": partial(verdict_figures.accuracies, table, looks),
         "loss": partial(figures.over_epochs, figures.LOSS, curves, looks),
@@ -114,12 +114,6 @@ def draw(comparison: Comparison, folder: Path, suffix: str) -> dict[str, Path]:
     for name, draw_into in drawings.items():
         draw_into(drawn[name])
     return drawn
-
-
-def _ranked(table: pd.DataFrame) -> list[str]:
-    """The variants by the mean accuracy of their seeds, the most accurate first; `table` is comparison.csv."""
-    means = table.groupby("variant", sort=False)["val_binary_accuracy"].mean()
-    return list(means.dropna().sort_values(ascending=False, kind="stable").index)
 
 
 def audit_findings(audit: Mapping[str, Any]) -> list[str]:
@@ -149,7 +143,7 @@ def _by_slice(rows: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
 def _cards(comparison: Comparison, images: Pixels) -> list[dict[str, Any]]:
     """One model a variant, the median of its seeds by accuracy, with its figures; the most accurate variant first."""
     cards = []
-    for variant in _ranked(comparison.table):
+    for variant in accuracies(comparison.table)["variant"]:
         seeds = [result for result in comparison.results if result.variant == variant]
         median = sorted(seeds, key=lambda result: -result.correct.mean())[len(seeds) // 2]
         folder, classes = median.cell.report_folder / "figures", median.cell.data.classes

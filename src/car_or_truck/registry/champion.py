@@ -93,7 +93,7 @@ def settle(client: mlflow.MlflowClient, name: str) -> list[str]:
             lines.append(f"The move of {move.time:%Y-%m-%d %H:%M} UTC was interrupted; it is complete now.")
         elif move.status == "RUNNING":
             client.set_terminated(move.run_id, "FAILED")
-            lines.append(f"The move of {move.time:%Y-%m-%d %H:%M} UTC to version {move.version} had not happened.")
+            lines.append(f"The move of {move.time:%Y-%m-%d %H:%M} UTC to {_label(move.version)} had not happened.")
     last = next((move.version for move in history(client, name) if move.status == "FINISHED"), NOBODY)
     if last != number:
         run_id = _record(client, name, Move(BY_HAND, number, last, "unknown"))

@@ -11,7 +11,6 @@ from mlflow.utils.mlflow_tags import MLFLOW_RUN_NOTE
 from car_or_truck import paths
 from car_or_truck.cells import names
 from car_or_truck.cells.cell import cell_name
-from car_or_truck.cells.names import COMPARISON
 from car_or_truck.compare import report
 from car_or_truck.compare.comparison import Comparison
 from car_or_truck.tracking import datasets, delivery, processes, runs, store, views
@@ -36,7 +35,7 @@ def _add_run(comparison: Comparison) -> None:
     warning = ["**Synthetic images, not photographs.**"] if cell.stand_in else []
     about = [*warning, *comparison.summary["verdict"], *comparison.summary["overfitting"], REPORT]
     tags = {
-        COMPARISON: names.comparison_digest(comparison.summary),
+        names.COMPARISON: names.comparison_digest(comparison.summary),
         processes.TAG: processes.this_process(),
         "data.source": cell.data.source,
         "data.digest": cell.data.digest,
@@ -46,7 +45,7 @@ def _add_run(comparison: Comparison) -> None:
         views.COLOUR: GREY,
     }
     with (
-        mlflow.start_run(experiment_id=experiment, run_name=COMPARISON, tags=tags) as run,
+        mlflow.start_run(experiment_id=experiment, run_name=names.COMPARISON, tags=tags) as run,
         TemporaryDirectory() as folder,
     ):
         mlflow.log_input(datasets.Split(cell.data, "valid"), "validation")

@@ -23,7 +23,7 @@ from car_or_truck.errors import Failure
 from car_or_truck.tracking import datasets, provenance, relocation, store
 from car_or_truck.train.history import METRICS
 
-RELIABILITY = "reliability.npz"  # a file of `evaluate`, and the tag of a logged model that holds its SHA-256
+RELIABILITY = "reliability.npz"  # a file of `evaluate`
 # The scores that a run shows beside its curves, by their names there; evaluation.json has all of them.
 ON_VALIDATION = {
     "accuracy": "val_binary_accuracy",
@@ -186,9 +186,7 @@ def log_evaluation(run_id: str, cell: Cell, scores: Mapping[str, Any]) -> None:
 def add_reliability(run_id: str, path: Path) -> None:
     """Put the file that `evaluate` wrote into the run's logged model, which is as old as the training."""
     client = mlflow.MlflowClient()
-    model = model_id(client.get_run(run_id))
-    client.log_model_artifact(model, str(path), "data")
-    client.set_logged_model_tags(model, {RELIABILITY: files.sha256(path)})
+    client.log_model_artifact(model_id(client.get_run(run_id)), str(path), "data")
 
 
 def model_id(run: Any) -> str:

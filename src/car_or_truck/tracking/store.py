@@ -88,14 +88,18 @@ def default_store() -> str:
     return f"{LOCAL}{root / 'mlflow.db'}"
 
 
+def exists() -> bool:
+    """Whether the project has a store of its own; a client of MLflow's would create one."""
+    return _file(own()).is_file()
+
+
 def create_experiment(client: mlflow.MlflowClient, name: str, tags: dict[str, str]) -> str:
     """A new experiment, or that of another process which was quicker; returns its id.
 
     The project's own store keeps its artifacts in mlruns/NAME, by an absolute path: what DVC runs in a temporary
     folder shares that store. Elsewhere the store itself decides.
     """
-    is_file = client.tracking_uri == own() and own().startswith(LOCAL)
-    location = (_file(own()).parent / "mlruns" / name).as_uri() if is_file else None
+    location = (_file(own()).parent / "mlruns" / name).as_uri() if client.tracking_uri == own() else None
     try:
         return str(client.create_experiment(name, location, tags=tags))
     except MlflowException as error:
@@ -133,9 +137,7 @@ def open_store() -> mlflow.MlflowClient:
     """A client of the store that people look at; Failure when there is none, or it does not answer."""
     where = uri()
     if where.startswith(LOCAL) and not _file(where).is_file():
-        raise Failure(
-            f"There is no MLflow store {_file(where)} yet. Run `dvc repro`, or after a loss `car-or-truck sync`."
-        )
+        raise Failure(f"There is no MLflow store {_file(where)}. Run `dvc repro`, or after a loss `car-or-truck sync`.")
     with _errors_explained(where):
         mlflow.set_tracking_uri(where)
         client = mlflow.MlflowClient()
@@ -150,7 +152,7 @@ def connect(experiment: str, note: str = ABOUT) -> str:
     """
     where = own()
     with one_at_a_time("mlflow"), _errors_explained(where):  # processes that create one SQLite store at once break it
-        if where.startswith(LOCAL) and not _file(where).exists():
+        if not _file(where).exists():
             _create_database(_file(where))
         mlflow.set_tracking_uri(where)
         stored_experiment = mlflow.get_experiment_by_name(experiment)
@@ -164,7 +166,7 @@ def connect(experiment: str, note: str = ABOUT) -> str:
 def make_independent() -> bool:
     """Give the project's own store artifacts of its own, if it is a copy; returns whether it was one, or was moved."""
     with one_at_a_time("mlflow"):
-        return own().startswith(LOCAL) and relocation.settle(_file(own()), independent=True)
+        return relocation.settle(_file(own()), independent=True)
 
 
 def _create_database(path: Path) -> None:
@@ -208,8 +210,6 @@ def _check_whole(path: Path) -> None:
 
 def _is_half_made(path: Path) -> bool:
     """Whether an SQLite store has tables but no experiment: MLflow adds its default one when all tables are there."""
-    if not path.is_file():
-        return False
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=20)) as database:
             tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
@@ -217,7 +217,7 @@ def _is_half_made(path: Path) -> bool:
                 "experiments" not in tables or database.execute("SELECT 1 FROM experiments LIMIT 1").fetchone() is None
             )
     except sqlite3.Error:
-        return False  # MLflow says what is wrong
+        return False  # there is none, or MLflow says what is wrong
 
 
 def _close_abandoned(experiment: str) -> None:

@@ -83,7 +83,7 @@ def _publish(client: mlflow.MlflowClient, comparison: Comparison) -> None:
 def headline(comparison: Comparison) -> str:
     """Both answers in a line."""
     table, gaps = comparison.table[comparison.table["status"] == "compared"], comparison.summary["gaps"]
-    accuracies = table.groupby("variant", sort=False)["val_binary_accuracy"].mean()
+    accuracies = table.groupby("variant", sort=False)["val_binary_accuracy"].mean().round(6)
     best, accuracy = list(accuracies.index[accuracies == accuracies.max()]), f"{100 * accuracies.max():.1f}%"
     note = " Synthetic images, not photographs." if comparison.summary["data"]["stand_in"] else ""
     if not gaps:

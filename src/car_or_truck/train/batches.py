@@ -39,7 +39,7 @@ def load(prepared: Path, split: str, side: int | None = None) -> Split:
     except (OSError, ValueError, EOFError) as error:
         raise Failure(f"{folder} cannot be read ({error}). Run `dvc repro prepare`.") from None
     if len(images) != len(labels) or not len(labels):
-        raise Failure(f"{folder} holds {len(images)} images and {len(labels)} labels. Run `dvc repro --force prepare`.")
+        raise Failure(f"{folder} holds {len(images)} images and {len(labels)} labels. Run `dvc repro prepare`.")
     if side is not None and side != images.shape[1]:
         images = resized(images, side)
     return Split(images, labels)

@@ -100,7 +100,7 @@ def _check_finite(epoch: int, logs: dict[str, float], recipe: Recipe) -> None:
     if not all(math.isfinite(value) for value in logs.values()):
         raise Failure(
             f"Training diverged in epoch {epoch}: loss {logs['loss']}, val_loss {logs['val_loss']}. "
-            f"Lower optimizer.learning_rate ({recipe.optimizer.learning_rate}) or raise optimizer.epsilon."
+            f"Lower optimizer.learning_rate ({recipe.optimizer.learning_rate})."
         )
 
 
