@@ -117,7 +117,9 @@ def test_without_postgresql_it_says_how_to_install_it(tmp_path: Path, monkeypatc
 
 @pytest.mark.slow
 @needs_postgresql
-def test_a_second_start_goes_on_with_the_data_and_the_accounts_of_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_start_goes_on_with_the_data_and_the_accounts_of_the_first(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     with folder_for_postgresql() as folder:
         for first in (True, False):
             with team_server(folder, MLFLOW_HOST="0.0.0.0") as server:
@@ -139,7 +141,7 @@ def test_a_second_start_goes_on_with_the_data_and_the_accounts_of_the_first(monk
                     server.add("anna")
                     run = client.create_run(client.create_experiment("kept"))
                     client.log_text(run.info.run_id, "kept", "text.txt")
-                assert Path(client.download_artifacts(run.info.run_id, "text.txt")).read_text() == "kept"
+                assert Path(client.download_artifacts(run.info.run_id, "text.txt", str(tmp_path))).read_text() == "kept"
                 output = (folder / "server.txt").read_text()
                 assert f"export MLFLOW_TRACKING_URI={named} " in output
                 assert server.account("admin")["MLFLOW_TRACKING_PASSWORD"] not in output

@@ -55,8 +55,9 @@ def test_the_sign_of_another_worker_stays(local_remote: Remote, monkeypatch: pyt
     place = local_remote.place("workers", "net-1.json")
     with local_remote.holding("net-1"):
         assert signs(local_remote, 1)
-        monkeypatch.setattr(local_remote.fs, "pipe_file", lambda *_: None)  # cut off, until another took over
-        time.sleep(0.1)
+        cut_off = threading.Event()
+        monkeypatch.setattr(local_remote.fs, "pipe_file", lambda *_: cut_off.set())
+        assert cut_off.wait(60)  # and another takes over
         Path(place).write_text(json.dumps({"worker": "another:1", "time": time.time()}))
     assert json.loads(local_remote.fs.cat_file(place))["worker"] == "another:1"
 

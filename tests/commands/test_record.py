@@ -256,10 +256,14 @@ def test_the_intervals_on_a_page_are_those_of_the_record(page: str) -> None:
 def test_the_table_of_the_readme_is_that_of_the_record() -> None:
     recorded = pd.read_csv(ROOT / "results/comparison.csv")
     readme_rows = re.findall(
-        r"^\| `([a-z-]+)` \| [^|]+ \| ([\d.]+%) \| (\d+) \| ([\d,]+) \|", (ROOT / "README.md").read_text(), re.MULTILINE
+        r"^\| `([a-z-]+)` \| [^|]+ \| ([\d.]+%) \| (\d+) \| ([\d,]+) \| (\w+) \|",
+        (ROOT / "README.md").read_text(),
+        re.MULTILINE,
     )
+    precisions = pd.read_csv(ROOT / "results/origins.csv").set_index("model")["precision"].str.removeprefix("mixed_")
     assert {name for name, *_ in readme_rows} == set(recorded["variant"])
     for name, *row in readme_rows:
         table = recorded[recorded["variant"] == name]
         mean = table["val_binary_accuracy"].mean()
-        assert row == [f"{mean:.1%}", str(len(table)), f"{table['parameters'].iloc[0]:,}"], name
+        (precision,) = set(precisions[table["variant"] + "-" + table["seed"].astype(str)])
+        assert row == [f"{mean:.1%}", str(len(table)), f"{table['parameters'].iloc[0]:,}", precision], name

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import pytest
 from mlflow.entities import Metric
 from rich.console import Console
@@ -16,6 +18,7 @@ from ruamel.yaml import YAML
 from car_or_truck.commands.repro import Job, failed_line, progress_table
 from helpers.clones import Project, clone, digests
 from helpers.processes import start
+from helpers.stores import runs
 
 SETTINGS = {"variants": ["tutorial"], "seeds": [1, 2, 3], "batch_size": 16, "threads": 1}
 
@@ -45,6 +48,12 @@ def test_side_by_side_leaves_what_a_serial_run_leaves(serial: Project, tmp_path:
     assert "up to date" in project.run("dvc", "status")
     assert digests(project.root) == digests(serial.root)
     assert stages(project) == stages(serial)
+    ends = sorted(
+        (run.info.start_time, run.info.end_time)
+        for run in runs(mlflow.MlflowClient(f"sqlite:///{project.root / 'mlflow.db'}"))
+    )
+    assert len(ends) == 3
+    assert any(next_start < end for (_, end), (next_start, _) in pairwise(ends))
     output = project.run("car-or-truck", "repro", "-j", "2", PYTHONPATH=source(project))
     assert "models to train" not in output
 

@@ -31,6 +31,7 @@ from car_or_truck.registry import champion as champions
 from car_or_truck.registry import versions
 from car_or_truck.registry.gates import Decision
 from car_or_truck.tracking import processes, runs, training
+from car_or_truck.train import checkpoint
 from car_or_truck.train.checkpoint import locked_checkpoint
 from car_or_truck.train.history import METRICS
 from helpers.clones import Project
@@ -271,18 +272,24 @@ def test_what_people_deleted_in_the_ui_is_rebuilt(
 
 
 def test_a_model_whose_training_is_just_ending_gets_no_second_run(
-    client: mlflow.MlflowClient, capsys: pytest.CaptureFixture[str]
+    client: mlflow.MlflowClient, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run_id = versions.find(client, "1").run_id
     cell, _ = read_trained("tutorial", 31415)
     client.set_tag(run_id, processes.TAG, processes.this_process())
     client.update_run(run_id, "RUNNING")
-    held = threading.Event()
+    held, waiting = threading.Event(), threading.Event()
+
+    def say(*words: Any, **how: Any) -> None:
+        print(*words, **how)
+        waiting.set()
+
+    monkeypatch.setattr(checkpoint, "print", say, raising=False)
 
     def end() -> None:
         with locked_checkpoint(cell.fingerprint, cell.name):
             held.set()
-            time.sleep(1)
+            assert waiting.wait(60)
             client.update_run(run_id, "FINISHED")
 
     ending = threading.Thread(target=end)
@@ -347,7 +354,7 @@ def test_versions_without_known_numbers_come_in_the_order_of_params_yaml_and_syn
 
 
 @pytest.mark.slow
-def test_a_server_that_dies_half_way_gets_all_of_it_later(project: Project, server: Server) -> None:
+def test_a_server_that_dies_half_way_gets_all_of_it_later(project: Project, server: Server, tmp_path: Path) -> None:
     project.edit(lambda tree: longer(tree, 40))
     server.start()
     process = start(project, MLFLOW_TRACKING_URI=server.url)
@@ -376,7 +383,7 @@ def test_a_server_that_dies_half_way_gets_all_of_it_later(project: Project, serv
         for version in mlflow.MlflowClient().search_model_versions("name = 'car-or-truck-rendered'")
         if version.tags["variant"] == "exercise"
     ]
-    mlflow.pyfunc.load_model(f"models:/{version.name}/{version.version}")
+    mlflow.pyfunc.load_model(f"models:/{version.name}/{version.version}", dst_path=str(tmp_path))
 
 
 @pytest.mark.slow
@@ -403,21 +410,19 @@ def test_a_server_that_is_up_sees_the_epochs_while_they_happen(project: Project,
 def test_a_server_that_never_answers_does_not_slow_the_training_down(project: Project) -> None:
     project.edit(longer)
     project.set_constants("tracking/delivery.py", PATIENCE=3)
-    silent = socket.create_server(("127.0.0.1", 0))
-    threading.Thread(target=lambda: [silent.accept() for _ in range(20)], daemon=True).start()
-    url = f"http://127.0.0.1:{silent.getsockname()[1]}"
     variables = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "600", "PYTHONPATH": str(project.root / "src")}
-    process = start(project, MLFLOW_TRACKING_URI=url, **variables)
-    assert process.stdout
-    with process.stdout:
-        await_epochs(process, 1)
-        since = time.monotonic()
-        await_epochs(process, 11)
-        assert time.monotonic() - since < 30
-        output = process.stdout.read()
-    assert process.wait() == 0
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # nobody accepts what it queues
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        process = start(project, MLFLOW_TRACKING_URI=url, **variables)
+        assert process.stdout
+        with process.stdout:
+            await_epochs(process, 1)
+            since = time.monotonic()
+            await_epochs(process, 11)
+            assert time.monotonic() - since < 30
+            output = process.stdout.read()
+        assert process.wait() == 0
     assert output.count("did not take this run (too slow)") == 1
-    silent.close()
 
 
 @pytest.mark.slow

@@ -102,13 +102,6 @@ def test_a_misspelt_class_of_train_does_not_make_validation_the_root(tmp_path: P
     assert folders.find_root(tmp_path, CLASSES, "it") == (tmp_path, folders.SPLITS)
 
 
-@pytest.mark.parametrize("name", folders.VALID_NAMES)
-def test_the_root_is_found_by_any_name_of_the_validation_set(name: str, tmp_path: Path) -> None:
-    photos(tmp_path / "a")
-    (tmp_path / "a/valid").rename(tmp_path / "a" / name)
-    assert folders.find_root(tmp_path, CLASSES, "it") == (tmp_path / "a", ("train", name))
-
-
 def test_folders_without_splits_are_found_and_others_refused(tmp_path: Path) -> None:
     photos(tmp_path)
     assert folders.find_root(tmp_path / "train", CLASSES, "it") == (tmp_path / "train", ("",))

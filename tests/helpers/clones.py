@@ -63,6 +63,7 @@ IMPERSONAL = {
     "LC_ALL": "C.UTF-8",
     "DVC_GLOBAL_CONFIG_DIR": "/nonexistent",
     "DVC_SYSTEM_CONFIG_DIR": "/nonexistent",
+    "DVC_NO_ANALYTICS": "1",
 }
 
 

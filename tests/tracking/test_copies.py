@@ -374,6 +374,8 @@ def test_a_server_that_failed_for_a_while_gets_the_epochs_once_it_is_back(
         time.sleep(0.01)
     courier.close()
     assert "did not take" not in capsys.readouterr().out
+    (copy,) = remote.search_runs([there.experiment_id])
+    assert copy.data.metrics == ada.client.get_run(run_id).data.metrics != {}
 
 
 def test_what_a_server_cannot_give_now_is_not_called_missing(

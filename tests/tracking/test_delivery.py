@@ -153,5 +153,7 @@ def test_the_end_of_a_training_does_not_wait_for_a_server_that_failed_before(
     since = time.monotonic()
     courier.close()
     assert time.monotonic() - since < delivery.PATIENCE / 2
+    output = capsys.readouterr().out
     end.set()
-    assert capsys.readouterr().out.count("did not take this run") == 1
+    courier.thread.join()
+    assert output.count("did not take this run") == 1

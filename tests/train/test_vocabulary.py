@@ -12,8 +12,8 @@ from pydantic import ValidationError
 
 from car_or_truck.errors import Failure
 from car_or_truck.files import sha256
-from car_or_truck.train import batches, runtime
-from car_or_truck.train.recipe import APPLICATIONS, Recipe
+from car_or_truck.train import augment, batches, runtime
+from car_or_truck.train.recipe import APPLICATIONS, Augment, Recipe
 from helpers.nets import PLAIN, built, fitted, recipe, split
 
 
@@ -193,10 +193,69 @@ def test_a_flip_is_exactly_a_mirror_image() -> None:
     assert 0 < mirrored.sum() < len(part)
 
 
-def test_a_rotation_by_nothing_and_a_zoom_by_nothing_leave_the_picture() -> None:
+@pytest.mark.parametrize("nothing", [{"rotate": 1e-4}, {"zoom": 1e-6}])
+def test_a_rotation_by_nothing_and_a_zoom_by_nothing_leave_the_picture(nothing: dict[str, float]) -> None:
     part = split(8, 32)
-    (moved,), (plain,) = streamed(part, augment={"rotate": 1e-4}), streamed(part)
+    (moved,), (plain,) = streamed(part, augment=nothing), streamed(part)
     np.testing.assert_allclose(moved[0], plain[0], atol=1e-3)
+
+
+def changed(image: Any, **settings: float) -> Any:
+    """A hundred copies of an image [h, w, 3], each changed by other random numbers."""
+    images = np.repeat(np.float32(image)[None], 100, axis=0)
+    return augment.augment(images, np.zeros((100, 1)), Augment(**settings), (7, 0))[0].numpy()
+
+
+def dots(**settings: float) -> tuple[Any, Any]:
+    """Where a white dot, 16 pixels right of the centre of 65 x 65, comes to lie: (right, down) of the centre."""
+    image = np.zeros((65, 65, 3))
+    image[31:34, 47:50] = 1
+    mass = changed(image, **settings).mean(axis=-1)
+    offsets = np.arange(65) - 32
+    right, down = ((mass.sum(axis=axis) * offsets).sum(axis=1) / mass.sum(axis=(1, 2)) for axis in (1, 2))
+    return right, down
+
+
+def spans(values: Any, low: float, high: float) -> bool:
+    """Whether values fill an interval, and do not leave it by more than a fiftieth."""
+    slack = (high - low) / 50
+    return low - slack <= values.min() < low + 5 * slack and high - 5 * slack < values.max() <= high + slack
+
+
+def test_shift_is_a_share_of_the_side() -> None:
+    right, down = dots(shift=0.1)
+    assert spans(right - 16, -6.5, 6.5)
+    assert spans(down, -6.5, 6.5)
+
+
+def test_rotate_is_in_degrees_about_the_centre() -> None:
+    right, down = dots(rotate=30.0)
+    assert spans(np.degrees(np.arctan2(down, right)), -30, 30)
+    np.testing.assert_allclose(np.hypot(right, down), 16, atol=0.2)
+
+
+def test_zoom_scales_about_the_centre() -> None:
+    right, down = dots(zoom=0.25)
+    assert spans(right, 12, 20)
+    np.testing.assert_allclose(down, 0, atol=0.1)
+
+
+def test_contrast_scales_about_the_mean_and_brightness_adds_to_it() -> None:
+    image = np.random.default_rng(0).uniform(0.4, 0.6, (32, 32, 3))
+    contrasts, lit = changed(image, contrast=0.5), changed(image, brightness=0.2)
+    np.testing.assert_allclose(contrasts.mean(axis=(1, 2, 3)), image.mean(), atol=1e-4)
+    assert spans(contrasts.std(axis=(1, 2, 3)) / image.std(), 0.5, 1.5)
+    assert spans(lit.mean(axis=(1, 2, 3)) - image.mean(), -0.2, 0.2)
+    np.testing.assert_allclose(lit.std(axis=(1, 2, 3)), image.std(), rtol=1e-4)
+
+
+def test_erase_puts_a_grey_square_up_to_that_share_of_the_side() -> None:
+    erased = changed(np.zeros((40, 40, 3)), erase=0.5)
+    assert set(np.unique(erased)) == {0.0, 0.5}
+    heights, widths = ((erased[..., 0] > 0).any(axis=axis).sum(axis=1) for axis in (2, 1))
+    assert 15 < heights.max() <= 20
+    assert 15 < widths.max() <= 20
+    assert ((erased[..., 0] > 0).sum(axis=(1, 2)) == heights * widths).all()
 
 
 def test_mixup_blends_pictures_and_labels_alike() -> None:
