@@ -349,6 +349,14 @@ def test_an_experiment_that_another_worker_makes_at_the_same_time_is_shared(
     assert remote.get_run(copy).info.experiment_id == theirs
 
 
+def test_a_server_of_the_projects_own_store_gets_no_second_run(ada: Person, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_id = ada.make("cell", "bytes")
+    monkeypatch.chdir(ada.root)
+    for _ in range(2):
+        assert delivery.deliver(run_id, ada.client.tracking_uri) == (run_id, False)
+    assert len(ada.client.search_runs([ada.experiment])) == 1
+
+
 def test_a_server_that_failed_for_a_while_gets_the_epochs_once_it_is_back(
     ada: Person,
     server: Lesser,

@@ -35,6 +35,8 @@ def deliver(run_id: str, server: str, whole: bool = True) -> tuple[str, bool]:
     run = local.get_run(run_id)
     with store.one_at_a_time("delivery"):
         copy = _copy(run, local, remote)
+        if copy.info.run_id == run_id:  # the server serves this very store, as `ui` does
+            return run_id, False
         added = copies.bring_values(run, copy, local, remote)
         if whole:
             added |= copies.bring_artifacts(run, copy, local, remote)
@@ -57,9 +59,10 @@ def _copy(run: Any, local: mlflow.MlflowClient, remote: mlflow.MlflowClient) -> 
     if remote_experiment:
         store.refuse_trashed(remote_experiment, remote.tracking_uri)
     place = remote_experiment.experiment_id if remote_experiment else _create_experiment(experiment, remote)
-    delivered = remote.search_runs([place], f"tags.`{ORIGIN}` = '{run.info.run_id}'", max_results=1)
-    if delivered:
-        return remote.get_run(delivered[0].info.run_id)
+    for about in (f"tags.`{ORIGIN}`", "attributes.run_id"):
+        delivered = remote.search_runs([place], f"{about} = '{run.info.run_id}'", max_results=1)
+        if delivered:
+            return remote.get_run(delivered[0].info.run_id)
     tags = {ORIGIN: run.info.run_id, MLFLOW_USER: run.info.user_id}  # MLflow takes the run's user from that tag
     return remote.create_run(place, run.info.start_time, tags, run.info.run_name)
 
