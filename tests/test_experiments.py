@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import time
+from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import mlflow
 import pytest
@@ -55,6 +58,23 @@ def test_back_from_an_experiment_the_challenger_is_that_of_the_comparison_again(
     assert "Stage 'train@exercise-31415' is cached" in output
     assert f"Challenger: version {before} " in output
     assert challenger() == before
+
+
+def test_back_from_other_slices_mlflow_has_the_evaluation_that_dvc_restored(project: Project) -> None:
+    client = mlflow.MlflowClient(f"sqlite:///{project.root / 'mlflow.db'}")
+
+    def evaluations() -> list[Any]:
+        folders = [Path(unquote(urlsplit(run.info.artifact_uri).path)) for run in runs(client)]
+        return [json.loads((folder / "trace/metrics.json").read_bytes()) for folder in folders]
+
+    before, parameters = evaluations(), (project.root / "params.yaml").read_bytes()
+    project.edit(lambda tree: tree["evaluate"].update(slices=not tree["evaluate"]["slices"]))
+    project.run("dvc", "repro")
+    assert evaluations() != before
+    (project.root / "params.yaml").write_bytes(parameters)
+    output = project.run("dvc", "repro")
+    assert "Stage 'evaluate@exercise-31415' is cached" in output
+    assert evaluations() == before
 
 
 @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])

@@ -134,8 +134,7 @@ def evaluate(params: Params, variant: str, seed: int, console: Console) -> None:
         raise Failure(f"{cell.name} was trained on other images than data/prepared holds: run `dvc repro` for it.")
     runtime.start(seed, cell.precision, cell.threads)
     from car_or_truck.evaluate import stage
-    from car_or_truck.registry import versions
-    from car_or_truck.tracking import delivery, runs, training
+    from car_or_truck.tracking import runs, training
 
     run_id = runs.find_run(cell)
     if run_id:
@@ -143,12 +142,19 @@ def evaluate(params: Params, variant: str, seed: int, console: Console) -> None:
     scores = stage.evaluate(cell, history, params.evaluate)
     accuracy, gap = scores["val_binary_accuracy"], 100 * scores["generalization_gap"]
     print(f"{cell.name}: {accuracy:.1%} on validation, generalization gap {gap:+.1f} points", flush=True)
-    run_id = run_id or training.rebuild(cell, history)
+    _record(run_id or training.rebuild(cell, history), cell, scores)
+    if (variant, seed) in params.cells and len(params.cells) <= MOST_SHOWN:
+        _show_progress(params, cell, scores, console)
+
+
+def _record(run_id: str, cell: TrainedCell, scores: dict[str, Any]) -> None:
+    """An evaluation into MLflow, here and on the server."""
+    from car_or_truck.registry import versions
+    from car_or_truck.tracking import delivery
+
     version = versions.record_evaluation(run_id, cell, scores)
     for changed in dict.fromkeys((version.run_id, run_id)):  # two of a cell that was trained again to the same bytes
         delivery.hand_over(changed)
-    if (variant, seed) in params.cells and len(params.cells) <= MOST_SHOWN:
-        _show_progress(params, cell, scores, console)
 
 
 def _show_progress(params: Params, cell: TrainedCell, scores: dict[str, Any], console: Console) -> None:
@@ -177,9 +183,13 @@ def compare(params: Params, console: Console) -> None:
     comparison = stage.compare(results, missing, dataset)
     places: list[str] = []
     try:
-        from car_or_truck.tracking import views
+        from car_or_truck.tracking import provenance, runs, views
         from car_or_truck.tracking.comparison import log_comparison
 
+        for result in results:
+            run_id = runs.find_run(result.cell)
+            if run_id and not provenance.is_current(run_id, result.cell):
+                _record(run_id, result.cell, result.scores)
         if log_comparison(comparison):
             print("MLflow run comparison: FINISHED", flush=True)
         with suppress(Exception):  # a server that is down has no links; the run is in the file here

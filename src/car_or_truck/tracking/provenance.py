@@ -11,6 +11,7 @@ import mlflow
 import pandas as pd
 from mlflow.exceptions import MlflowException
 
+from car_or_truck import files
 from car_or_truck.cells.cell import Cell
 from car_or_truck.cells.results import Evaluation
 from car_or_truck.git import changes
@@ -21,6 +22,7 @@ from car_or_truck.tracking import faults
 FOLDER = "trace"
 CELL, PARAMS, CHANGES = "cell.json", "params.yaml", "changes.patch"
 METRICS, SCORES, OUTPUTS = "metrics.json", "evaluation.json", "outputs.json"
+EVALUATED = "evaluation.sha256"  # a run's tag, of METRICS
 PREDICTIONS = {"valid": "predictions.csv", "test": "test_predictions.csv"}  # by split
 
 
@@ -44,6 +46,13 @@ def log_results(run_id: str, cell: Cell) -> None:
     for name in (METRICS, SCORES, *PREDICTIONS.values()):
         client.log_artifact(run_id, str(cell.report_folder / name), FOLDER)
     client.log_text(run_id, json.dumps(dvc_outputs(cell.name), indent=2), f"{FOLDER}/{OUTPUTS}")
+    client.set_tag(run_id, EVALUATED, files.sha256(cell.report_folder / METRICS))
+
+
+def is_current(run_id: str, cell: Cell) -> bool:
+    """Whether the run's evaluation is that in reports/, where DVC may have restored another without running a stage."""
+    digest = files.sha256(cell.report_folder / METRICS)
+    return mlflow.get_run(run_id).data.tags.get(EVALUATED, digest) == digest
 
 
 def dvc_outputs(cell_name: str) -> dict[str, Any]:
