@@ -64,6 +64,12 @@ def test_the_most_accurate_that_passes_the_gates_is_the_challenger_until_it_is_c
     assert "challenger" not in versions.aliases(client, NAME)
 
 
+def test_a_compared_model_that_is_not_registered_is_named(client: mlflow.MlflowClient) -> None:
+    assert "Not registered" not in named()
+    client.delete_model_version(NAME, str(version(client, "exercise").number))
+    assert named().endswith("Not registered: exercise-31415; `car-or-truck sync` registers them.")
+
+
 def test_a_challenger_is_chosen_from_the_champion_and_those_that_lost_too(
     client: mlflow.MlflowClient, project: Project
 ) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from car_or_truck import files, paths
+from car_or_truck.errors import Failure
 from car_or_truck.train.runtime import available_threads, bfloat16_feature
 
 
@@ -28,7 +29,7 @@ def read_pace(fingerprint: str) -> Pace | None:
     """How long a cell's training took; None when it was not trained here."""
     try:
         return Pace(**json.loads((paths.scratch("times") / f"{fingerprint}.json").read_bytes()))
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, Failure):  # the last: a folder that cannot be written to
         return None
 
 

@@ -185,6 +185,7 @@ def _run_again(origin: Origin, clone: Path, console: Console, tolerance: float) 
     if origin.missing:
         remedy = f"Install the requirements.lock of {origin.commit[:12]} into another environment, and run this there."
         raise Failure(f"{origin.version} needs {', '.join(origin.missing)}. {remedy}")
+    before = pd.read_csv(origin.folder / provenance.PREDICTIONS["valid"])
     console.print(f"Training and evaluating {cell.name} in {clone} ...")
     _check_out(origin, clone)
     for stage in ("train", "evaluate"):  # not by DVC, which knows the models of params.yaml only
@@ -196,7 +197,6 @@ def _run_again(origin: Origin, clone: Path, console: Console, tolerance: float) 
     if different:
         console.print(f"Different from the original: {', '.join(different)}.", style="yellow")
     same_model = files.sha256(clone / cell.model_folder / "model.keras") == origin.version.tags.get("model.sha256")
-    before = pd.read_csv(origin.folder / provenance.PREDICTIONS["valid"])
     after = pd.read_csv(clone / cell.report_folder / "predictions.csv")
     console.print(verdict(before, after, same_model, tolerance))
 

@@ -144,7 +144,8 @@ def _tell_numbers(name: str, noted: dict[int, dict[str, str]]) -> None:
 
 def _restore_champion(name: str, emptied: bool) -> None:
     client = mlflow.MlflowClient()
-    count = champion.restore(client, name, emptied)
+    with store.one_at_a_time("promotion"):
+        count = champion.restore(client, name, emptied)
     version = versions.aliases(client, name).get(versions.CHAMPION)
     if count:
         print(f"{name}: the record of promotions is back, {count} in all; champion: {version or 'none'}.")

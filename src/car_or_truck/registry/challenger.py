@@ -16,6 +16,7 @@ from car_or_truck.cells import names
 from car_or_truck.cells.cell import Cell, Dataset
 from car_or_truck.cells.results import Evaluation, Result
 from car_or_truck.compare.luck import select_best
+from car_or_truck.compare.verdict import listed
 from car_or_truck.errors import Failure, summarize
 from car_or_truck.fetch.folders import split_name
 from car_or_truck.registry import gates, ledger, loading, versions
@@ -49,7 +50,9 @@ def name_challenger(limits: Promotion, results: Sequence[Result], dataset: Datas
     nothing changes, and the line says so.
     """
     try:
-        return _name(versions.open_registry(), limits, results, dataset)
+        client = versions.open_registry()
+        with store.one_at_a_time("promotion"):
+            return _name(client, limits, results, dataset) + _without_version(client, results)
     except (Failure, MlflowException, OSError) as error:
         if permissions.is_refusal(error):
             error = permissions.forbidden(f"name a challenger on {store.uri()}")
@@ -61,8 +64,7 @@ def _name(client: mlflow.MlflowClient, limits: Promotion, results: Sequence[Resu
     aliases = versions.aliases(client, name)
     champion = aliases.get(CHAMPION)
     theirs = champion_answers(champion, results[0].cell, dataset) if champion else None
-    # By their bytes, too: a colleague's processor may give a cell others, and other scores.
-    newest = {_key(version.tags): version for version in versions.versions(client, name)[::-1]}
+    newest = _newest(client, name)
     candidates = [
         Candidate(newest[key], result, gates.judge(result, theirs, limits))
         for result in results
@@ -95,6 +97,19 @@ def _name(client: mlflow.MlflowClient, limits: Promotion, results: Sequence[Resu
     passing = sum(candidate.decision.passes for candidate in candidates)
     rank = f"the best of {passing} that pass the gates" if passing > 1 else "the only one that passes the gates"
     return f"{line}: {rank}. `car-or-truck promote` judges it in full."
+
+
+def _without_version(client: mlflow.MlflowClient, results: Sequence[Result]) -> str:
+    """A sentence on the compared models that could not be chosen, because the registry does not have them."""
+    newest = _newest(client, names.experiment_name(results[0].cell.stand_in))
+    trained = [result for result in results if (result.cell.model_folder / "model.keras").is_file()]
+    missing = [result.name for result in trained if _key(ledger.identity(result.cell)) not in newest]
+    return f" Not registered: {listed(missing)}; `car-or-truck sync` registers them." if missing else ""
+
+
+def _newest(client: mlflow.MlflowClient, name: str) -> dict[tuple[str | None, str | None], Version]:
+    """The newest version of each model. By its bytes, too: a colleague's processor may give a cell others."""
+    return {_key(version.tags): version for version in versions.versions(client, name)[::-1]}
 
 
 def _key(tags: Mapping[str, str]) -> tuple[str | None, str | None]:

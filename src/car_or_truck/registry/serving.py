@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
@@ -26,6 +25,7 @@ from ..prepare import images
 from ..train import scaling
 
 BATCH = 64  # pictures
+MOST_DECODED = 4  # pictures at a time: a large one takes up to 1.2 GB
 MOST_NAMED = 5  # wrong rows in a message
 
 
@@ -109,7 +109,7 @@ class Classifier:
         rows = pd.DataFrame(data)
         if "image" not in rows:
             raise _refused("rows need a column `image`: a picture file in base64")
-        with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow releases the interpreter while it decodes
+        with ThreadPoolExecutor(MOST_DECODED) as pool:  # Pillow releases the interpreter while it decodes
             decoded = list(pool.map(self._decode_row, rows["image"]))
         wrong = [f"row {place}: {reason}" for place, reason in enumerate(decoded) if isinstance(reason, str)]
         if wrong:
