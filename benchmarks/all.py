@@ -30,8 +30,7 @@ scale 1000 10000 100000
 prediction 3 ARCHIVE
 engine ARCHIVE 2
 time_to_accuracy --seeds 1 2 3 4 5 --precision mixed_bfloat16 float32 -- sprint
-time_to_accuracy --seeds 31415 1 2 -- summit
-time_to_accuracy --seeds 31415 -- sprint tutorial exercise exercise-prose
+time_to_accuracy --seeds 31415 -- summit tutorial exercise exercise-prose
 """
 
 

@@ -135,11 +135,12 @@ def draw(curves: pd.DataFrame) -> None:
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(9, 5), layout="constrained")
         axes = figure.add_subplot()
-        for (variant, precision), group in epochs.groupby(CELL[:2], sort=False):
+        for place, ((variant, precision), group) in enumerate(epochs.groupby(CELL[:2], sort=False)):
+            dashes = "-" if place < len(mpl.rcParams["axes.prop_cycle"]) else "--"  # where colours begin again
             seeds, per_epoch = group["seed"].nunique(), group.groupby("epoch")
             label = f"{variant}, {precision.removeprefix('mixed_')}, {seeds} seed{'s' * (seeds > 1)}"
             seconds, accuracy = per_epoch["cpu_seconds"].mean(), per_epoch["val_binary_accuracy"]
-            (line,) = axes.plot(seconds, accuracy.mean(), lw=1.5, label=label)
+            (line,) = axes.plot(seconds, accuracy.mean(), dashes, lw=1.5, label=label)
             axes.plot(seconds.iloc[-1], accuracy.mean().iloc[-1], "o", color=line.get_color(), ms=5)
             axes.fill_between(seconds, accuracy.min(), accuracy.max(), color=line.get_color(), alpha=0.15, lw=0)
         axes.axhline(TARGET, color="#666666", lw=1, ls=":")
