@@ -202,8 +202,8 @@ def test_a_rotation_by_nothing_and_a_zoom_by_nothing_leave_the_picture(nothing: 
 
 def changed(image: Any, **settings: float) -> Any:
     """A hundred copies of an image [h, w, 3], each changed by other random numbers."""
-    images = np.repeat(np.float32(image)[None], 100, axis=0)
-    return augment.augment(images, np.zeros((100, 1)), Augment(**settings), (7, 0))[0].numpy()
+    images = np.repeat(image.astype(np.float32)[None], 100, axis=0)
+    return augment.augment(images, np.zeros((100, 1)), Augment.model_validate(settings), (7, 0))[0].numpy()
 
 
 def dots(**settings: float) -> tuple[Any, Any]:
@@ -219,7 +219,7 @@ def dots(**settings: float) -> tuple[Any, Any]:
 def spans(values: Any, low: float, high: float) -> bool:
     """Whether values fill an interval, and do not leave it by more than a fiftieth."""
     slack = (high - low) / 50
-    return low - slack <= values.min() < low + 5 * slack and high - 5 * slack < values.max() <= high + slack
+    return bool(low - slack <= values.min() < low + 5 * slack and high - 5 * slack < values.max() <= high + slack)
 
 
 def test_shift_is_a_share_of_the_side() -> None:

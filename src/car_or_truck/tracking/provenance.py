@@ -52,7 +52,7 @@ def log_results(run_id: str, cell: Cell) -> None:
 def is_current(run_id: str, cell: Cell) -> bool:
     """Whether the run's evaluation is that in reports/, where DVC may have restored another without running a stage."""
     digest = files.sha256(cell.report_folder / METRICS)
-    return mlflow.get_run(run_id).data.tags.get(EVALUATED, digest) == digest
+    return bool(mlflow.get_run(run_id).data.tags.get(EVALUATED, digest) == digest)
 
 
 def dvc_outputs(cell_name: str) -> dict[str, Any]:
