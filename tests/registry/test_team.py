@@ -147,7 +147,7 @@ def test_the_champion_predicts_and_serves_for_whoever_may_read(team: Team, tmp_p
     table = pd.read_csv(team.ben.root / "reports/cells/exercise/31415/predictions.csv").head(4)
     pictures = [team.ben.root / "data/raw/valid" / name for name in table["name"]]
     output = team.run("dora", "car-or-truck", "predict", "--csv", *map(str, pictures), TMPDIR=str(tmp_path))
-    assert not list(tmp_path.iterdir())
+    assert {path.name for path in tmp_path.iterdir()} <= {"__pycache__"}  # of what TensorFlow compiles
     assert f"Using {NAME} version" in output
     predicted = [line.split(",") for line in output.splitlines() if line.startswith(str(team.ben.root))]
     assert [float(row[2]) for row in predicted] == pytest.approx(list(table["probability"]), abs=1e-3)
