@@ -62,7 +62,7 @@ def reproduce(
         float, typer.Option(min=0.0, max=1.0, help="Largest difference of a prediction that is accepted.")
     ] = 0.01,
 ) -> None:
-    """Trace a model to its origin; train it again.
+    """Trace a model to its origin; with --run, train it again.
 
     Its origin: commit, parameters, data and packages, and whether they are available here.
 
