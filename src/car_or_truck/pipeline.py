@@ -183,13 +183,11 @@ def compare(params: Params, console: Console) -> None:
     comparison = stage.compare(results, missing, dataset)
     places: list[str] = []
     try:
-        from car_or_truck.tracking import provenance, runs, views
+        from car_or_truck.tracking import runs, views
         from car_or_truck.tracking.comparison import log_comparison
 
-        for result in results:
-            run_id = runs.find_run(result.cell)
-            if run_id and not provenance.is_current(run_id, result.cell):
-                _record(run_id, result.cell, result.scores)
+        for run_id, result in runs.outdated(results):
+            _record(run_id, result.cell, result.scores)
         if log_comparison(comparison):
             print("MLflow run comparison: FINISHED", flush=True)
         with suppress(Exception):  # a server that is down has no links; the run is in the file here

@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from car_or_truck.params import Promotion
 
 
+Key = tuple[str | None, str | None]  # a model's cell and the SHA-256 of its bytes
+Newest = dict[Key, Version]
+
+
 @dataclass(frozen=True)
 class Candidate:
     """A compared model, its version, and how the gates that numbers decide judge it."""
@@ -52,19 +56,21 @@ def name_challenger(limits: Promotion, results: Sequence[Result], dataset: Datas
     try:
         client = versions.open_registry()
         with store.one_at_a_time("promotion"):
-            return _name(client, limits, results, dataset) + _without_version(client, results)
+            newest = _newest(client, names.experiment_name(dataset.stand_in))
+            return _name(client, limits, results, dataset, newest) + _without_version(results, newest)
     except (Failure, MlflowException, OSError) as error:
         if permissions.is_refusal(error):
             error = permissions.forbidden(f"name a challenger on {store.uri()}")
         return f"No challenger was named: {summarize(error)}"
 
 
-def _name(client: mlflow.MlflowClient, limits: Promotion, results: Sequence[Result], dataset: Dataset) -> str:
+def _name(
+    client: mlflow.MlflowClient, limits: Promotion, results: Sequence[Result], dataset: Dataset, newest: Newest
+) -> str:
     name = names.experiment_name(dataset.stand_in)
     aliases = versions.aliases(client, name)
     champion = aliases.get(CHAMPION)
     theirs = champion_answers(champion, results[0].cell, dataset) if champion else None
-    newest = _newest(client, name)
     candidates = [
         Candidate(newest[key], result, gates.judge(result, theirs, limits))
         for result in results
@@ -99,20 +105,19 @@ def _name(client: mlflow.MlflowClient, limits: Promotion, results: Sequence[Resu
     return f"{line}: {rank}. `car-or-truck promote` judges it in full."
 
 
-def _without_version(client: mlflow.MlflowClient, results: Sequence[Result]) -> str:
+def _without_version(results: Sequence[Result], newest: Newest) -> str:
     """A sentence on the compared models that could not be chosen, because the registry does not have them."""
-    newest = _newest(client, names.experiment_name(results[0].cell.stand_in))
     trained = [result for result in results if (result.cell.model_folder / "model.keras").is_file()]
     missing = [result.name for result in trained if _key(ledger.identity(result.cell)) not in newest]
     return f" Not registered: {listed(missing)}; `car-or-truck sync` registers them." if missing else ""
 
 
-def _newest(client: mlflow.MlflowClient, name: str) -> dict[tuple[str | None, str | None], Version]:
+def _newest(client: mlflow.MlflowClient, name: str) -> Newest:
     """The newest version of each model. By its bytes, too: a colleague's processor may give a cell others."""
     return {_key(version.tags): version for version in versions.versions(client, name)[::-1]}
 
 
-def _key(tags: Mapping[str, str]) -> tuple[str | None, str | None]:
+def _key(tags: Mapping[str, str]) -> Key:
     return tags.get("cell"), tags.get("model.sha256")
 
 

@@ -46,13 +46,12 @@ def log_results(run_id: str, cell: Cell) -> None:
     for name in (METRICS, SCORES, *PREDICTIONS.values()):
         client.log_artifact(run_id, str(cell.report_folder / name), FOLDER)
     client.log_text(run_id, json.dumps(dvc_outputs(cell.name), indent=2), f"{FOLDER}/{OUTPUTS}")
-    client.set_tag(run_id, EVALUATED, files.sha256(cell.report_folder / METRICS))
+    client.set_tag(run_id, EVALUATED, evaluation_digest(cell))
 
 
-def is_current(run_id: str, cell: Cell) -> bool:
-    """Whether the run's evaluation is that in reports/, where DVC may have restored another without running a stage."""
-    digest = files.sha256(cell.report_folder / METRICS)
-    return bool(mlflow.get_run(run_id).data.tags.get(EVALUATED, digest) == digest)
+def evaluation_digest(cell: Cell) -> str:
+    """Of the evaluation in reports/; a run has that of its own as the tag EVALUATED."""
+    return files.sha256(cell.report_folder / METRICS)
 
 
 def dvc_outputs(cell_name: str) -> dict[str, Any]:

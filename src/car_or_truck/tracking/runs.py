@@ -6,7 +6,7 @@ Quick to import, unlike training.py, which brings TensorFlow.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from filecmp import cmp
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from PIL import Image
 from car_or_truck import files, paths
 from car_or_truck.cells import names
 from car_or_truck.cells.cell import Cell, TrainedCell
+from car_or_truck.cells.results import Result
 from car_or_truck.errors import Failure
 from car_or_truck.tracking import datasets, provenance, relocation, store
 from car_or_truck.train.history import METRICS
@@ -59,6 +60,25 @@ def find_run(cell: TrainedCell) -> str | None:
     )
     fitting = (run.info.run_id for run in runs if is_whole(run.info.run_id) and not _is_of_others(run, cell))
     return next(fitting, None)
+
+
+def outdated(results: Sequence[Result]) -> Iterator[tuple[str, Result]]:
+    """Compared models with their runs, where these hold another evaluation than reports/.
+
+    DVC may have restored that from its run cache, without running a stage.
+    """
+    experiment = store.connect(names.experiment_name(results[0].cell.stand_in))
+    digests = {result.cell.fingerprint: provenance.evaluation_digest(result.cell) for result in results}
+    about = f"tags.`{provenance.EVALUATED}` LIKE '%'"
+    evaluated = mlflow.MlflowClient().search_runs([experiment], about, max_results=50_000)
+    others = {
+        run.info.run_id: run.data.tags["cell"]
+        for run in evaluated
+        if run.data.tags[provenance.EVALUATED] != digests.get(run.data.tags["cell"])
+    }
+    for result in results:
+        if result.cell.fingerprint in others.values() and (run_id := find_run(result.cell)) in others:
+            yield str(run_id), result
 
 
 def _is_of_others(run: Any, cell: TrainedCell) -> bool:
